@@ -1,0 +1,62 @@
+"""The training split as networks see it: preprocessed on demand, drawn through a generator."""
+
+import torch
+
+from nsdbench.data.dataset import Dataset
+from nsdbench.data.preprocessing import Preprocessing
+
+
+class TrainingData:
+    """Serve real training images in network-input space.
+
+    Images stay uint8 until asked for, so that a data set of any size fits; the test split is not
+    reachable from here.
+
+    Args:
+        dataset: its training split is used.
+        preprocessing: maps uint8 images to network inputs.
+        device: where served batches live.
+    """
+
+    def __init__(self, dataset: Dataset, preprocessing: Preprocessing, device: str = "cpu"):
+        split = dataset.train
+        self._images = split.images
+        self.labels = split.labels
+        self.preprocessing = preprocessing
+        self.num_classes = dataset.num_classes
+        self.image_shape = dataset.image_shape
+        self.device = torch.device(device)
+        self._rows_by_class = [
+            torch.nonzero(self.labels == c).flatten() for c in range(self.num_classes)
+        ]
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def batch(self, index: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return images [n, C, H, W] float32 and labels [n] int64 of the given rows."""
+        images = self.preprocessing.apply(self._images[index])
+        return images.to(self.device), self.labels[index].to(self.device)
+
+    def sample(self, size: int, generator: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
+        """Draw a batch uniformly without replacement; all of the data if it is smaller."""
+        return self.batch(torch.randperm(len(self), generator=generator)[:size])
+
+    def class_rows(self, label: int, size: int, generator: torch.Generator) -> torch.Tensor:
+        """Draw row numbers of one class without replacement.
+
+        Raises:
+            ValueError: the class has fewer images than asked for.
+        """
+        rows = self._rows_by_class[label]
+        if size > len(rows):
+            raise ValueError(
+                f"class {label} has {len(rows)} training images, {size} were asked for; "
+                "lower ipc or use a larger data set"
+            )
+        return rows[torch.randperm(len(rows), generator=generator)[:size]]
+
+    def pixel_std(self, limit: int = 5000) -> float:
+        """Return the standard deviation of network inputs over the first `limit` images."""
+        images, _ = self.batch(torch.arange(min(limit, len(self))))
+        return float(images.double().std())

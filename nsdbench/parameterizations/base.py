@@ -1,0 +1,57 @@
+"""The contract every parameterization keeps: store little, decode to labelled images."""
+
+import torch
+from torch import Tensor, nn
+
+from nsdbench.budget import Ledger
+from nsdbench.data.training import TrainingData
+
+
+class Parameterization(nn.Module):
+    """What a distilled set stores and how it decodes to `(images, labels)`.
+
+    The stored tensors are the parameters and buffers in `state_dict()`; together with `settings`
+    they rebuild the set, so an artefact holds exactly these two.
+
+    Attributes:
+        settings: plain JSON values that rebuild the module (shapes, scheme, name).
+        labels: [num_images] int64 class of every image, known without decoding.
+    """
+
+    settings: dict
+    labels: Tensor
+
+    @property
+    def num_images(self) -> int:
+        """Number of images the whole set decodes to."""
+        return len(self.labels)
+
+    def decode(
+        self, index: Tensor | None = None, generator: torch.Generator | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Decode images in network-input space.
+
+        Args:
+            index: [n] int64 image numbers (repeats allowed); None decodes all.
+            generator: decides where decoding is stochastic; ignored otherwise.
+
+        Returns:
+            images [n, C, H, W], differentiable in what is stored, and labels [n].
+        """
+        raise NotImplementedError
+
+    def initialize(self, real: TrainingData, generator: torch.Generator) -> None:
+        """Set the stored tensors to their starting values, in place."""
+        raise NotImplementedError
+
+    def ledger(self) -> Ledger:
+        """List every stored tensor with its bits."""
+        raise NotImplementedError
+
+    def parameter_groups(self, settings: dict) -> list[dict]:
+        """Split the learned tensors into optimiser groups with their learning rates.
+
+        Args:
+            settings: the recipe's `optimiser` section.
+        """
+        raise NotImplementedError

@@ -1,0 +1,90 @@
+"""How a distilled set is evaluated: named, frozen, hashed.
+
+A name with an epoch count ("common-150ep") is another protocol than the one without: numbers of
+different protocols are never compared.
+"""
+
+import hashlib
+import json
+import re
+from dataclasses import asdict, dataclass, replace
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """One way to train networks on a set and test them once, after the last epoch.
+
+    Attributes:
+        name: unique.
+        lr: fixed learning rate, or None for the step size the distillation learned.
+        epochs: highest epoch index; epochs 0..epochs run (MTT trains 1001 for "1000").
+        decay_epoch: after this epoch index lr falls to a tenth and the optimiser starts afresh.
+        steps: if set, total optimiser steps instead of epochs; the decay comes at half of them.
+        augment: whether the data set's DSA strategy is applied to every batch.
+    """
+
+    name: str
+    lr: float | None = 0.01
+    batch_size: int = 256
+    momentum: float = 0.9
+    weight_decay: float = 5e-4
+    epochs: int | None = 1000
+    steps: int | None = None
+    augment: bool = True
+
+    @property
+    def decay_epoch(self) -> int | None:
+        """Epoch index after which the rate decays: epochs // 2 + 1 (MTT reference code)."""
+        return None if self.epochs is None else self.epochs // 2 + 1
+
+    def as_dict(self) -> dict:
+        """Return the protocol as plain JSON types."""
+        return asdict(self)
+
+    @property
+    def hash(self) -> str:
+        """Digest of every field."""
+        text = json.dumps(self.as_dict(), sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+_PROTOCOLS = {
+    # paper, sec. 4.1; the decay is MTT's, which the paper follows without stating it
+    "common": Protocol("common"),
+    # MTT reference code: the learned step size is the learning rate
+    "mtt": Protocol("mtt", lr=None),
+    # DC reference code: 300 epochs where nothing is augmented
+    "dc": Protocol("dc", epochs=300, augment=False),
+    # our choice: every set gets the same number of optimiser steps
+    "common-equal-steps": Protocol("common-equal-steps", epochs=None, steps=5000),
+    # full data; the paper does not state how its reference row was trained, so epochs are in the name
+    "full": Protocol("full"),
+}
+
+
+def names() -> list[str]:
+    """List the protocols; all with epochs also exist as "<name>-<E>ep"."""
+    return list(_PROTOCOLS)
+
+
+def get(name: str) -> Protocol:
+    """Return a protocol by name.
+
+    Args:
+        name: one of `names()`, or "<name>-<E>ep" for another number of epochs, or
+            "common-equal-steps-<S>" for another number of steps.
+
+    Raises:
+        ValueError: unknown name, or "full" without its epochs.
+    """
+    if name in _PROTOCOLS and name != "full":
+        return _PROTOCOLS[name]
+    if match := re.fullmatch(r"common-equal-steps-([1-9]\d*)", name):
+        return replace(_PROTOCOLS["common-equal-steps"], name=name, steps=int(match[1]))
+    match = re.fullmatch(r"(common|mtt|dc|full)-([1-9]\d*)ep", name)
+    if match is None:
+        raise ValueError(
+            f"unknown protocol {name!r}; known: {', '.join(_PROTOCOLS)}, each of common, mtt, dc, "
+            'full also as "<name>-<epochs>ep" (full only so), and "common-equal-steps-<steps>"'
+        )
+    return replace(_PROTOCOLS[match[1]], name=name, epochs=int(match[2]))
