@@ -1,0 +1,79 @@
+"""What every network of this package is: features, flattened, then one linear classifier."""
+
+import torch
+from torch import nn
+
+NORMS = ("instance_norm", "batch_norm", "none")
+
+
+class ImageClassifier(nn.Module):
+    """Compute logits = classifier(flatten(features(x))).
+
+    Attributes:
+        features: [B, C, H, W] images to [B, c, h, w] feature maps.
+        classifier: linear layer on the c*h*w flat features; its parameters come last.
+        image_shape: (C, H, W) the network was sized for.
+    """
+
+    def __init__(
+        self,
+        features: nn.Module,
+        num_features: int,
+        num_classes: int,
+        image_shape: tuple[int, int, int],
+    ) -> None:
+        super().__init__()
+        self.features = features
+        self.classifier = nn.Linear(num_features, num_classes)
+        self.image_shape = image_shape
+
+    def embed(self, x: torch.Tensor) -> torch.Tensor:
+        """Map images [B, C, H, W] to the flat features [B, F] the classifier sees."""
+        if tuple(x.shape[1:]) != self.image_shape or x.dim() != 4:
+            raise ValueError(
+                f"images have shape {list(x.shape)}; this network was built for "
+                f"[B, {', '.join(map(str, self.image_shape))}]: build one for your image size"
+            )
+        return self.features(x).flatten(1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Map images [B, C, H, W] to logits [B, num_classes]."""
+        return self.classifier(self.embed(x))
+
+
+def norm_layer(norm: str, channels: int) -> nn.Module:
+    """Make the normalisation after a convolution.
+
+    "instance_norm" is group norm with one group per channel, affine, eps 1e-5, as the dataset
+    distillation literature means it: no running statistics, so training equals evaluation.
+    """
+    if norm == "instance_norm":
+        return nn.GroupNorm(channels, channels, eps=1e-5, affine=True)
+    if norm == "batch_norm":
+        return nn.BatchNorm2d(channels)
+    if norm == "none":
+        return nn.Identity()
+    raise ValueError(f"unknown norm {norm!r}; choose one of {', '.join(NORMS)}")
+
+
+def scaled_channels(channels: int, width: int, published_width: int) -> int:
+    """Scale a published channel count to a narrow (or wide) variant of the network.
+
+    Raises:
+        ValueError: the scaled count is not a whole number.
+    """
+    scaled, rest = divmod(channels * width, published_width)
+    if rest or scaled < 1:
+        raise ValueError(
+            f"width {width} would turn {channels} channels into {channels * width / published_width}"
+            f"; choose a width that keeps every layer whole (the published width is "
+            f"{published_width})"
+        )
+    return scaled
+
+
+def too_small(name: str, image_size: int, smallest: int, advice: str) -> ValueError:
+    """Make the error for images that a network would shrink to nothing."""
+    return ValueError(
+        f"{name} needs images of at least {smallest} px, got {image_size} px: {advice}"
+    )
