@@ -1,0 +1,276 @@
+"""Methods as TOML files: read them, and resolve one to the recipe of a cell.
+
+A file `<name>.toml` holds a method:
+
+    name = "nsd"                 # equals the file's name
+    title = "NSD"                # as reports print it
+    kind = "distillation"        # distillation | coreset | full
+    extends = "mtt"              # optional: all blocks of that method come first
+    source = "..."               # citation
+
+    [[settings]]                 # blocks apply in order, later matching blocks override key by key
+    source = "paper, sec. 4.1"   # where the values of this block come from; required
+    [settings.objective]         # every key but `when` and `source` is a section
+    syn_steps = 50
+
+    [[settings]]
+    when = { scale = "smoke", ipc = [1, 10] }     # a value or a list; empty = always
+    source = "our choice: ..."
+    [settings.optimiser]
+    iterations = 200
+
+Files come from this folder and from the folders of the environment variable NSDBENCH_METHODS.
+A method that no file describes is `NotImplementedYet`; a file that is wrong is a ValueError that
+names the file and the key. Which keys a section knows is the business of whatever reads it.
+"""
+
+import hashlib
+import json
+import os
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..errors import NotImplementedYet
+
+KINDS = ("distillation", "coreset", "full")
+SECTIONS = (
+    "data",
+    "parameterization",
+    "objective",
+    "experts",
+    "optimiser",
+    "network",
+    "coreset",
+    "training",
+)
+CONDITIONS = ("scale", "dataset", "ipc")
+FOLDERS_VARIABLE = "NSDBENCH_METHODS"
+_TOP_LEVEL = ("name", "title", "kind", "extends", "source", "settings")
+
+
+@dataclass(frozen=True)
+class Block:
+    """Settings that hold under a condition, and where they come from."""
+
+    when: dict[str, tuple]
+    source: str
+    values: dict[str, dict[str, Any]]
+    file: str
+
+    def matches(self, **cell: Any) -> bool:
+        """Say whether every condition names the cell's value."""
+        return all(cell[key] in allowed for key, allowed in self.when.items())
+
+    @property
+    def origin(self) -> str:
+        """Return the block's source with its file and condition, for `explain`."""
+        condition = ", ".join(
+            f"{key}={'|'.join(map(str, allowed))}" for key, allowed in self.when.items()
+        )
+        return f"{self.source} [{self.file}{': ' + condition if condition else ''}]"
+
+
+@dataclass(frozen=True)
+class Method:
+    """One method as its file, and those it extends, describe it."""
+
+    name: str
+    title: str
+    kind: str
+    source: str
+    blocks: tuple[Block, ...]
+    path: Path
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """The settings of one method for one dataset, ipc and scale.
+
+    `values[section][key]` holds the settings, `sources["section.key"]` says where each comes from.
+    """
+
+    method: str
+    title: str
+    kind: str
+    values: dict[str, dict[str, Any]]
+    sources: dict[str, str]
+
+    @property
+    def hash(self) -> str:
+        """Return the SHA-256 of the method's name and its values (sources do not count)."""
+        content = {"method": self.method, "values": self.values}
+        text = json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False)
+        return hashlib.sha256(text.encode()).hexdigest()
+
+
+def folders() -> list[Path]:
+    """Return the folders that are searched: ours, then those of NSDBENCH_METHODS."""
+    extra = [Path(part) for part in os.environ.get(FOLDERS_VARIABLE, "").split(os.pathsep) if part]
+    for folder in extra:
+        if not folder.is_dir():
+            raise ValueError(
+                f"{FOLDERS_VARIABLE} names {folder}, which is not a folder; "
+                "give folders that hold <method>.toml files, or unset the variable"
+            )
+    return [Path(__file__).parent, *extra]
+
+
+def names() -> list[str]:
+    """Return the names of all methods, sorted."""
+    return sorted(_files())
+
+
+def load(name: str) -> Method:
+    """Read a method, with the methods it extends.
+
+    Raises:
+        NotImplementedYet: no file describes it.
+        ValueError: a file is wrong; the message names the file and the key.
+    """
+    return _load(name, _files(), ())
+
+
+def resolve(
+    name: str,
+    dataset: str,
+    ipc: int,
+    scale: str,
+    overrides: Mapping[str, Any] | None = None,
+) -> Recipe:
+    """Resolve a method to its settings for one dataset, ipc and scale.
+
+    Args:
+        name: the method.
+        dataset: dataset name, compared as written.
+        ipc: images per class; 0 stands for the full data.
+        scale: "smoke", "small" or "paper".
+        overrides: values that replace all others, by "section.key".
+
+    Raises:
+        NotImplementedYet: no file describes the method.
+        ValueError: a file or an override is wrong.
+    """
+    method = load(name)
+    values: dict[str, dict[str, Any]] = {}
+    sources: dict[str, str] = {}
+    for block in method.blocks:
+        if not block.matches(scale=scale, dataset=dataset, ipc=ipc):
+            continue
+        for section, settings in block.values.items():
+            for key, value in settings.items():
+                values.setdefault(section, {})[key] = value
+                sources[f"{section}.{key}"] = block.origin
+    for path, value in (overrides or {}).items():
+        section, _, key = path.partition(".")
+        if section not in SECTIONS or not key or "." in key:
+            raise ValueError(
+                f"override {path!r}: expected section.key with a section of {', '.join(SECTIONS)}"
+            )
+        values.setdefault(section, {})[key] = value
+        sources[path] = "given by the user for this run"
+    return Recipe(method.name, method.title, method.kind, values, sources)
+
+
+def _files() -> dict[str, Path]:
+    """Map every method's name to its file; two files of one name are an error."""
+    found: dict[str, Path] = {}
+    for folder in folders():
+        for path in sorted(folder.glob("*.toml")):
+            if path.stem in found:
+                raise ValueError(
+                    f"method {path.stem!r} is described twice: {found[path.stem]} and {path}; "
+                    "rename one file and the name in it"
+                )
+            found[path.stem] = path
+    return found
+
+
+def _load(name: str, files: dict[str, Path], children: tuple[str, ...]) -> Method:
+    """Read one method's file after the file it extends."""
+    if name not in files:
+        by = f" (extended by {children[-1]!r})" if children else ""
+        raise NotImplementedYet(
+            f"method {name!r}{by} is not implemented; available: {', '.join(sorted(files))}"
+        )
+    path = files[name]
+    if name in children:
+        cycle = " -> ".join((*children, name))
+        raise ValueError(f"{path}: `extends` goes round in a circle: {cycle}")
+    raw = _parse(path)
+    inherited: tuple[Block, ...] = ()
+    kind, source = raw.get("kind"), raw.get("source")
+    if "extends" in raw:
+        parent = _load(_text(raw, "extends", path), files, (*children, name))
+        inherited = parent.blocks
+        kind, source = kind or parent.kind, source or parent.source
+    if kind not in KINDS:
+        raise ValueError(f"{path}: `kind` is {kind!r}; expected one of {', '.join(KINDS)}")
+    if not isinstance(source, str) or not source:
+        raise ValueError(f"{path}: `source` is missing; cite the paper or code of the method")
+    settings = raw.get("settings", [])
+    if not isinstance(settings, list):
+        raise ValueError(f"{path}: `settings` must be blocks, written [[settings]]")
+    own = tuple(_block(block, number, path) for number, block in enumerate(settings, start=1))
+    return Method(name, _text(raw, "title", path), kind, source, inherited + own, path)
+
+
+def _parse(path: Path) -> dict[str, Any]:
+    """Read a file and check its top level."""
+    try:
+        raw = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path}: not valid TOML: {error}") from error
+    unknown = sorted(set(raw) - set(_TOP_LEVEL))
+    if unknown:
+        raise ValueError(f"{path}: unknown key `{unknown[0]}`; known: {', '.join(_TOP_LEVEL)}")
+    if _text(raw, "name", path) != path.stem:
+        raise ValueError(
+            f"{path}: `name` is {raw['name']!r} but the file is called {path.stem}; make them equal"
+        )
+    return raw
+
+
+def _text(raw: Mapping[str, Any], key: str, path: Path) -> str:
+    """Return a required string of the top level."""
+    value = raw.get(key)
+    if not isinstance(value, str) or not value:
+        raise ValueError(f"{path}: `{key}` is {value!r}; expected a non-empty string")
+    return value
+
+
+def _block(raw: Any, number: int, path: Path) -> Block:
+    """Check one [[settings]] block."""
+    where = f"{path}: settings block {number}"
+    if not isinstance(raw, dict):
+        raise ValueError(f"{where}: expected a table written [[settings]]")
+    source = raw.get("source")
+    if not isinstance(source, str) or not source:
+        raise ValueError(f"{where}: `source` is missing; say where its values come from")
+    when = raw.get("when", {})
+    if not isinstance(when, dict):
+        raise ValueError(f"{where}: `when` must be a table such as {{ scale = 'smoke', ipc = 1 }}")
+    conditions = {}
+    for key, allowed in when.items():
+        if key not in CONDITIONS:
+            raise ValueError(
+                f"{where}: unknown condition `when.{key}`; known: {', '.join(CONDITIONS)}"
+            )
+        allowed = tuple(allowed) if isinstance(allowed, list) else (allowed,)
+        expected: type = int if key == "ipc" else str
+        if not all(type(value) is expected for value in allowed):
+            raise ValueError(
+                f"{where}: `when.{key}` is {when[key]!r}; expected {expected.__name__} values"
+            )
+        conditions[key] = allowed
+    values = {key: value for key, value in raw.items() if key not in ("when", "source")}
+    for section, settings in values.items():
+        if section not in SECTIONS:
+            raise ValueError(
+                f"{where}: unknown section `{section}`; known: {', '.join(SECTIONS)}"
+            )
+        if not isinstance(settings, dict):
+            raise ValueError(f"{where}: `{section}` must be a table, [settings.{section}]")
+    return Block(conditions, source, values, path.name)

@@ -1,0 +1,156 @@
+"""The TOML loader: order of blocks, inheritance, sources, hashes, and its errors."""
+
+import hashlib
+import json
+
+import pytest
+
+from nsdbench import methods
+from nsdbench.errors import NotImplementedYet
+
+BASE = """
+name = "base"
+title = "Base"
+kind = "distillation"
+source = "somebody, 2020"
+[[settings]]
+source = "paper, table 1"
+[settings.objective]
+name = "trajectory"
+syn_steps = 50
+[settings.optimiser]
+iterations = 5000
+[[settings]]
+when = { scale = ["smoke", "small"], ipc = 1 }
+source = "our choice: quick"
+[settings.optimiser]
+iterations = 20
+"""
+CHILD = """
+name = "child"
+title = "Child"
+extends = "base"
+[[settings]]
+source = "child paper"
+[settings.objective]
+syn_steps = 60
+[[settings]]
+when = { dataset = "Digits16" }
+source = "our choice: small images"
+[settings.objective]
+syn_steps = 10
+"""
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """Return a user folder holding `base` and `child`."""
+    (tmp_path / "base.toml").write_text(BASE)
+    (tmp_path / "child.toml").write_text(CHILD)
+    monkeypatch.setenv(methods.FOLDERS_VARIABLE, str(tmp_path))
+    return tmp_path
+
+
+def test_blocks_apply_in_order_and_keep_their_sources(folder):
+    recipe = methods.resolve("child", "Digits16", 1, "smoke")
+    assert recipe.values == {
+        "objective": {"name": "trajectory", "syn_steps": 10},
+        "optimiser": {"iterations": 20},
+    }
+    assert recipe.sources == {
+        "objective.name": "paper, table 1 [base.toml]",
+        "objective.syn_steps": "our choice: small images [child.toml: dataset=Digits16]",
+        "optimiser.iterations": "our choice: quick [base.toml: scale=smoke|small, ipc=1]",
+    }
+    assert (recipe.title, recipe.kind) == ("Child", "distillation")
+
+
+@pytest.mark.parametrize(
+    ("cell", "steps", "iterations"),
+    [
+        (("Digits16", 10, "smoke"), 10, 5000),
+        (("CIFAR10", 1, "paper"), 60, 5000),
+        (("CIFAR10", 1, "small"), 60, 20),
+    ],
+)
+def test_conditions(folder, cell, steps, iterations):
+    values = methods.resolve("child", *cell).values
+    assert values["objective"]["syn_steps"] == steps
+    assert values["optimiser"]["iterations"] == iterations
+
+
+def test_hash_covers_name_and_values_only(folder):
+    recipe = methods.resolve("base", "Digits16", 1, "smoke")
+    canonical = json.dumps({"method": "base", "values": recipe.values}, sort_keys=True)
+    canonical = canonical.replace(", ", ",").replace(": ", ":")
+    assert recipe.hash == hashlib.sha256(canonical.encode()).hexdigest()
+    same = methods.resolve("base", "CIFAR10", 1, "small")
+    assert same.hash == recipe.hash and methods.resolve("base", "X", 10, "small").hash != same.hash
+    other_source = (folder / "base.toml").read_text().replace("our choice: quick", "elsewhere")
+    (folder / "base.toml").write_text(other_source)
+    assert methods.resolve("base", "Digits16", 1, "smoke").hash == recipe.hash
+
+
+def test_overrides_win_and_say_so(folder):
+    recipe = methods.resolve("base", "X", 1, "smoke", {"optimiser.iterations": 3})
+    assert recipe.values["optimiser"]["iterations"] == 3
+    assert recipe.sources["optimiser.iterations"] == "given by the user for this run"
+    for wrong in ("iterations", "optimizer.iterations", "optimiser.", "optimiser.a.b"):
+        with pytest.raises(ValueError, match="section.key"):
+            methods.resolve("base", "X", 1, "smoke", {wrong: 3})
+
+
+def test_unknown_method_is_not_implemented_yet(folder):
+    with pytest.raises(NotImplementedYet, match="'glad' is not implemented; available: .*base"):
+        methods.load("glad")
+    orphan = CHILD.replace('"child"', '"orphan"').replace("base", "gone")
+    (folder / "orphan.toml").write_text(orphan)
+    with pytest.raises(NotImplementedYet, match="'gone' .extended by 'orphan'."):
+        methods.load("orphan")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ('title = "Base"', 'titel = "Base"', "unknown key `titel`"),
+        ('name = "base"\n', 'name = "bass"\n', "`name` is 'bass' but the file is called base"),
+        ('kind = "distillation"', 'kind = "magic"', "`kind` is 'magic'; expected one of"),
+        ('source = "somebody, 2020"', "", "`source` is missing; cite"),
+        ("[settings.optimiser]", "[settings.optimizer]", "unknown section `optimizer`"),
+        ('when = { scale', 'when = { size', "unknown condition `when.size`"),
+        ("ipc = 1 }", 'ipc = "1" }', "`when.ipc` is '1'; expected int"),
+        ('source = "paper, table 1"', "", "settings block 1: `source` is missing"),
+        ("[settings.objective]", "objective = 3", "block 1: `objective` must be a table"),
+        ("[[settings]]", "[settings]", "not valid TOML|must be blocks"),
+        ("syn_steps = 50", "syn_steps = ", "not valid TOML"),
+    ],
+)
+def test_errors_name_the_file_and_the_key(folder, old, new, message):
+    assert old in BASE
+    (folder / "base.toml").write_text(BASE.replace(old, new))
+    with pytest.raises(ValueError, match=message) as caught:
+        methods.load("base")
+    assert "base.toml" in str(caught.value)
+
+
+def test_circles_duplicates_and_missing_folders(folder, tmp_path, monkeypatch):
+    (folder / "base.toml").write_text(BASE.replace("kind", 'extends = "child"\nkind', 1))
+    with pytest.raises(ValueError, match="circle: child -> base -> child"):
+        methods.load("child")
+    second = tmp_path / "second"
+    second.mkdir()
+    (second / "child.toml").write_text(CHILD)
+    monkeypatch.setenv(methods.FOLDERS_VARIABLE, f"{folder}:{second}")
+    with pytest.raises(ValueError, match="described twice"):
+        methods.names()
+    monkeypatch.setenv(methods.FOLDERS_VARIABLE, str(tmp_path / "absent"))
+    with pytest.raises(ValueError, match="absent, which is not a folder"):
+        methods.names()
+
+
+def test_every_shipped_method_resolves_everywhere():
+    for name in methods.names():
+        for scale in ("smoke", "small", "paper"):
+            recipe = methods.resolve(name, "CIFAR10", 1, scale)
+            paths = {f"{s}.{k}" for s, keys in recipe.values.items() for k in keys}
+            assert paths == set(recipe.sources) and all(recipe.sources.values())
