@@ -1,8 +1,9 @@
 """AlexNet as dataset distillation uses it: five convolutions, one linear layer, no normalisation.
 
-conv5x5 128 - pool - conv5x5 192 - pool - conv3x3 256 - conv3x3 192 - conv3x3 192 - pool - linear, ReLU
-after every convolution, 2x2 max pools. The first convolution pads 4 for grey images (28 px -> 32 px
-maps), and has stride 2 from 64 px on (DATM's and DD-Ranking's variant). Reference: networks.py of MTT.
+conv5x5 128 - pool - conv5x5 192 - pool - conv3x3 256 - conv3x3 192 - conv3x3 192 - pool - linear,
+ReLU after every convolution, 2x2 max pools. The first convolution pads 4 for grey images (28 px
+images make 32 px maps), and has stride 2 from 64 px on (DATM's and DD-Ranking's variant).
+Reference: networks.py of MTT.
 """
 
 from torch import nn
@@ -13,7 +14,7 @@ PUBLISHED_WIDTH = 128
 
 
 class AlexNet(ImageClassifier):
-    """Build an AlexNet; `width` is the first convolution's channel count, the others scale with it."""
+    """Build an AlexNet; `width` is the first convolution's channels, the others scale with it."""
 
     def __init__(
         self,

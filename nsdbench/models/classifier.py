@@ -65,9 +65,9 @@ def scaled_channels(channels: int, width: int, published_width: int) -> int:
     scaled, rest = divmod(channels * width, published_width)
     if rest or scaled < 1:
         raise ValueError(
-            f"width {width} would turn {channels} channels into {channels * width / published_width}"
-            f"; choose a width that keeps every layer whole (the published width is "
-            f"{published_width})"
+            f"width {width} would turn {channels} channels into "
+            f"{channels * width / published_width}; choose a width that keeps every layer whole "
+            f"(the published width is {published_width})"
         )
     return scaled
 

@@ -1,7 +1,7 @@
 """ConvNet: the network on which dataset distillation is measured.
 
-depth x [conv 3x3 -> norm -> ReLU -> 2x2 mean pool] -> flatten -> linear. The first convolution pads 3
-instead of 1 when images have one channel, so that 28 px grey images become 32 px maps.
+depth x [conv 3x3 -> norm -> ReLU -> 2x2 mean pool] -> flatten -> linear. The first convolution
+pads 3 instead of 1 when images have one channel, so that 28 px grey images become 32 px maps.
 Reference: networks.py of the dataset condensation and MTT codes.
 """
 

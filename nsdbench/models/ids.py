@@ -1,7 +1,7 @@
 """Architecture ids: how cells, records and expert buffers name a network.
 
-A ConvNet's id always carries depth and width ("convnet3-w128"); the other networks carry a width only when
-it is not the published one ("alexnet", "alexnet-w16").
+A ConvNet's id always carries depth and width ("convnet3-w128"); the other networks carry a width
+only when it is not the published one ("alexnet", "alexnet-w16").
 """
 
 import re

@@ -1,8 +1,8 @@
 """Draw a network's parameters from a generator, with PyTorch's default distributions.
 
-Convolution and linear weights: Kaiming uniform with a = sqrt 5, which is U(-1/sqrt(fan_in), 1/sqrt(fan_in));
-their biases: the same bound; norms: scale 1, shift 0. The reference networks use exactly these defaults,
-but from the global generator, which no run can replay.
+Convolution and linear weights: Kaiming uniform with a = sqrt 5, which is U(-b, b) with
+b = 1/sqrt(fan_in); their biases: the same bound; norms: scale 1, shift 0. The reference networks
+use exactly these defaults, but from the global generator, which no run can replay.
 """
 
 import torch

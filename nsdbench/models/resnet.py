@@ -1,9 +1,10 @@
 """ResNet18 with the small-image stem, and ResNet18_AP, which pools instead of striding.
 
-conv3x3 64 (no bias) - norm - ReLU, then four stages of two basic blocks (64, 128, 256, 512 channels;
-strides 1, 2, 2, 2). ResNet18 ends in a 4x4 mean pool. ResNet18_AP replaces every stride 2 by a 2x2 mean
-pool (after the first ReLU of the block, and between convolution and norm of the shortcut) and has no
-final pool. The stem pads 1 for grey images too. Reference: networks.py of MTT.
+conv3x3 64 (no bias) - norm - ReLU, then four stages of two basic blocks (64, 128, 256, 512
+channels; strides 1, 2, 2, 2). ResNet18 ends in a 4x4 mean pool. ResNet18_AP replaces every stride 2
+by a 2x2 mean pool (after the first ReLU of the block, and between convolution and norm of the
+shortcut) and has no final pool. The stem pads 1 for grey images too.
+Reference: networks.py of MTT.
 """
 
 import torch
@@ -19,7 +20,9 @@ STAGES = ((64, 1), (128, 2), (256, 2), (512, 2))  # channels, stride
 class BasicBlock(nn.Module):
     """Compute relu(branch(x) + shortcut(x)), halving the map when `stride` is 2."""
 
-    def __init__(self, in_channels: int, channels: int, stride: int, pools: bool, norm: str) -> None:
+    def __init__(
+        self, in_channels: int, channels: int, stride: int, pools: bool, norm: str
+    ) -> None:
         super().__init__()
         conv_stride = 1 if pools else stride
         self.conv_first = nn.Conv2d(
@@ -46,7 +49,7 @@ class BasicBlock(nn.Module):
 class ResNet18(ImageClassifier):
     """Build a ResNet18 (`pools` False) or ResNet18_AP (`pools` True).
 
-    Images below 32 px leave a map smaller than 4x4; the final pool of ResNet18 then takes all of it.
+    Images below 32 px leave a map smaller than 4x4; the final pool of ResNet18 then takes it all.
     `width` is the first stage's channel count, the other stages scale with it.
     """
 

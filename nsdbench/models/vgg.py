@@ -1,7 +1,8 @@
 """VGG11 as dataset distillation uses it: eight 3x3 convolutions, five pools, one linear layer.
 
-64-M-128-M-256-256-M-512-512-M-512-512-M, each convolution followed by norm and ReLU, M a 2x2 max pool.
-The first convolution pads 3 for grey images. At 32 px the last two norms see only 2x2 positions.
+64-M-128-M-256-256-M-512-512-M-512-512-M, each convolution followed by norm and ReLU, M a 2x2 max
+pool. The first convolution pads 3 for grey images. At 32 px the last two norms see only 2x2
+positions.
 Reference: networks.py of MTT.
 """
 
