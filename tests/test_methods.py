@@ -117,7 +117,7 @@ def test_unknown_method_is_not_implemented_yet(folder):
         ('kind = "distillation"', 'kind = "magic"', "`kind` is 'magic'; expected one of"),
         ('source = "somebody, 2020"', "", "`source` is missing; cite"),
         ("[settings.optimiser]", "[settings.optimizer]", "unknown section `optimizer`"),
-        ('when = { scale', 'when = { size', "unknown condition `when.size`"),
+        ("when = { scale", "when = { size", "unknown condition `when.size`"),
         ("ipc = 1 }", 'ipc = "1" }', "`when.ipc` is '1'; expected int"),
         ('source = "paper, table 1"', "", "settings block 1: `source` is missing"),
         ("[settings.objective]", "objective = 3", "block 1: `objective` must be a table"),

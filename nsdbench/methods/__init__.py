@@ -268,9 +268,7 @@ def _block(raw: Any, number: int, path: Path) -> Block:
     values = {key: value for key, value in raw.items() if key not in ("when", "source")}
     for section, settings in values.items():
         if section not in SECTIONS:
-            raise ValueError(
-                f"{where}: unknown section `{section}`; known: {', '.join(SECTIONS)}"
-            )
+            raise ValueError(f"{where}: unknown section `{section}`; known: {', '.join(SECTIONS)}")
         if not isinstance(settings, dict):
             raise ValueError(f"{where}: `{section}` must be a table, [settings.{section}]")
     return Block(conditions, source, values, path.name)

@@ -1,0 +1,166 @@
+"""The published tables as data: their rows, their columns at every scale, and the printed numbers.
+
+A file `<name>.toml` declares a table:
+
+    name = "table1"                # equals the file's name
+    title = "..."
+    source = "..."                 # where it was published
+    published = "table1.csv"       # printed numbers, in results/paper/; optional
+    footnotes = ["..."]            # what a reader of the numbers has to know
+
+    [[rows]]
+    label = "Random"               # as in the CSV
+    family = "coreset"
+    method = "random"              # id of a method; one that does not exist is "not implemented"
+    published_protocol = "..."     # how the printed number was evaluated; default "common"
+    set_per_repeat = true          # optional: every repeat draws its own set
+    note = "..."                   # optional: a footnote of this row
+    # or, instead of `method`: a difference of two rows
+    derived = { minus = ["DC w. ours", "DC"] }
+
+    [scales.smoke]
+    protocol = "common-150ep"
+    full_protocol = "full-20ep"    # of the row whose method is "full", if there is one
+    seeds = 3                      # distilled or drawn sets per cell
+    repeats = 1                    # networks per set
+    full_repeats = 3               # networks trained on the full data
+    note = "..."                   # optional: what was reduced
+    columns = [{ dataset = "Digits16", ipc = 1, arch = "convnet2-w32" }]
+
+A column may add `published_arch` where the paper names another network than the one we take it for.
+Further folders come from the environment variable NSDBENCH_TABLES.
+"""
+
+import os
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from nsdbench.tables.published import PUBLISHED_ARCHS, PrintedNumber, read_published
+from nsdbench.tables.table import Column, Entry, Row, ScaleSettings, Table
+
+__all__ = [
+    "SCALES",
+    "Column",
+    "Entry",
+    "PrintedNumber",
+    "Row",
+    "ScaleSettings",
+    "Table",
+    "folders",
+    "load",
+    "names",
+]
+
+SCALES = ("smoke", "small", "paper")
+FOLDERS_VARIABLE = "NSDBENCH_TABLES"
+_ROW_KEYS = (
+    "label", "family", "method", "derived", "published_protocol", "set_per_repeat", "note",
+)  # fmt: skip
+_COLUMN_KEYS = ("dataset", "ipc", "arch", "published_arch")
+_SCALE_KEYS = (
+    "protocol", "full_protocol", "seeds", "repeats", "full_repeats", "note", "columns",
+)  # fmt: skip
+_TOP_LEVEL = ("name", "title", "source", "published", "footnotes", "rows", "scales")
+
+
+def folders() -> list[Path]:
+    """Return the folders that are searched: ours, then those of NSDBENCH_TABLES."""
+    extra = [Path(part) for part in os.environ.get(FOLDERS_VARIABLE, "").split(os.pathsep) if part]
+    for folder in extra:
+        if not folder.is_dir():
+            raise ValueError(
+                f"{FOLDERS_VARIABLE} names {folder}, which is not a folder; "
+                "give folders that hold <table>.toml files, or unset the variable"
+            )
+    return [Path(__file__).parent, *extra]
+
+
+def names() -> list[str]:
+    """Return the names of all declared tables, sorted."""
+    return sorted(path.stem for folder in folders() for path in folder.glob("*.toml"))
+
+
+def load(name: str) -> Table:
+    """Read a table.
+
+    Raises:
+        ValueError: no such table, or its file is wrong; the message names file and key.
+    """
+    for folder in folders():
+        path = folder / f"{name}.toml"
+        if name == path.stem and path.is_file():
+            return _table(path)
+    raise ValueError(f"unknown table {name!r}; known: {', '.join(names())}")
+
+
+def _table(path: Path) -> Table:
+    """Read and check one file."""
+    try:
+        raw = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path}: not valid TOML: {error}") from error
+    _check_keys(raw, _TOP_LEVEL, ("name", "title", "source", "rows", "scales"), str(path))
+    if raw["name"] != path.stem:
+        raise ValueError(f"{path}: `name` is {raw['name']!r}, the file is called {path.stem}")
+    rows = tuple(_row(row, f"{path}: row {i}") for i, row in enumerate(raw["rows"], start=1))
+    labels = [row.label for row in rows]
+    for row in rows:
+        for label in row.minus or ():
+            if label not in labels:
+                raise ValueError(f"{path}: row {row.label!r} is derived from unknown {label!r}")
+    unknown = [scale for scale in raw["scales"] if scale not in SCALES]
+    if unknown:
+        raise ValueError(f"{path}: unknown scale `{unknown[0]}`; known: {', '.join(SCALES)}")
+    scales = {
+        name: _scale(settings, f"{path}: scales.{name}") for name, settings in raw["scales"].items()
+    }
+    for name, settings in scales.items():
+        if any(row.method == "full" for row in rows) and not settings.full_protocol:
+            raise ValueError(f"{path}: scales.{name}: `full_protocol` is missing")
+    printed = read_published(raw["published"]) if "published" in raw else ()
+    return Table(
+        raw["name"], raw["title"], raw["source"], tuple(raw.get("footnotes", ())), rows, scales,
+        printed,
+    )  # fmt: skip
+
+
+def _row(raw: Mapping[str, Any], where: str) -> Row:
+    """Read one [[rows]] block."""
+    _check_keys(raw, _ROW_KEYS, ("label", "family"), where)
+    if ("method" in raw) == ("derived" in raw):
+        raise ValueError(f"{where}: expected exactly one of `method` and `derived`")
+    settings = dict(raw)
+    derived = settings.pop("derived", None)
+    minus = None
+    if derived is not None:
+        if list(derived) != ["minus"] or len(derived["minus"]) != 2:
+            raise ValueError(f"{where}: `derived` must be {{ minus = [minuend, subtrahend] }}")
+        minus = tuple(derived["minus"])
+    return Row(**{"method": None, "minus": minus, **settings})
+
+
+def _scale(raw: Mapping[str, Any], where: str) -> ScaleSettings:
+    """Read the settings of one scale."""
+    _check_keys(raw, _SCALE_KEYS, ("protocol", "seeds", "repeats", "columns"), where)
+    columns = []
+    for number, column in enumerate(raw["columns"], start=1):
+        _check_keys(column, _COLUMN_KEYS, ("dataset", "ipc", "arch"), f"{where}: column {number}")
+        paper_names = {arch: name for name, arch in PUBLISHED_ARCHS.items()}
+        printed_as = paper_names.get(column["arch"], column["arch"])
+        columns.append(Column(**{"published_arch": printed_as, **column}))
+    settings = {"full_protocol": "", "full_repeats": raw["repeats"], **raw}
+    return ScaleSettings(**{**settings, "columns": tuple(columns)})
+
+
+def _check_keys(raw: Any, known: tuple, required: tuple, where: str) -> None:
+    """Refuse unknown and missing keys by name."""
+    if not isinstance(raw, dict):
+        raise ValueError(f"{where}: expected a table of keys, got {raw!r}")
+    for key in raw:
+        if key not in known:
+            raise ValueError(f"{where}: unknown key `{key}`; known: {', '.join(known)}")
+    for key in required:
+        if key not in raw:
+            raise ValueError(f"{where}: `{key}` is missing")

@@ -1,0 +1,147 @@
+"""A table as the rest of the program sees it: rows, columns per scale, and the cells they make."""
+
+from dataclasses import dataclass
+
+from nsdbench import methods
+from nsdbench.statistics import Published
+from nsdbench.tables.published import PUBLISHED_ARCHS, PrintedNumber
+
+
+@dataclass(frozen=True)
+class Row:
+    """A row of a table; `minus` holds the labels (minuend, subtrahend) of a derived one."""
+
+    label: str
+    family: str
+    method: str | None
+    minus: tuple[str, str] | None = None
+    published_protocol: str = "common"
+    set_per_repeat: bool = False
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column of a table at one scale; `published_arch` is the network's name in the paper."""
+
+    dataset: str
+    ipc: int
+    arch: str
+    published_arch: str
+
+
+@dataclass(frozen=True)
+class ScaleSettings:
+    """What a table measures at one scale."""
+
+    protocol: str
+    full_protocol: str
+    seeds: int
+    repeats: int
+    full_repeats: int
+    columns: tuple[Column, ...]
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One cell of a table at one scale; the full-data row has one per dataset and network."""
+
+    row: Row
+    columns: tuple[Column, ...]
+    dataset: str
+    ipc: int
+    method: str
+    arch: str
+    protocol: str
+    scale: str
+    seeds: int
+    repeats: int
+    published: Published | None
+
+    @property
+    def key(self) -> tuple:
+        """Return what identifies the cell: dataset, ipc, method, arch, protocol, scale."""
+        return (self.dataset, self.ipc, self.method, self.arch, self.protocol, self.scale)
+
+    @property
+    def is_implemented(self) -> bool:
+        """Say whether a file describes the method."""
+        return self.method in methods.names()
+
+
+@dataclass(frozen=True)
+class Table:
+    """A published table: rows, settings per scale, and the printed numbers."""
+
+    name: str
+    title: str
+    source: str
+    footnotes: tuple[str, ...]
+    rows: tuple[Row, ...]
+    scales: dict[str, ScaleSettings]
+    printed: tuple[PrintedNumber, ...]
+
+    def settings(self, scale: str) -> ScaleSettings:
+        """Return the settings of one scale, or say which scales there are."""
+        if scale not in self.scales:
+            raise ValueError(
+                f"{self.name} has no scale {scale!r}; choose one of {', '.join(self.scales)}"
+            )
+        return self.scales[scale]
+
+    def entries(self, scale: str, seeds: int | None = None) -> list[Entry]:
+        """Expand the measured rows at one scale, row by row.
+
+        Args:
+            scale: one of the table's scales.
+            seeds: replaces the table's number of sets per cell.
+        """
+        settings = self.settings(scale)
+        sets = settings.seeds if seeds is None else seeds
+        if sets < 1:
+            raise ValueError(f"seeds is {sets}; expected at least 1 set per cell")
+        found = []
+        for row in self.rows:
+            if row.method == "full":
+                found += self._full_entries(row, scale, settings)
+            elif row.method is not None:
+                counts = (sets, settings.repeats)
+                if row.set_per_repeat:
+                    counts = (sets * settings.repeats, 1)
+                for column in settings.columns:
+                    cell = (column.dataset, column.ipc, row.method, column.arch)
+                    published = self.published(row, column, column.ipc, scale)
+                    found.append(
+                        Entry(row, (column,), *cell, settings.protocol, scale, *counts, published)
+                    )
+        return found
+
+    def _full_entries(self, row: Row, scale: str, settings: ScaleSettings) -> list[Entry]:
+        """Expand the full-data row: one cell per dataset and network, whatever the ipc."""
+        groups: dict[tuple[str, str], list[Column]] = {}
+        for column in settings.columns:
+            groups.setdefault((column.dataset, column.arch), []).append(column)
+        return [
+            Entry(
+                row, tuple(columns), dataset, 0, "full", arch, settings.full_protocol, scale,
+                1, settings.full_repeats, self.published(row, columns[0], 0, scale),
+            )
+            for (dataset, arch), columns in groups.items()
+        ]  # fmt: skip
+
+    def published(self, row: Row, column: Column, ipc: int, scale: str) -> Published | None:
+        """Return the printed number of a cell; None beside other data than the paper's."""
+        if scale != "paper":
+            return None
+        for number in self.printed:
+            where = (number.label, number.dataset, number.ipc, number.arch)
+            if where == (row.label, column.dataset, ipc, column.published_arch):
+                if number.mean is None:
+                    return None
+                arch = PUBLISHED_ARCHS.get(number.arch, number.arch)
+                return Published(
+                    number.dataset, number.ipc, arch, number.mean, number.std,
+                    row.published_protocol,
+                )  # fmt: skip
+        return None

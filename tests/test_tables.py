@@ -1,0 +1,183 @@
+"""The declared tables hold every row and column that the paper prints, and never mix scales."""
+
+import csv
+from pathlib import Path
+
+import pytest
+
+from nsdbench import methods, tables
+from nsdbench.statistics import Published
+
+PAPER = Path(__file__).parents[1] / "results" / "paper"
+TABLES = [f"table{number}" for number in range(1, 7)]
+
+SMALL_TABLE = """
+name = "mine"
+title = "Mine"
+source = "nobody"
+[[rows]]
+label = "Random"
+family = "coreset"
+method = "random"
+set_per_repeat = true
+[[rows]]
+label = "NSD"
+family = "ours"
+method = "nsd"
+[[rows]]
+label = "Gain"
+family = "ours"
+derived = { minus = ["NSD", "Random"] }
+[[rows]]
+label = "Full"
+family = "full"
+method = "full"
+[scales.smoke]
+protocol = "common-10ep"
+full_protocol = "full-2ep"
+full_repeats = 2
+seeds = 3
+repeats = 4
+columns = [
+    { dataset = "Digits16", ipc = 1, arch = "convnet2-w8" },
+    { dataset = "Digits16", ipc = 10, arch = "convnet2-w8" },
+]
+"""
+
+
+@pytest.fixture
+def mine(tmp_path, monkeypatch):
+    """Return the path of a user's table, in a folder that is searched."""
+    path = tmp_path / "mine.toml"
+    path.write_text(SMALL_TABLE)
+    monkeypatch.setenv(tables.FOLDERS_VARIABLE, str(tmp_path))
+    return path
+
+
+def lines(name):
+    """Read a published table with the csv module alone."""
+    with (PAPER / f"{name}.csv").open(newline="") as stream:
+        return list(csv.DictReader(stream))
+
+
+def test_all_six_tables_are_declared_and_load():
+    assert set(TABLES) <= set(tables.names())
+    for name in TABLES:
+        assert set(tables.load(name).scales) == set(tables.SCALES)
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_every_printed_row_and_column_has_its_place(name):
+    table, printed = tables.load(name), lines(name)
+    rows = {line["method"]: line["family"] for line in printed}
+    assert {row.label: row.family for row in table.rows} == rows
+    columns = {(x["dataset"], int(x["ipc"]), x["arch"]) for x in printed if x["ipc"]}
+    declared = {(c.dataset, c.ipc, c.published_arch) for c in table.settings("paper").columns}
+    assert declared == columns
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_every_printed_number_stands_beside_exactly_one_cell(name):
+    table = tables.load(name)
+    derived = {row.label for row in table.rows if row.minus}
+    shown = sorted(
+        (e.row.label, e.published.dataset, e.published.ipc, e.published.mean, e.published.std)
+        for e in table.entries("paper")
+        if e.published
+    )
+    printed = sorted(
+        (x["method"], x["dataset"], int(x["ipc"] or 0), float(x["mean"]), float(x["std"]))
+        for x in lines(name)
+        if x["mean"] and x["method"] not in derived
+    )
+    assert shown == printed
+
+
+def test_published_numbers_of_table_1():
+    cells = {(e.row.label, e.dataset, e.ipc): e for e in tables.load("table1").entries("paper")}
+    nsd = cells["NSD", "CIFAR10", 1]
+    assert nsd.published == Published("CIFAR10", 1, "convnet3-w128", 68.5, 0.8, "common")
+    assert (nsd.protocol, nsd.seeds, nsd.repeats) == ("common", 1, 5)
+    assert cells["MTT", "CIFAR10", 1].published.protocol == "mtt, best on test"
+    assert cells["IDC", "TinyImageNet", 1].published is None
+    full = cells["Full dataset", "CIFAR100", 0]
+    assert full.published.mean == 56.2 and [c.ipc for c in full.columns] == [1, 10]
+    tiny = cells["NSD", "TinyImageNet", 1]
+    assert (tiny.arch, tiny.published.arch) == ("convnet4-w128", "convnet3-w128")
+
+
+@pytest.mark.parametrize("name", TABLES)
+@pytest.mark.parametrize("scale", ["smoke", "small"])
+def test_no_published_number_at_other_scales(name, scale):
+    entries = tables.load(name).entries(scale)
+    assert entries and all(entry.published is None for entry in entries)
+    paper = {column.dataset for column in tables.load(name).settings("paper").columns}
+    assert not paper & {entry.dataset for entry in entries}
+
+
+def test_table_5_gains_are_derived():
+    gains = [row for row in tables.load("table5").rows if row.minus]
+    assert [row.minus for row in gains] == [(f"{x} w. ours", x) for x in ("DC", "DM", "MTT")]
+
+
+def test_sets_repeats_and_full_data(mine):
+    entries = tables.load("mine").entries("smoke")
+    counts = {(e.method, e.ipc): (e.seeds, e.repeats, e.protocol) for e in entries}
+    assert counts == {
+        ("random", 1): (12, 1, "common-10ep"),
+        ("random", 10): (12, 1, "common-10ep"),
+        ("nsd", 1): (3, 4, "common-10ep"),
+        ("nsd", 10): (3, 4, "common-10ep"),
+        ("full", 0): (1, 2, "full-2ep"),
+    }
+    assert len(entries) == 5
+    assert {e.seeds for e in tables.load("mine").entries("smoke", seeds=1)} == {4, 1}
+    with pytest.raises(ValueError, match="seeds is 0"):
+        tables.load("mine").entries("smoke", seeds=0)
+
+
+def test_implemented_is_read_from_the_methods(mine, tmp_path, monkeypatch):
+    folder = tmp_path / "methods"
+    folder.mkdir()
+    text = 'name = "glad"\ntitle = "GLaD"\nkind = "distillation"\nsource = "x"\n'
+    (folder / "glad.toml").write_text(text)
+    mine.write_text(SMALL_TABLE.replace('method = "nsd"', 'method = "glad"'))
+
+    def implemented():
+        entries = tables.load("mine").entries("smoke")
+        return next(entry.is_implemented for entry in entries if entry.method == "glad")
+
+    assert implemented() == ("glad" in methods.names())
+    monkeypatch.setenv(methods.FOLDERS_VARIABLE, str(folder))
+    assert implemented()
+
+
+def test_unknown_names_list_the_known_ones(mine):
+    with pytest.raises(ValueError, match="unknown table 'table9'; known: mine, table1, .*table6"):
+        tables.load("table9")
+    with pytest.raises(ValueError, match="no scale 'large'; choose one of smoke, small, paper"):
+        tables.load("table1").settings("large")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ('title = "Mine"', 'titel = "Mine"', "unknown key `titel`"),
+        ('title = "Mine"', "", "`title` is missing"),
+        ('name = "mine"', 'name = "yours"', "`name` is 'yours'"),
+        ('method = "nsd"', 'methode = "nsd"', "row 2: unknown key `methode`"),
+        ('method = "nsd"', "", "row 2: expected exactly one of `method` and `derived`"),
+        ('"NSD", "Random"]', '"NSD", "Rand"]', "row 'Gain' is derived from unknown 'Rand'"),
+        ("[scales.smoke]", "[scales.huge]", "unknown scale `huge`"),
+        ('full_protocol = "full-2ep"', "", "scales.smoke: `full_protocol` is missing"),
+        ("repeats = 4", "", "scales.smoke: `repeats` is missing"),
+        ("ipc = 10, ", "", "scales.smoke: column 2: `ipc` is missing"),
+        ("seeds = 3", "seeds = ", "not valid TOML"),
+    ],
+)
+def test_errors_name_the_file_and_the_key(mine, old, new, message):
+    assert SMALL_TABLE.count(old) >= 1
+    mine.write_text(SMALL_TABLE.replace(old, new, 1))
+    with pytest.raises(ValueError, match=message) as caught:
+        tables.load("mine")
+    assert "mine.toml" in str(caught.value)
