@@ -1,4 +1,4 @@
-"""Differentiable Siamese augmentation (DSA): draw the parameters once, apply them any number of times.
+"""Differentiable Siamese augmentation (DSA): parameters drawn once, applied any number of times.
 
 Drawing and applying are two functions, because the unrolled student replays an inner step with the
 very same augmentation, and because a checkpoint must be able to store it. All formulas act in the
@@ -103,7 +103,7 @@ def sample(
     """Draw one operation of a strategy and its parameters.
 
     Args:
-        strategy: names of OPERATIONS joined by "_", for example "color_crop_cutout_flip_scale_rotate";
+        strategy: names of OPERATIONS joined by "_", as "color_crop_cutout_flip_scale_rotate";
             None, "" or "none" for no augmentation (then nothing is drawn).
         batch_size: number of images, at least 1.
         image_shape: (C, H, W).
@@ -151,7 +151,7 @@ def apply(images: torch.Tensor, params: DsaParams) -> torch.Tensor:
             f"[{', '.join(map(str, expected))}]: draw parameters for these images with sample()"
         )
     if not images.is_floating_point():
-        raise ValueError(f"images must be floating point, got {images.dtype}: preprocess them first")
+        raise ValueError(f"images must be floating point, got {images.dtype}: preprocess first")
     if params.op == _IDENTITY:
         return images
     values = {name: value.to(images.device) for name, value in params.values.items()}
