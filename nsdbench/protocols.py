@@ -8,6 +8,7 @@ import hashlib
 import json
 import re
 from dataclasses import asdict, dataclass, replace
+from math import ceil
 
 
 @dataclass(frozen=True)
@@ -18,8 +19,7 @@ class Protocol:
         name: unique.
         lr: fixed learning rate, or None for the step size the distillation learned.
         epochs: highest epoch index; epochs 0..epochs run (MTT trains 1001 for "1000").
-        decay_epoch: after this epoch index lr falls to a tenth and the optimiser starts afresh.
-        steps: if set, total optimiser steps instead of epochs; the decay comes at half of them.
+        steps: if set, total optimiser steps instead of epochs.
         augment: whether the data set's DSA strategy is applied to every batch.
     """
 
@@ -32,10 +32,21 @@ class Protocol:
     steps: int | None = None
     augment: bool = True
 
-    @property
-    def decay_epoch(self) -> int | None:
-        """Epoch index after which the rate decays: epochs // 2 + 1 (MTT reference code)."""
-        return None if self.epochs is None else self.epochs // 2 + 1
+    def total_steps(self, num_images: int) -> int:
+        """Return the optimiser steps one network takes on a set of that size."""
+        if self.steps is not None:
+            return self.steps
+        return (self.epochs + 1) * ceil(num_images / self.batch_size)
+
+    def decay_step(self, num_images: int) -> int:
+        """Return the step after which the rate decays.
+
+        That is the end of epoch index epochs // 2 + 1, so that of MTT's 1001 epochs 502 run at the
+        full rate (MTT reference code); half of the steps where the protocol counts steps.
+        """
+        if self.steps is not None:
+            return self.steps // 2
+        return (self.epochs // 2 + 2) * ceil(num_images / self.batch_size)
 
     def as_dict(self) -> dict:
         """Return the protocol as plain JSON types."""

@@ -3,7 +3,7 @@
 import torch
 
 from nsdbench.data.dataset import Dataset
-from nsdbench.data.preprocessing import Preprocessing
+from nsdbench.data.preprocess import Preprocessing
 
 
 class TrainingData:

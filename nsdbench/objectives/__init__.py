@@ -1,6 +1,60 @@
 """Objectives by name: the losses that distillation minimises."""
 
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from torch import nn
+
+from nsdbench.data.training import TrainingData
+from nsdbench.experts import ExpertBuffer
 from nsdbench.objectives.base import Objective
 from nsdbench.objectives.trajectory import TrajectoryMatching
 
-__all__ = ["Objective", "TrajectoryMatching"]
+__all__ = ["Objective", "ObjectiveContext", "TrajectoryMatching", "build", "names"]
+
+
+@dataclass(frozen=True)
+class ObjectiveContext:
+    """What a run offers its objective.
+
+    Attributes:
+        model: the student's architecture.
+        real: training data in network-input space.
+        dsa_strategy: the data set's augmentation.
+        experts: opens the recorded experts, recording them first if need be.
+    """
+
+    model: nn.Module
+    real: TrainingData
+    dsa_strategy: str
+    experts: Callable[[], ExpertBuffer]
+
+
+def _trajectory(context: ObjectiveContext, settings: dict) -> Objective:
+    return TrajectoryMatching(
+        context.experts(), context.model, context.real, context.dsa_strategy, **settings
+    )
+
+
+_BUILDERS = {"trajectory": _trajectory}
+
+
+def names() -> list[str]:
+    """List the objectives a recipe may name."""
+    return sorted(_BUILDERS)
+
+
+def build(settings: dict, context: ObjectiveContext) -> Objective:
+    """Build the objective of a recipe's `objective` section.
+
+    Raises:
+        ValueError: unknown name, or a setting the objective does not have.
+    """
+    settings = dict(settings)
+    name = settings.pop("name", None)
+    if name not in _BUILDERS:
+        raise ValueError(f"unknown objective {name!r}; known: {', '.join(names())}")
+    try:
+        return _BUILDERS[name](context, settings)
+    except TypeError as error:
+        raise ValueError(f"objective {name!r}: {error}") from None

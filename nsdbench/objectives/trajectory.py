@@ -30,16 +30,15 @@ def draw_batches(
 ) -> list[Tensor]:
     """Draw the image numbers of every student step.
 
-    Batches walk through a random permutation without replacement and start a new one when it is
-    used up (MTT reference code; there the short remainder of a permutation comes first, here last,
-    which has the same distribution of batches within a pass). None means the full set each step.
+    Batches walk through a random permutation without replacement, its short remainder first, and
+    start a new one when it is used up (as MTT's reference code). None means the full set each step.
     """
     if batch_syn is None or batch_syn >= num_images:
         return [torch.arange(num_images) for _ in range(syn_steps)]
     batches: list[Tensor] = []
     while len(batches) < syn_steps:
         permutation = torch.randperm(num_images, generator=generator)
-        batches.extend(permutation.split(batch_syn))
+        batches.extend(reversed(permutation.split(batch_syn)))
     return batches[:syn_steps]
 
 
