@@ -1,0 +1,41 @@
+// The signatures of all native operators. Shapes are in the comment above each; implementations are
+// registered per device in cpu_impl.cpp and cuda_impl.cpp, fake kernels and autograd in nsdbench/ops.
+
+#include <torch/csrc/stable/library.h>
+
+#include "cpu/matrix.h"
+
+STABLE_TORCH_LIBRARY(nsdbench, m) {
+  // x[i,j] = T_i x1 K1_j x2 K2_j x3 K3_j x4 K4_j for all pairs, or the images listed in `index`.
+  //   spectra [N_T,t1,t2,t3,t4], kernel_n [N_K,t_n,u_n] or None for the identity, index [n] int64
+  //   returns [N_T*N_K*u1, u2, u3, u4] in image order (i * N_K + j) * u1 + r, or [n, u2, u3, u4]
+  m.def(
+      "reconstruct("
+      "Tensor spectra, "
+      "Tensor? kernel1, Tensor? kernel2, Tensor? kernel3, Tensor? kernel4, "
+      "Tensor? index"
+      ") -> Tensor");
+
+  // Gradients of sum(grad_images * reconstruct(...)).
+  //   wanted: bit 0 asks for the spectra's gradient, bit n for kernel n's
+  //   returns five tensors shaped like spectra, kernel1 .. kernel4; [0] where not wanted
+  m.def(
+      "reconstruct_backward("
+      "Tensor grad_images, "
+      "Tensor spectra, "
+      "Tensor? kernel1, Tensor? kernel2, Tensor? kernel3, Tensor? kernel4, "
+      "Tensor? index, "
+      "int wanted"
+      ") -> (Tensor, Tensor, Tensor, Tensor, Tensor)");
+
+  // Instruction set of the CPU kernels: 0 baseline, 1 AVX2, 2 AVX-512.
+  m.def("simd_level() -> int");
+}
+
+namespace {
+int64_t simd_level() { return static_cast<int64_t>(nsdbench::cpu::simd_level()); }
+}  // namespace
+
+STABLE_TORCH_LIBRARY_IMPL(nsdbench, CompositeExplicitAutograd, m) {
+  m.impl("simd_level", TORCH_BOX(&simd_level));
+}
