@@ -55,7 +55,7 @@ _DIGITS = {
 _CIFAR10_STATISTICS = ((0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010))
 # MTT and its family reuse the CIFAR10 constants for CIFAR100; DC's own are
 # (0.5071, 0.4866, 0.4409) / (0.2673, 0.2564, 0.2762).
-_IMAGENET_STATISTICS = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+IMAGENET_STATISTICS = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 
 IMAGENET_SUBSETS = (
     "ImageNette", "ImageWoof", "ImageFruit", "ImageMeow", "ImageSquawk", "ImageYellow",
@@ -89,7 +89,7 @@ def _published() -> dict[str, DatasetSpec]:
             source="Krizhevsky 2009; constants: those of CIFAR10, as in the MTT reference code",
         ),
         DatasetSpec(
-            "TinyImageNet", (3, 64, 64), 200, 100_000, 10_000, *_IMAGENET_STATISTICS,
+            "TinyImageNet", (3, 64, 64), 200, 100_000, 10_000, *IMAGENET_STATISTICS,
             DSA_WITH_FLIP, 4, is_downloadable=True,
             source="Stanford CS231n, tiny-imagenet-200; test = its validation split; constants: "
             "MTT reference code (those of ImageNet)",
@@ -97,7 +97,7 @@ def _published() -> dict[str, DatasetSpec]:
     ]  # fmt: skip
     specs += [
         DatasetSpec(
-            name, (3, 128, 128), 10, None, 500, *_IMAGENET_STATISTICS, DSA_WITH_FLIP, 5,
+            name, (3, 128, 128), 10, None, 500, *IMAGENET_STATISTICS, DSA_WITH_FLIP, 5,
             source="ILSVRC 2012, the ten classes MTT's reference code lists; test = the 500 "
             "validation images; constants: MTT reference code",
         )

@@ -2,11 +2,12 @@
 
 from pathlib import Path
 
-from nsdbench.data import lookup, synthetic
+from nsdbench.data import archive, download, image_folder, lookup, synthetic
+from nsdbench.data.cache import cache_dir
 from nsdbench.data.catalog import PUBLISHED, DatasetSpec
 from nsdbench.data.dataset import Dataset
 from nsdbench.data.sources import source
-from nsdbench.errors import DataMissing
+from nsdbench.errors import DataCorrupt, DataMissing
 
 
 def names() -> list[str]:
@@ -27,6 +28,8 @@ def spec(name: str) -> DatasetSpec:
     """
     if name.startswith("synthetic:"):
         return synthetic.describe(name)
+    if name.startswith("folder:"):
+        return image_folder.describe(name)
     if name not in PUBLISHED:
         raise ValueError(
             f"dataset: expected one of {', '.join(PUBLISHED)}, folder:PATH[@SIZE] or "
@@ -35,13 +38,17 @@ def spec(name: str) -> DatasetSpec:
     return PUBLISHED[name]
 
 
-def load(name: str, root: Path | str | None = None) -> Dataset:
+def load(
+    name: str, root: Path | str | None = None, progress: download.Progress | None = None
+) -> Dataset:
     """Read a dataset: the training split now, the test split when it is first used.
 
     Args:
         name: as for `spec`.
         root: folder that holds datasets; asked before $NSDBENCH_DATA, the cache, system folders and
             the download.
+        progress: called with (phase, bytes done, bytes in all) while downloading; default: a bar
+            on a terminal.
 
     Returns:
         A `Dataset` with images uint8 [N, C, H, W] and labels int64 [N].
@@ -53,8 +60,47 @@ def load(name: str, root: Path | str | None = None) -> Dataset:
     """
     described = spec(name)
     entry = source(name)
-    path = lookup.find(entry, root)
+    path = lookup.locate(name, root)
     if path is None:
-        raise DataMissing(lookup.how_to_get(name, root))
+        path = _download(name, root, progress)
+    if path.is_file() and not entry.is_bundled:
+        path = _unpack(name, path)
     train = entry.read(path, described, "train")
     return Dataset(described, train, lambda: entry.read(path, described, "test"))
+
+
+def _download(name: str, root: Path | str | None, progress: download.Progress | None) -> Path:
+    """Fetch a dataset into the cache and say where it is."""
+    files = source(name).downloads
+    if not files:
+        raise DataMissing(lookup.how_to_get(name, root))
+    if lookup.is_offline():
+        raise DataMissing(lookup.how_to_get(name, root, "forbidden by NSDBENCH_OFFLINE"))
+    try:
+        download.fetch(files, _cache_folder(name), progress)
+    except download.Unreachable as error:
+        raise DataMissing(lookup.how_to_get(name, root, f"failed: {error}")) from error
+    return _located(name)
+
+
+def _unpack(name: str, path: Path) -> Path:
+    """Unpack a published archive into the cache and say where its content is."""
+    published = next(file for file in source(name).archives if file.name == path.name)
+    if not download.is_intact(path, published.checksum):
+        raise DataCorrupt(
+            f"{path}: expected {published.checksum} ({published.num_bytes} bytes), got something "
+            f"else ({path.stat().st_size} bytes); delete it and fetch it again"
+        )
+    archive.unpack(path, _cache_folder(name))
+    return _located(name)
+
+
+def _cache_folder(name: str) -> Path:
+    return cache_dir() / "datasets" / name
+
+
+def _located(name: str) -> Path:
+    path = lookup.locate(name)
+    if path is None:
+        raise DataCorrupt(f"{_cache_folder(name)}: expected the files of {name} after unpacking")
+    return path

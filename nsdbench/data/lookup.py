@@ -3,18 +3,9 @@
 import os
 from pathlib import Path
 
+from nsdbench.data import image_folder
+from nsdbench.data.cache import cache_dir
 from nsdbench.data.sources import Source, source
-
-
-def cache_dir() -> Path:
-    """The folder for downloads, resized images, whitening matrices and expert buffers.
-
-    $NSDBENCH_CACHE, else $XDG_CACHE_HOME/nsdbench, else ~/.cache/nsdbench. Not created here.
-    """
-    if os.environ.get("NSDBENCH_CACHE"):
-        return Path(os.environ["NSDBENCH_CACHE"]).expanduser()
-    base = os.environ.get("XDG_CACHE_HOME")
-    return (Path(base) if base else Path.home() / ".cache") / "nsdbench"
 
 
 def is_offline() -> bool:
@@ -31,30 +22,44 @@ def data_roots(root: Path | str | None) -> list[Path]:
 def locate(name: str, root: Path | str | None = None) -> Path | None:
     """Find a dataset on this machine without reading or fetching it.
 
-    Order: root, $NSDBENCH_DATA, the cache, system folders; in each, unpacked files first, then (in
-    the same order) the published archive.
+    Order: root, $NSDBENCH_DATA, the cache, system folders; unpacked files first, then (in the same
+    order) the published archive.
 
     Args:
         name: a dataset name.
         root: the folder given as --data-root.
 
     Returns:
-        The folder with the files, or the archive, or for bundled data the file it comes from; None
-        when only a download could provide it.
+        The folder with the files, or the archive; for generated and bundled data the module that
+        makes them. None when only a download could provide it, or nothing at all.
     """
-    return find(source(name), root)
-
-
-def find(entry: Source, root: Path | str | None) -> Path | None:
-    """Do what `locate` does, for a source."""
+    if name.startswith("folder:"):
+        path, _ = image_folder.parse(name)
+        return path if path.is_dir() else None
+    entry = source(name)
     if entry.is_bundled:
         return Path(entry.read.__code__.co_filename)
     roots = data_roots(root)
-    candidates = [base / folder for base in roots for folder in entry.folders]
-    for folder in [*candidates, *entry.system_folders]:
-        if any(all(_has(folder, name) for name in marker) for marker in entry.markers):
+    folders = [base / folder for base in roots for folder in entry.folders]
+    for folder in [*folders, *entry.system_folders]:
+        absent, _ = _missing(folder, entry)
+        if not absent:
             return folder
+    for base in roots:
+        for archive in entry.archives:
+            for path in (base / archive.name, base / name / archive.name):
+                if path.is_file():
+                    return path
     return None
+
+
+def _missing(folder: Path, entry: Source) -> tuple[list[str], bool]:
+    """What a folder lacks of the alternative it comes closest to, and whether it has part of it."""
+    absent, marker = min(
+        (([n for n in marker if not _has(folder, n)], marker) for marker in entry.markers),
+        key=lambda pair: len(pair[0]),
+    )
+    return absent, 0 < len(absent) < len(marker)
 
 
 def _has(folder: Path, name: str) -> bool:
@@ -71,29 +76,39 @@ def how_to_get(name: str, root: Path | str | None = None, reason: str = "") -> s
         reason: why the download did not happen or failed.
     """
     entry = source(name)
-    files = " or ".join(_listing(marker) for marker in entry.markers)
+    first = f"DIR/{entry.folders[0]} with {entry.layout}"
     environment = os.environ.get("NSDBENCH_DATA")
+    asked = [f"looked in {place}" if place else "" for place in (root, environment)]
+    system = " or ".join(map(str, entry.system_folders)) or "none known for this dataset"
     lines = [
         f"{name} is not on this machine. Any one of these provides it:",
-        f"  1. --data-root DIR (in Python: root=DIR) with DIR/{entry.folders[0]} holding {files}"
-        f" [{f'looked in {root}' if root else 'not given'}]",
-        f"  2. the environment variable NSDBENCH_DATA=DIR, same layout"
-        f" [{f'looked in {environment}' if environment else 'not set'}]",
+        f"  1. --data-root DIR (in Python: root=DIR): {first} [{asked[0] or 'not given'}]",
+        f"  2. the environment variable NSDBENCH_DATA=DIR: likewise [{asked[1] or 'not set'}]",
         f"  3. the cache: the same files in {cache_dir() / 'datasets' / entry.folders[0]}",
+        f"  4. a system folder: {system}",
     ]
-    system = ", ".join(map(str, entry.system_folders)) or "none known for this dataset"
-    lines.append(f"  4. a system folder: {system}")
     if entry.downloads:
         size = sum(file.num_bytes for file in entry.downloads) / 1e6
-        urls = ", ".join(file.url for file in entry.downloads)
+        base = entry.downloads[0].url.rsplit("/", 1)[0]
+        files = ", ".join(file.name for file in entry.downloads)
         lines.append(
-            f"  5. download ({size:.0f} MB): {urls} [{reason or 'not tried'}]",
+            f"  5. download ({size:.0f} MB): {files} from {base}/ [{reason or 'not tried'}]"
         )
     else:
         lines.append("  5. download: not offered for this dataset")
-    return "\n".join([*lines, *([f"  Note: {entry.note}"] if entry.note else [])])
+    if entry.note:
+        lines.append(f"  Note: {entry.note}")
+    lines += [f"  Incomplete: {text}" for text in _incomplete(entry, root)]
+    return "\n".join(lines)
 
 
-def _listing(marker: tuple[str, ...]) -> str:
-    shown = ", ".join(marker[:4])
-    return shown if len(marker) <= 4 else f"{shown}, ... ({len(marker)} entries)"
+def _incomplete(entry: Source, root: Path | str | None) -> list[str]:
+    """Name folders that hold some of the files, and what they lack."""
+    folders = [base / folder for base in data_roots(root) for folder in entry.folders]
+    found = []
+    for folder in [*folders, *entry.system_folders]:
+        absent, has_part = _missing(folder, entry)
+        if has_part:
+            shown = ", ".join(absent[:4]) + (", ..." if len(absent) > 4 else "")
+            found.append(f"{folder} lacks {shown}")
+    return found

@@ -16,7 +16,7 @@ class Preprocessing(ABC):
 
     Attributes:
         kind: one of `KINDS`.
-        hash: identifies the map (sha256, hex): equal hashes, equal results.
+        hash: identifies kind, constants and data it was fitted on (sha256, hex).
     """
 
     kind: str
@@ -35,7 +35,7 @@ class Preprocessing(ABC):
 
     @abstractmethod
     def statistics(self) -> dict[str, Tensor]:
-        """The numbers that define the map; `from_statistics` rebuilds it."""
+        """The tensors that define the map."""
 
 
 class Standardise(Preprocessing):
@@ -94,4 +94,8 @@ def preprocessing(kind: str, dataset: Dataset) -> Preprocessing:
     """
     if kind == "standardise":
         return Standardise(torch.tensor(dataset.spec.mean), torch.tensor(dataset.spec.std))
+    if kind in KINDS:
+        from nsdbench.data import zca  # it builds on this module
+
+        return zca.whitening(dataset, kind)
     raise ValueError(f"preprocessing: expected one of {', '.join(KINDS)}, got {kind!r}")

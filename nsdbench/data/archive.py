@@ -1,0 +1,78 @@
+"""Unpack a published archive so that its folders appear whole or not at all."""
+
+import os
+import shutil
+import tarfile
+import tempfile
+import zipfile
+import zlib
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+from typing import IO
+
+from filelock import FileLock
+
+from nsdbench.errors import DataCorrupt
+
+SUFFIXES = (".tar.gz", ".tgz", ".zip")
+_TEMPORARY = ".unpacking-"
+
+
+def unpack(archive: Path, folder: Path) -> None:
+    """Unpack into a temporary folder and rename what is at its top into `folder`.
+
+    Only regular files are taken (no links, devices or permissions). Two processes may try at once:
+    the second waits and finds the work done again. What a killed run left is removed.
+
+    Args:
+        archive: .tar.gz or .zip.
+        folder: receives the top-level folders of the archive; made if need be.
+
+    Raises:
+        DataCorrupt: truncated or not an archive, or a member would land outside the folder.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with FileLock(folder / ".lock"):
+        for left in folder.glob(f"{_TEMPORARY}*"):
+            shutil.rmtree(left, ignore_errors=True)
+        temporary = Path(tempfile.mkdtemp(dir=folder, prefix=_TEMPORARY))
+        try:
+            for name, content in _members(archive):
+                target = temporary / _checked(archive, name)
+                target.parent.mkdir(parents=True, exist_ok=True)
+                with content, target.open("wb") as file:
+                    shutil.copyfileobj(content, file, 1 << 20)
+            for top in list(temporary.iterdir()):
+                destination = folder / top.name
+                if destination.is_dir():
+                    shutil.rmtree(destination)
+                os.replace(top, destination)
+        except (tarfile.TarError, zipfile.BadZipFile, zlib.error, EOFError) as error:
+            raise DataCorrupt(
+                f"{archive}: expected a complete archive, it does not unpack ({error}); delete it "
+                "and fetch it again"
+            ) from error
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _members(archive: Path) -> Iterator[tuple[str, IO[bytes]]]:
+    """Yield name and content of each regular file, in archive order."""
+    if archive.suffix == ".zip":
+        with zipfile.ZipFile(archive) as packed:
+            for member in packed.infolist():
+                if not member.is_dir():
+                    yield member.filename, packed.open(member)
+        return
+    with tarfile.open(archive, "r:gz") as packed:
+        for member in packed:
+            content = packed.extractfile(member) if member.isfile() else None
+            if content is not None:
+                yield member.name, content
+
+
+def _checked(archive: Path, name: str) -> PurePosixPath:
+    path = PurePosixPath(name)
+    if path.is_absolute() or ".." in path.parts or "\\" in name:
+        raise DataCorrupt(f"{archive}: the member {name!r} would land outside the folder")
+    return path
