@@ -126,7 +126,7 @@ class CMakeBuild(build_ext):
         }
         if nvcc:
             options |= {"CMAKE_CUDA_COMPILER": nvcc, "CMAKE_CUDA_HOST_COMPILER": cxx}
-        # A tree configured by another environment (pip's build isolation) names tools that are gone.
+        # A tree configured in another environment (build isolation) names tools that are gone.
         stamp, wanted = build / "options.txt", "\n".join(f"{k}={v}" for k, v in options.items())
         if build.exists() and (not stamp.exists() or stamp.read_text() != wanted):
             shutil.rmtree(build)

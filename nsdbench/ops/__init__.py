@@ -1,8 +1,9 @@
 """Native operators. Importing this package loads the compiled library.
 
-Each operator is one module here (wrapper with its checks, fake kernel, derivatives), one C++ and one
-CUDA implementation under `csrc/`, and one plain-PyTorch twin in `reference.py` that the tests compare
-it with. There is no fallback: without the library, importing fails with `ExtensionUnavailable`.
+Each operator is one module here (wrapper with its checks, fake kernel, derivatives), one C++ and
+one CUDA implementation under `csrc/`, and one plain-PyTorch twin in `reference.py` that the tests
+compare it with. There is no fallback: without the library, importing fails with
+`ExtensionUnavailable`.
 """
 
 from nsdbench.ops import library

@@ -20,7 +20,7 @@ def _load_cpu() -> None:
             "Likely causes, most common first:\n"
             f"  1. not built: {'the file is there' if path.exists() else 'the file is missing'}; "
             "run `pip install --no-build-isolation -e .` in the project's folder\n"
-            f"  2. built for another torch: this one is {torch.__version__}, at least 2.13 is needed\n"
+            f"  2. torch is too old: this one is {torch.__version__}, at least 2.13 is needed\n"
             "  3. built by a newer compiler than this system's libstdc++ knows: rebuild here\n"
             "  4. built for another processor architecture: rebuild here"
         ) from error

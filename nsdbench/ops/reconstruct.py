@@ -3,8 +3,8 @@
 The operation is linear in each of its five operands, which gives every derivative from two native
 operators, `reconstruct` and `reconstruct_backward`:
 
-    tangent of R(T, K1..K4)            = sum over the operands of R with that operand's tangent in its place
-    <v, gradients of <g, R>>           = <g, tangent of R along v>,
+    tangent of R     = sum over the operands of R with that operand's tangent in its place
+    <v, gradients>   = <grad_images, tangent of R along v>
 
 so differentiating the gradients again needs the same two operators with operands replaced.
 """
@@ -32,18 +32,18 @@ def reconstruct(
         index: [n] int64, the images wanted, in any order, repeats allowed; None for all.
 
     Returns:
-        [N_T * N_K * u1, u2, u3, u4] images in the order (i * N_K + j) * u1 + r (spectrum i, kernel set
-        j, column r of K1), or [n, u2, u3, u4]. On CUDA an index out of range gives an image of NaN:
-        finding it out would stop the device.
+        [N_T * N_K * u1, u2, u3, u4] images in the order (i * N_K + j) * u1 + r (spectrum i, kernel
+        set j, column r of K1), or [n, u2, u3, u4]. On CUDA an index out of range gives an image of
+        NaN: to raise an error, the host would have to wait for the device.
 
     Raises:
-        ValueError: a shape, dtype or device does not fit; the message names the mode, what was
-            expected and what came.
+        ValueError: a shape, dtype or device does not fit, or (on the CPU) an index is out of range;
+            the message names the mode, what was expected and what came.
 
-    Cost: contracts in the cheapest order for the sizes given; saves only its inputs. Images asked for
-    by `index` may differ in the last bits from the same images of a full call, because the cheapest
-    order may differ; equal calls give equal bits, whatever the number of threads. Differentiable any
-    number of times, in reverse and forward mode.
+    Cost: contracts in the cheapest order for the sizes given; saves only its inputs. Images asked
+    for by `index` may differ in the last bits from the same images of a full call, because the
+    cheapest order may differ; equal calls give equal bits, whatever the number of threads.
+    Differentiable any number of times, in reverse and forward mode.
     """
     _check(spectra, kernels, index)
     return _Reconstruct.apply(spectra, *kernels, index)
@@ -125,7 +125,8 @@ def _check(spectra: Tensor, kernels: Sequence[Tensor | None], index: Tensor | No
             )
         if shape[1] != t:
             refuse(
-                f"{name}: expected t{n} = {t} rows as in the spectra, got {shape[1]} (shape {shape})"
+                f"{name}: expected t{n} = {t} rows as in the spectra, got {shape[1]} "
+                f"(shape {shape})"
             )
         if shape[0] < 1 or shape[2] < 1:
             refuse(f"{name}: expected sizes of at least 1, got {shape}")
@@ -141,7 +142,9 @@ def _check(spectra: Tensor, kernels: Sequence[Tensor | None], index: Tensor | No
         if index.dtype != torch.int64:
             refuse(f"index: expected dtype int64, got {index.dtype}")
         if index.device != spectra.device:
-            refuse(f"index: expected the device of the spectra {spectra.device}, got {index.device}")
+            refuse(
+                f"index: expected the device of the spectra {spectra.device}, got {index.device}"
+            )
 
 
 def _tangent(
@@ -172,11 +175,12 @@ def _backward(ctx, grad_images):
     *operands, index = ctx.saved_tensors
     needs = ctx.needs_input_grad[:5]
     grads = torch.ops.nsdbench.reconstruct_backward(grad_images, *operands, index, _wanted(needs))
-    return *(grad if is_needed else None for grad, is_needed in zip(grads, needs, strict=True)), None
+    wanted = (grad if needed else None for grad, needed in zip(grads, needs, strict=True))
+    return *wanted, None
 
 
 class _Reconstruct(torch.autograd.Function):
-    """The operator with all its derivatives; a registered operator alone has no forward-mode rule."""
+    """The operator with all its derivatives; registration alone gives no forward-mode rule."""
 
     @staticmethod
     def forward(spectra, kernel1, kernel2, kernel3, kernel4, index):
