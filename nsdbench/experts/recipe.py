@@ -1,0 +1,55 @@
+"""How experts are trained; the defaults are those of MTT's buffer.py."""
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from nsdbench import augment
+
+
+@dataclass(frozen=True)
+class ExpertRecipe:
+    """Settings of expert training: SGD on shuffled batches, hard labels, one DSA draw a batch.
+
+    Attributes:
+        num_experts: independent networks.
+        epochs: passes over the training data; a snapshot is kept at the start and after each.
+        lr: constant step size.
+        momentum, weight_decay: as in torch.optim.SGD.
+        batch_size: images a step; the short batch at the end of an epoch is used too.
+        dsa_strategy: see `nsdbench.augment`; "" trains without augmentation.
+
+    Raises:
+        ValueError: a setting out of range, or an unknown word in the strategy.
+    """
+
+    num_experts: int = 100
+    epochs: int = 50
+    lr: float = 0.01
+    momentum: float = 0.0
+    weight_decay: float = 0.0
+    batch_size: int = 256
+    dsa_strategy: str = "color_crop_cutout_flip_scale_rotate"
+
+    def __post_init__(self) -> None:
+        for name in ("num_experts", "epochs", "batch_size"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if self.lr <= 0 or self.weight_decay < 0 or not 0 <= self.momentum < 1:
+            raise ValueError(
+                f"expected lr > 0, weight_decay >= 0 and momentum in [0, 1), got {self.lr}, "
+                f"{self.weight_decay} and {self.momentum}"
+            )
+        augment.parse_strategy(self.dsa_strategy)
+
+    @property
+    def hash(self) -> str:
+        """Identify the recipe: equal hashes, equal training."""
+        return content_hash(asdict(self))
+
+
+def content_hash(content: dict[str, Any]) -> str:
+    """Hash plain data (sha256, hex), independent of the order of its keys."""
+    text = json.dumps(content, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()

@@ -1,0 +1,270 @@
+"""Train experts on real data, one snapshot an epoch, such that a killed run goes on where it was.
+
+Every epoch draws from its own generator and starts from the stored snapshot, so a resumed
+recording is bit-identical to an undisturbed one. (The velocity is not stored: with momentum, the
+expert that was interrupted is trained anew from its start.)
+"""
+
+import contextlib
+from collections.abc import Callable, Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from filelock import FileLock, Timeout
+from torch.nn import functional as F
+
+from nsdbench import augment, models
+from nsdbench.data import Dataset
+from nsdbench.data.preprocess import Preprocessing
+from nsdbench.errors import Diverged
+from nsdbench.experts.buffer import (
+    MANIFEST,
+    SCHEMA,
+    TRAJECTORIES,
+    ExpertBuffer,
+    create_trajectories,
+    default_root,
+    read_manifest,
+    snapshot_hash,
+    trajectories_shape,
+    write_manifest,
+    write_snapshot,
+)
+from nsdbench.experts.recipe import ExpertRecipe, content_hash
+from nsdbench.seeding import generator
+
+# our choice: training sets up to this size are preprocessed once, larger ones batch by batch
+PREPARED_BYTES = 2 << 30
+# our choice: clean training images on which a finished expert is measured
+MEASURED_IMAGES = 2000
+
+Progress = Callable[[str, int, int], object]
+
+
+def record(
+    dataset: Dataset,
+    preprocessing: Preprocessing,
+    arch_id: str,
+    recipe: ExpertRecipe,
+    *,
+    seed: int,
+    root: Path | str | None = None,
+    device: torch.device | str = "cpu",
+    progress: Progress | None = None,
+) -> ExpertBuffer:
+    """Train experts, or open them if they have been trained before.
+
+    The buffer is found by training data, preprocessing, architecture, recipe and seed. Two
+    processes may ask for the same one: the second waits for the first.
+
+    Args:
+        dataset: its training split is used; the test split is sealed.
+        preprocessing: maps its images to network inputs.
+        arch_id: for example "convnet3-w128".
+        recipe: how to train.
+        seed: of the initial parameters, the order of images and the augmentation.
+        root: folder for buffers; None is `cache_dir() / "experts"`.
+        device: where to train.
+        progress: called as progress("experts", epochs done, epochs in all) after every epoch.
+
+    Raises:
+        Diverged: a loss became NaN or infinite.
+    """
+    dataset = dataset.without_test()
+    identity = {
+        "schema": SCHEMA,
+        "kind": "recorded",
+        "dataset": dataset.name,
+        "dataset_checksum": dataset.checksum,
+        "preprocessing": preprocessing.kind,
+        "preprocessing_hash": preprocessing.hash,
+        "arch": arch_id,
+        "recipe": asdict(recipe),
+        "seed": seed,
+    }
+    name = f"{_as_file_name(dataset.name)}-{arch_id}-{content_hash(identity)[:16]}"
+    folder = Path(root or default_root()) / name
+    total = recipe.num_experts * recipe.epochs
+    with _locked(folder, total, progress):
+        channels, image_size, _ = dataset.image_shape
+        model = models.from_id(
+            arch_id,
+            in_channels=channels,
+            image_size=image_size,
+            num_classes=dataset.num_classes,
+        ).to(device)
+        manifest = _open_manifest(folder, name, identity, models.num_parameters(model), recipe)
+        if not manifest["complete"]:
+            _train_experts(folder, manifest, model, dataset, preprocessing, recipe, progress)
+    return ExpertBuffer(folder)
+
+
+def _open_manifest(
+    folder: Path, name: str, identity: dict[str, Any], num_parameters: int, recipe: ExpertRecipe
+) -> dict[str, Any]:
+    """Read how far an earlier run got, or start a new buffer."""
+    if (folder / MANIFEST).exists() and (folder / TRAJECTORIES).exists():
+        return read_manifest(folder)
+    manifest = {
+        **identity,
+        "name": name,
+        "recipe_hash": recipe.hash,
+        "num_experts": recipe.num_experts,
+        "num_epochs": recipe.epochs,
+        "num_parameters": num_parameters,
+        "complete": False,
+        "experts": [],
+    }
+    create_trajectories(folder, trajectories_shape(manifest))
+    write_manifest(folder, manifest)
+    return manifest
+
+
+def _train_experts(
+    folder: Path,
+    manifest: dict[str, Any],
+    model: models.ImageClassifier,
+    dataset: Dataset,
+    preprocessing: Preprocessing,
+    recipe: ExpertRecipe,
+    progress: Progress | None,
+) -> None:
+    """Train what the manifest says is missing; the manifest is rewritten after every epoch."""
+    device = next(model.parameters()).device
+    fetch = _network_inputs(dataset, preprocessing, device)
+    labels = dataset.train.labels.to(device)
+    entries, seed = manifest["experts"], manifest["seed"]
+    total = recipe.num_experts * recipe.epochs
+    for expert in range(recipe.num_experts):
+        if expert == len(entries):
+            entries.append({})
+        entry = entries[expert]
+        if entry and entry["epochs_done"] == recipe.epochs:
+            continue
+        if not _resume(folder, expert, entry, model, recipe):
+            models.initialize(model, generator(seed, "experts", expert, "initialize"))
+            start = write_snapshot(folder, expert, 0, models.flatten(model))
+            entry.update(epochs_done=0, loss=[], accuracy=[], sha256=start)
+        optimiser = torch.optim.SGD(
+            model.parameters(),
+            lr=recipe.lr,
+            momentum=recipe.momentum,
+            weight_decay=recipe.weight_decay,
+        )
+        for epoch in range(entry["epochs_done"], recipe.epochs):
+            stream = generator(seed, "experts", expert, "epoch", epoch)
+            loss, accuracy = _train_epoch(model, optimiser, fetch, labels, recipe, stream)
+            if not np.isfinite(loss):
+                raise Diverged(
+                    f"expert {expert} of {folder.name}: the training loss of epoch {epoch + 1} is "
+                    f"{loss} at lr {recipe.lr:g}; lower it"
+                )
+            entry["sha256"] = write_snapshot(folder, expert, epoch + 1, models.flatten(model))
+            entry["loss"].append(loss)
+            entry["accuracy"].append(accuracy)
+            entry["epochs_done"] = epoch + 1
+            if epoch + 1 == recipe.epochs:
+                rows = torch.randperm(len(labels), generator=generator(seed, "experts", "measure"))
+                entry["final_train_accuracy"] = _accuracy(
+                    model, fetch, labels, rows[:MEASURED_IMAGES], recipe.batch_size
+                )
+                manifest["complete"] = expert + 1 == recipe.num_experts
+            write_manifest(folder, manifest)
+            if progress is not None:
+                progress("experts", sum(e["epochs_done"] for e in entries), total)
+
+
+def _resume(
+    folder: Path,
+    expert: int,
+    entry: dict[str, Any],
+    model: models.ImageClassifier,
+    recipe: ExpertRecipe,
+) -> bool:
+    """Load an interrupted expert's last snapshot; False if it has to start again."""
+    if not entry or recipe.momentum > 0:
+        return False
+    last = np.load(folder / TRAJECTORIES, mmap_mode="r")[expert, entry["epochs_done"]]
+    if snapshot_hash(last) != entry["sha256"]:
+        return False
+    models.load_flat(model, torch.from_numpy(np.array(last)))
+    return True
+
+
+def _train_epoch(
+    model: models.ImageClassifier,
+    optimiser: torch.optim.Optimizer,
+    fetch: Callable[[torch.Tensor], torch.Tensor],
+    labels: torch.Tensor,
+    recipe: ExpertRecipe,
+    stream: torch.Generator,
+) -> tuple[float, float]:
+    """Train one epoch; return mean loss and accuracy in per cent over its augmented batches."""
+    model.train()
+    loss_sum = torch.zeros((), device=labels.device)
+    correct = torch.zeros((), device=labels.device)
+    for rows in torch.randperm(len(labels), generator=stream).split(recipe.batch_size):
+        x, y = fetch(rows), labels[rows]
+        draw = augment.sample(recipe.dsa_strategy, len(x), model.image_shape, stream)
+        logits = model(augment.apply(x, draw))
+        loss = F.cross_entropy(logits, y)
+        optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        optimiser.step()
+        loss_sum += loss.detach() * len(x)
+        correct += (logits.argmax(dim=1) == y).sum()
+    return float(loss_sum) / len(labels), 100 * float(correct) / len(labels)
+
+
+@torch.no_grad()
+def _accuracy(
+    model: models.ImageClassifier,
+    fetch: Callable[[torch.Tensor], torch.Tensor],
+    labels: torch.Tensor,
+    rows: torch.Tensor,
+    batch_size: int,
+) -> float:
+    """Measure per cent correct on clean training images."""
+    model.eval()
+    correct = sum(
+        int((model(fetch(part)).argmax(dim=1) == labels[part]).sum())
+        for part in rows.split(batch_size)
+    )
+    return 100 * correct / len(rows)
+
+
+def _network_inputs(
+    dataset: Dataset, preprocessing: Preprocessing, device: torch.device
+) -> Callable[[torch.Tensor], torch.Tensor]:
+    """Give access to the training images by row number, as network inputs on the device."""
+    images = dataset.train.images
+    if 4 * images.numel() > PREPARED_BYTES:
+        return lambda rows: preprocessing.apply(images[rows]).to(device)
+    parts = [preprocessing.apply(part).to(device) for part in images.split(1024)]
+    prepared = torch.cat(parts)
+    return lambda rows: prepared[rows]
+
+
+@contextlib.contextmanager
+def _locked(folder: Path, total: int, progress: Progress | None) -> Iterator[None]:
+    """Hold a buffer's lock; the system releases it when the process dies."""
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder / ".lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        if progress is not None:
+            progress("experts (waiting for another process)", 0, total)
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _as_file_name(name: str) -> str:
+    """Keep letters, digits, dot, dash and underscore of a dataset's name."""
+    return "".join(c if c.isalnum() or c in ".-_" else "_" for c in name)

@@ -1,0 +1,87 @@
+"""One step of the student: the loss of a batch, its gradient, and the adjoint of that gradient.
+
+This is all the unrolled student needs to know about a network. An implementation for one family of
+networks has the methods of `InnerStep`, its own `name`, and a line in `select_step`.
+"""
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+from torch.nn.modules.batchnorm import _NormBase
+from torch.nn.modules.dropout import _DropoutNd
+
+from nsdbench import models
+
+MODES = ("full", "exact", "first_order")
+
+
+class InnerStep:
+    """First and second derivatives of one step's loss, by autograd, for any module.
+
+    A specialised implementation offers the same two methods. Double backward was measured against
+    forward-over-reverse (torch.func.jvp of grad) on ConvNet3, batch 32, one CPU thread: 88 ms
+    against 110 ms at width 32 and 466 ms against 616 ms at width 128, in less memory.
+    """
+
+    name = "generic"
+
+    def __init__(self, model: nn.Module) -> None:
+        self.model = model
+        self.num_parameters = models.num_parameters(model)
+
+    def loss(self, theta: torch.Tensor, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        return F.cross_entropy(models.functional(self.model, theta, x), y)
+
+    def gradient(self, theta: torch.Tensor, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        """Compute g = grad_theta L(theta; x, y), detached."""
+        with torch.enable_grad():
+            theta = theta.detach().requires_grad_()
+            return torch.autograd.grad(self.loss(theta, x.detach(), y.detach()), theta)[0]
+
+    def adjoint(
+        self,
+        theta: torch.Tensor,
+        x: torch.Tensor,
+        y: torch.Tensor,
+        direction: torch.Tensor,
+        needs: tuple[bool, bool, bool],
+    ) -> tuple[torch.Tensor, list[torch.Tensor | None]]:
+        """Compute <g, p> and the derivatives of (grad_theta, grad_x, grad_y) L along p in theta.
+
+        Args:
+            theta, x, y: where the step was taken; x is the augmented batch.
+            direction: p [P].
+            needs: which of (h_theta, h_x, h_y) to compute.
+
+        Returns:
+            The scalar <g, p>, and [h_theta, h_x, h_y] with None for what was not asked for.
+        """
+        with torch.enable_grad():
+            theta = theta.detach().requires_grad_()
+            x = x.detach().requires_grad_(needs[1])
+            y = y.detach().requires_grad_(needs[2])
+            gradient = torch.autograd.grad(
+                self.loss(theta, x, y), theta, create_graph=any(needs)
+            )[0]
+            along = torch.dot(gradient, direction)
+            asked = [tensor for tensor, need in zip((theta, x, y), needs, strict=True) if need]
+            found = iter(torch.autograd.grad(along, asked) if asked else ())
+        return along.detach(), [next(found) if need else None for need in needs]
+
+
+def select_step(model: nn.Module, mode: str) -> InnerStep:
+    """Choose the implementation of a step; refuse models whose steps cannot be replayed."""
+    if mode not in MODES:
+        raise ValueError(f"unknown mode {mode!r}; choose one of {', '.join(MODES)}")
+    for name, module in model.named_modules():
+        keeps_statistics = isinstance(module, _NormBase) and module.track_running_stats
+        if module.training and (
+            keeps_statistics or isinstance(module, _DropoutNd | nn.RReLU)
+        ):
+            raise ValueError(
+                f"module {name!r} ({type(module).__name__}) has training-time state, so a step "
+                "could not be replayed; use norm='instance_norm', remove dropout, or call "
+                "model.eval() first"
+            )
+    return InnerStep(model)
+
