@@ -1,0 +1,58 @@
+# Every target creates .venv and builds the extension when they are missing or out of date.
+#   make demo        distil, evaluate and report Table 1 at scale smoke
+#   make test        all tests        make test-fast   without those marked slow
+#   make bench       operators beside what PyTorch offers
+#   make cuda-check  compile and link the CUDA code, list its resources, fail on spills (needs nvcc)
+#   make lint, make clean
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip
+ENVIRONMENT := $(VENV)/.environment
+BUILT := $(VENV)/.built
+NATIVE := setup.py CMakeLists.txt $(shell find csrc -type f 2>/dev/null)
+TEST_JOBS ?= 2
+
+# One thread a process: the tests run in parallel, and sums must not depend on the machine.
+TEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -p no:benchmark -n $(TEST_JOBS)
+
+.PHONY: all env demo test test-fast bench cuda-check lint clean
+all: $(BUILT)
+env: $(BUILT)
+
+$(ENVIRONMENT): pyproject.toml constraints.txt
+	@test -x $(BIN)/python || $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+	  || { echo "nsdbench: Python 3.11 or later is needed (set PYTHON)"; exit 1; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(PIP) install --quiet --constraint constraints.txt setuptools wheel cmake ninja pybind11 torch
+	@touch $@
+
+$(BUILT): $(ENVIRONMENT) $(NATIVE)
+	$(PIP) install --quiet --constraint constraints.txt --no-build-isolation --editable '.[test]'
+	@touch $@
+
+demo: $(BUILT)
+	$(BIN)/python -m nsdbench run table1
+	$(BIN)/python -m nsdbench report table1 --markdown
+
+test: $(BUILT)
+	$(TEST)
+
+test-fast: $(BUILT)
+	$(TEST) -m 'not slow'
+
+bench: $(BUILT)
+	$(BIN)/python -m pytest benchmarks -p no:xdist --benchmark-only
+
+cuda-check: $(ENVIRONMENT)
+	NSDBENCH_CUDA=1 $(PIP) install --quiet --constraint constraints.txt --no-build-isolation --editable '.[test]'
+	@touch $(BUILT)
+	$(BIN)/cmake --build build/editable --target cuda_check
+
+lint: $(BUILT)
+	$(BIN)/ruff check .
+
+clean:
+	rm -rf build nsdbench/*.so nsdbench.egg-info .pytest_cache .ruff_cache .benchmarks
+	rm -f $(BUILT)
