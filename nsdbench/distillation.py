@@ -106,7 +106,7 @@ def optimise(
         loss = run.objective.loss(
             run.parameterization, run.step, generator(seed, "distill", "step", run.step)
         )
-        value = float(loss)
+        value = loss.item()
         if not math.isfinite(value) or value > run.objective.explosion_threshold:
             raise Diverged(
                 f"step {run.step} of {iterations}: the loss is {value:g} (before: "

@@ -173,7 +173,7 @@ def train(
         sgd.step()
         if step in (decay, total) and not torch.isfinite(loss):
             raise Diverged(
-                f"evaluation, step {step} of {total}: the training loss is {float(loss)} at learning "
+                f"evaluation, step {step} of {total}: the training loss is {loss.item()} at learning "
                 f"rate {lr:g}; the set or the rate is unusable under protocol {protocol.name}"
             )
         if step == decay:

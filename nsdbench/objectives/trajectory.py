@@ -154,7 +154,7 @@ class TrajectoryMatching(Objective):
 
     def learned(self) -> dict[str, float]:
         """Return the step size under the name evaluation knows."""
-        return {"lr": float(self.lr_inner)}
+        return {"lr": self.lr_inner.item()}
 
     def code_path(self) -> str:
         """Say which implementation differentiates the unroll."""

@@ -1,0 +1,43 @@
+"""Fixtures for tests of the whole pipeline."""
+
+import pytest
+
+_TINY = """
+[[settings]]
+source = "test"
+[settings.network]
+width = 8
+depth = 1
+[settings.experts]
+num_experts = 2
+epochs = 3
+batch_size = 32
+[settings.objective]
+syn_steps = 3
+expert_epochs = 1
+max_start_epoch = 2
+lr_inner = 0.02
+batch_syn = 8
+[settings.optimiser]
+iterations = 6
+lr_syn = 1.0
+lr_lr = 1e-5
+"""
+
+
+@pytest.fixture
+def tiny_methods(tmp_path, monkeypatch):
+    """Provide methods tiny-nsd and tiny-mtt that run in about a second, and an empty cache.
+
+    Returns:
+        The folder of the methods.
+    """
+    folder = tmp_path / "methods"
+    folder.mkdir()
+    nsd = "[settings.parameterization]\nnum_kernel_sets = 1\n"
+    for parent, more in (("nsd", nsd), ("mtt", "")):
+        head = f'name = "tiny-{parent}"\ntitle = "tiny"\nextends = "{parent}"\n'
+        (folder / f"tiny-{parent}.toml").write_text(head + _TINY + more)
+    monkeypatch.setenv("NSDBENCH_METHODS", str(folder))
+    monkeypatch.setenv("NSDBENCH_CACHE", str(tmp_path / "cache"))
+    return folder

@@ -1,0 +1,110 @@
+"""The outer loop: seals the test split, resumes bit for bit, stops when it diverges."""
+
+import pytest
+import torch
+
+from nsdbench import data, distillation, experts
+from nsdbench.artefact import load_artefact
+from nsdbench.errors import Diverged, TestSplitSealed
+from nsdbench.objectives import TrajectoryMatching
+
+NAME = "synthetic:3x1x8x8"
+
+
+pytestmark = pytest.mark.usefixtures("tiny_methods")
+
+
+@pytest.mark.parametrize("method", ["tiny-mtt", "tiny-nsd"])
+def test_distils_within_budget_and_moves_the_images(tmp_path, method):
+    phases = []
+    artefact = distillation.distill(
+        method,
+        NAME,
+        4,
+        out=tmp_path / "set.safetensors",
+        progress=lambda phase, done, total, note="": phases.append((phase, done, total)),
+    )
+    ledger = artefact.ledger()
+    assert ledger.stored_bits <= 4 * 3 * 64 * 32
+    assert artefact.metadata["distillation"]["images_moved"] > 1e-3
+    assert artefact.metadata["distillation"]["iterations"] == 6
+    assert artefact.metadata["learned"]["lr"] > 0
+    assert ("distill", 6, 6) in phases
+    assert torch.equal(load_artefact(tmp_path / "set.safetensors").images(), artefact.images())
+
+
+@pytest.mark.parametrize("method", ["tiny-mtt", "tiny-nsd"])
+@pytest.mark.parametrize("stop_at", [1, 4])
+def test_a_resumed_run_equals_an_undisturbed_one_bit_for_bit(tmp_path, method, stop_at):
+    def distil(work, progress=distillation.silent):
+        return distillation.distill(method, NAME, 4, work=tmp_path / work, progress=progress)
+
+    def interrupt(phase, done, total, note=""):
+        if phase == "distill" and done == stop_at:
+            raise KeyboardInterrupt
+
+    undisturbed = distil("a")
+    with pytest.raises(KeyboardInterrupt):
+        distil("b", interrupt)
+    resumed = distil("b")
+    state, expected = (a.parameterization.state_dict() for a in (resumed, undisturbed))
+    assert state.keys() == expected.keys()
+    assert all(torch.equal(state[name], expected[name]) for name in expected)
+    for key in ("learned", "distillation", "recipe_hash"):
+        assert resumed.metadata[key] == undisturbed.metadata[key]
+    assert resumed.metadata["cost"]["distill_resumed_at"] == stop_at
+
+
+def test_the_test_split_is_sealed_from_objective_and_experts(monkeypatch):
+    """Whatever an objective or an expert gets hold of, its test split does not open."""
+    seen = []
+    record = experts.record
+
+    def spy(dataset, *arguments, **options):
+        seen.append(dataset)
+        return record(dataset, *arguments, **options)
+
+    monkeypatch.setattr(experts, "record", spy)
+    opened = data.load(NAME)
+    assert len(opened.test) > 0
+    distillation.distill("tiny-mtt", opened, 1)
+    with pytest.raises(TestSplitSealed):
+        seen[0].test  # noqa: B018
+
+    def peek(self, parameterization, step, stream):
+        seen[0].test  # noqa: B018
+
+    monkeypatch.setattr(TrajectoryMatching, "loss", peek)
+    with pytest.raises(TestSplitSealed):
+        distillation.distill("tiny-mtt", opened, 1)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), 1e4])
+def test_a_loss_that_explodes_stops_with_the_step(monkeypatch, value):
+    loss = TrajectoryMatching.loss
+
+    def explode(self, parameterization, step, stream):
+        return loss(self, parameterization, step, stream) * (value if step == 3 else 1)
+
+    monkeypatch.setattr(TrajectoryMatching, "loss", explode)
+    with pytest.raises(Diverged, match="step 3 of 6"):
+        distillation.distill("tiny-mtt", NAME, 1)
+
+
+def test_another_seed_is_another_set():
+    first, second = (distillation.distill("tiny-nsd", NAME, 4, seed=seed) for seed in (0, 1))
+    assert not torch.equal(first.images(), second.images())
+
+
+def test_overrides_change_the_recipe_and_its_hash():
+    plain = distillation.distill("tiny-mtt", NAME, 1)
+    shorter = distillation.distill("tiny-mtt", NAME, 1, overrides={"optimiser.iterations": 2})
+    assert shorter.metadata["distillation"]["iterations"] == 2
+    assert shorter.metadata["recipe_hash"] != plain.metadata["recipe_hash"]
+
+
+def test_a_misspelt_setting_is_named():
+    with pytest.raises(ValueError, match="syn_step"):
+        distillation.distill("tiny-mtt", NAME, 1, overrides={"objective.syn_step": 2})
+    with pytest.raises(ValueError, match="coreset; there is nothing to distil|kind coreset"):
+        distillation.distill("random", NAME, 1)
