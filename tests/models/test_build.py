@@ -1,0 +1,237 @@
+"""Networks against forward passes written out from the reference description."""
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+from nsdbench import models
+
+# spec: networks.py of MTT; the counts were taken from its networks
+PUBLISHED_COUNTS = [
+    ("convnet", 3, 32, 10, None, 320_010),
+    ("convnet", 3, 32, 100, None, 504_420),
+    ("convnet", 1, 28, 10, None, 317_706),
+    ("convnet", 3, 64, 200, 4, 857_160),
+    ("convnet", 3, 64, 200, 3, 1_938_120),
+    ("convnet", 3, 128, 10, 5, 615_690),
+    ("alexnet", 3, 32, 10, None, 1_872_202),
+    ("vgg11", 3, 32, 10, None, 9_231_114),
+    ("resnet18", 3, 32, 10, None, 11_173_962),
+    ("resnet18_ap", 3, 32, 10, None, 11_250_762),
+]
+NARROW = {"convnet": 8, "alexnet": 8, "vgg11": 4, "resnet18": 4, "resnet18_ap": 4}
+
+
+@pytest.mark.parametrize("name, channels, size, classes, depth, count", PUBLISHED_COUNTS)
+def test_published_parameter_counts(name, channels, size, classes, depth, count):
+    model = models.build(
+        name, in_channels=channels, image_size=size, num_classes=classes, depth=depth
+    )
+    assert models.num_parameters(model) == count
+
+
+def take(parameters, count):
+    return [next(parameters) for _ in range(count)]
+
+
+def instance_norm(x, weight, bias):
+    """(x - mean) / sqrt(var + 1e-5) per image and channel, then scale and shift."""
+    mean = x.mean(dim=(2, 3), keepdim=True)
+    variance = (x - mean).square().mean(dim=(2, 3), keepdim=True)
+    normal = (x - mean) / (variance + 1e-5).sqrt()
+    return normal * weight[:, None, None] + bias[:, None, None]
+
+
+def convnet_forward(x, parameters, depth):
+    for block in range(depth):
+        weight, bias, scale, shift = take(parameters, 4)
+        padding = 3 if block == 0 and x.shape[1] == 1 else 1
+        x = instance_norm(F.conv2d(x, weight, bias, padding=padding), scale, shift).relu()
+        x = F.avg_pool2d(x, 2)
+    return x
+
+
+def alexnet_forward(x, parameters):
+    paddings = [4 if x.shape[1] == 1 else 2, 2, 1, 1, 1]
+    stride = 2 if x.shape[2] >= 64 else 1
+    for layer, padding in enumerate(paddings):
+        weight, bias = take(parameters, 2)
+        x = F.conv2d(x, weight, bias, padding=padding, stride=stride if layer == 0 else 1).relu()
+        if layer in (0, 1, 4):
+            x = F.max_pool2d(x, 2)
+    return x
+
+
+def vgg11_forward(x, parameters):
+    for layer in range(8):
+        weight, bias, scale, shift = take(parameters, 4)
+        padding = 3 if layer == 0 and x.shape[1] == 1 else 1
+        x = instance_norm(F.conv2d(x, weight, bias, padding=padding), scale, shift).relu()
+        if layer in (0, 1, 3, 5, 7):
+            x = F.max_pool2d(x, 2)
+    return x
+
+
+def resnet_forward(x, parameters, pools):
+    weight, scale, shift = take(parameters, 3)
+    x = instance_norm(F.conv2d(x, weight, padding=1), scale, shift).relu()
+    for block in range(8):
+        shrinks = block in (2, 4, 6)
+        stride = 2 if shrinks and not pools else 1
+        weight, scale, shift = take(parameters, 3)
+        branch = instance_norm(F.conv2d(x, weight, padding=1, stride=stride), scale, shift).relu()
+        if shrinks and pools:
+            branch = F.avg_pool2d(branch, 2)
+        weight, scale, shift = take(parameters, 3)
+        branch = instance_norm(F.conv2d(branch, weight, padding=1), scale, shift)
+        if shrinks:
+            weight, scale, shift = take(parameters, 3)
+            x = F.conv2d(x, weight, stride=stride)
+            x = instance_norm(F.avg_pool2d(x, 2) if pools else x, scale, shift)
+        x = (branch + x).relu()
+    return x if pools else F.avg_pool2d(x, min(4, x.shape[2]))
+
+
+def reference_forward(name, x, parameters, depth=3):
+    parameters = iter(parameters)
+    if name == "convnet":
+        x = convnet_forward(x, parameters, depth)
+    elif name == "alexnet":
+        x = alexnet_forward(x, parameters)
+    elif name == "vgg11":
+        x = vgg11_forward(x, parameters)
+    else:
+        x = resnet_forward(x, parameters, pools=name == "resnet18_ap")
+    weight, bias = take(parameters, 2)
+    assert next(parameters, None) is None, "a parameter was not used"
+    return F.linear(x.flatten(1), weight, bias), x.flatten(1)
+
+
+@pytest.mark.parametrize(
+    ("name", "channels", "size", "depth"),
+    [
+        *[(name, channels, 32, None) for name in models.NAMES for channels in (1, 3)],
+        *[(name, 1, 28, None) for name in models.NAMES],
+        ("convnet", 3, 16, 2),
+        ("convnet", 1, 16, 2),
+        ("convnet", 3, 7, 1),
+        ("convnet", 1, 4, 3),
+        ("convnet", 3, 64, 4),
+        ("alexnet", 3, 64, None),
+        ("resnet18", 3, 16, None),
+        ("resnet18_ap", 3, 16, None),
+    ],
+)
+def test_network_equals_reference_forward(name, channels, size, depth):
+    """Layers, their order and the order of parameters() are those of the reference networks."""
+    generator = torch.Generator().manual_seed(size + channels)
+    model = models.build(
+        name,
+        in_channels=channels,
+        image_size=size,
+        num_classes=5,
+        width=NARROW[name],
+        depth=depth,
+    ).double()
+    models.initialize(model, generator)
+    with torch.no_grad():  # scales and shifts that show a wrong order
+        for parameter in model.parameters():
+            parameter += 0.1 * torch.randn(
+                parameter.shape, generator=generator, dtype=torch.float64
+            )
+    x = torch.randn(3, channels, size, size, generator=generator, dtype=torch.float64)
+    logits, features = reference_forward(name, x, model.parameters(), depth or 3)
+    torch.testing.assert_close(model(x), logits, rtol=1e-10, atol=1e-10)
+    torch.testing.assert_close(model.embed(x), features, rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize("name", models.NAMES)
+def test_width_scales_every_layer(name):
+    """A quarter of the width has a quarter of the output channels in every layer but the last."""
+
+    def channels(width):
+        model = models.build(name, in_channels=3, image_size=32, num_classes=7, width=width)
+        return [p.shape[0] for p in model.parameters()]
+
+    published = channels(None)
+    assert channels(models.PUBLISHED_WIDTHS[name]) == published
+    narrow = channels(models.PUBLISHED_WIDTHS[name] // 4)
+    assert [4 * count for count in narrow[:-2]] == published[:-2]
+    assert narrow[-2:] == published[-2:] == [7, 7]
+
+
+def test_norms():
+    sizes = {"in_channels": 3, "image_size": 32, "num_classes": 10, "width": 4}
+    x = torch.randn(5, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    for name in ("convnet", "vgg11", "resnet18", "resnet18_ap"):
+        kinds = {}
+        for norm in models.NORMS:
+            model = models.build(name, **sizes, norm=norm)
+            assert model(x).shape == (5, 10)
+            layers = {type(module).__name__ for module in model.modules()}
+            kinds[norm] = layers & {"GroupNorm", "BatchNorm2d"}
+        assert kinds["instance_norm"] == {"GroupNorm"}, name
+        assert kinds["batch_norm"] == {"BatchNorm2d"}, name
+        assert kinds["none"] == set(), name
+
+
+def test_training_equals_evaluation_with_instance_norm():
+    for name in models.NAMES:
+        model = models.build(
+            name, in_channels=3, image_size=32, num_classes=10, width=NARROW[name]
+        )
+        assert not list(model.buffers())
+        x = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+        assert torch.equal(model.train()(x), model.eval()(x))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"name": "lenet"}, "unknown network 'lenet'.*convnet, resnet18"),
+        ({"name": "convnet", "norm": "layer_norm"}, "unknown norm 'layer_norm'.*instance_norm"),
+        ({"name": "alexnet", "norm": "batch_norm"}, "alexnet has no norm layer"),
+        ({"name": "vgg11", "depth": 3}, "vgg11 has a fixed depth"),
+        ({"name": "convnet", "depth": 6}, "at least 64 px, got 32 px.*smaller depth"),
+        ({"name": "convnet", "in_channels": 1, "depth": 6}, "at least 60 px, got 32 px"),
+        ({"name": "convnet", "depth": 0}, "depth must be at least 1, got 0"),
+        ({"name": "convnet", "width": 0}, "width must be at least 1, got 0"),
+        ({"name": "convnet", "num_classes": 0}, "num_classes must be at least 1, got 0"),
+        ({"name": "alexnet", "width": 3}, "width 3 would turn 192 channels into 4.5"),
+        ({"name": "vgg11", "image_size": 31}, "VGG11 needs images of at least 32 px, got 31"),
+        ({"name": "alexnet", "image_size": 7}, "AlexNet needs images of at least 8 px, got 7"),
+        ({"name": "resnet18", "image_size": 8}, "ResNet18 needs images of at least 9 px, got 8"),
+        ({"name": "resnet18_ap", "image_size": 15}, "ResNet18_AP needs .* 16 px, got 15"),
+    ],
+)
+def test_wrong_arguments(arguments, message):
+    sizes = {"in_channels": 3, "image_size": 32, "num_classes": 10}
+    with pytest.raises(ValueError, match=message):
+        models.build(**{**sizes, **arguments})
+
+
+@pytest.mark.parametrize(
+    ("name", "channels", "smallest"),
+    [
+        ("convnet", 3, 8),
+        ("convnet", 1, 4),
+        ("alexnet", 3, 8),
+        ("alexnet", 1, 4),
+        ("vgg11", 3, 32),
+        ("vgg11", 1, 28),
+        ("resnet18", 3, 9),
+        ("resnet18_ap", 3, 16),
+    ],
+)
+def test_smallest_image(name, channels, smallest):
+    sizes = {"in_channels": channels, "num_classes": 10, "width": NARROW[name]}
+    model = models.build(name, image_size=smallest, **sizes)
+    assert model(torch.zeros(2, channels, smallest, smallest)).shape == (2, 10)
+    with pytest.raises(ValueError, match=f"at least {smallest} px"):
+        models.build(name, image_size=smallest - 1, **sizes)
+
+
+def test_images_of_another_size_are_refused():
+    model = models.build("convnet", in_channels=3, image_size=32, num_classes=10, width=4)
+    with pytest.raises(ValueError, match=r"shape \[2, 3, 28, 28\].*built for \[B, 3, 32, 32\]"):
+        model(torch.zeros(2, 3, 28, 28))

@@ -1,0 +1,70 @@
+from types import SimpleNamespace
+
+import pytest
+
+from nsdbench import models
+
+
+@pytest.mark.parametrize(
+    ("identifier", "parts"),
+    [
+        ("convnet3-w128", ("convnet", 3, 128)),
+        ("convnet12-w32", ("convnet", 12, 32)),
+        ("alexnet", ("alexnet", None, None)),
+        ("alexnet-w16", ("alexnet", None, 16)),
+        ("vgg11", ("vgg11", None, None)),
+        ("resnet18", ("resnet18", None, None)),
+        ("resnet18_ap", ("resnet18_ap", None, None)),
+        ("resnet18_ap-w8", ("resnet18_ap", None, 8)),
+    ],
+)
+def test_id_to_parts_and_back(identifier, parts):
+    assert models.parse_id(identifier) == parts
+    assert models.arch_id(*parts) == identifier
+
+
+def test_published_sizes_are_filled_in():
+    assert models.arch_id("convnet") == "convnet3-w128"
+    assert models.arch_id("convnet", depth=5) == "convnet5-w128"
+    assert models.arch_id("alexnet", width=128) == "alexnet"
+    assert models.arch_id("vgg11", width=64) == "vgg11"
+
+
+@pytest.mark.parametrize(
+    "identifier",
+    ["", "convnet", "convnet3", "convnet0-w128", "convnet3-w0", "convnet3-w128 ", "lenet", "vgg13"],
+)
+def test_unknown_ids(identifier):
+    with pytest.raises(ValueError, match="unknown architecture id.*convnet3-w128"):
+        models.parse_id(identifier)
+
+
+def test_arch_id_refuses_what_build_refuses():
+    with pytest.raises(ValueError, match="fixed depth"):
+        models.arch_id("resnet18", depth=2)
+    with pytest.raises(ValueError, match="unknown network 'mlp'"):
+        models.arch_id("mlp")
+
+
+@pytest.mark.parametrize(
+    ("identifier", "resolved"),
+    [
+        ("convnet", "convnet4-w128"),
+        ("convnet-w32", "convnet4-w32"),
+        ("convnet2", "convnet2-w128"),
+        ("convnet3-w128", "convnet3-w128"),
+        ("alexnet", "alexnet"),
+        ("resnet18-w64", "resnet18"),
+    ],
+)
+def test_resolve_with_the_depth_of_a_dataset(identifier, resolved):
+    assert models.resolve_id(identifier, SimpleNamespace(default_depth=4)) == resolved
+
+
+def test_from_id_builds_that_network():
+    sizes = {"in_channels": 3, "image_size": 32, "num_classes": 10}
+    convnet = models.from_id("convnet2-w16", **sizes)
+    assert (type(convnet), convnet.depth, convnet.width) == (models.ConvNet, 2, 16)
+    assert models.num_parameters(models.from_id("alexnet", **sizes)) == 1_872_202
+    assert models.from_id("resnet18_ap-w4", **sizes).pools
+    assert not models.from_id("resnet18-w4", **sizes).pools

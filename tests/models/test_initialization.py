@@ -1,0 +1,72 @@
+import copy
+
+import pytest
+import torch
+from torch import nn
+
+from nsdbench import models
+
+
+def build(name, **kwargs):
+    return models.build(name, in_channels=3, image_size=32, num_classes=10, **kwargs)
+
+
+@pytest.mark.parametrize("name", models.NAMES)
+def test_a_seed_decides_every_parameter(name):
+    model, twin = build(name, width=8), build(name, width=8)
+    models.initialize(model, torch.Generator().manual_seed(3))
+    models.initialize(twin, torch.Generator().manual_seed(3))
+    assert torch.equal(models.flatten(model), models.flatten(twin))
+    models.initialize(twin, torch.Generator().manual_seed(4))
+    for (parameter_name, first), second in zip(
+        model.named_parameters(), twin.parameters(), strict=True
+    ):
+        is_constant = bool((first == first.flatten()[0]).all())  # the scale and shift of norms
+        assert is_constant == torch.equal(first, second), parameter_name
+
+
+def test_global_generator_is_left_alone():
+    model = build("convnet", width=8)
+    state = torch.get_rng_state()
+    models.initialize(model, torch.Generator().manual_seed(0))
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+@pytest.mark.parametrize("name", models.NAMES)
+def test_distribution_is_pytorchs_default(name):
+    """Uniform in PyTorch's own bound: range, mean and variance; norms at 1 and 0.
+
+    The bound is read from PyTorch itself, as the largest value of many default draws. With n values
+    uniform in [-b, b], the largest misses b by a factor 1 - t with probability exp(-n t), and mean
+    and variance have standard errors b / sqrt(3 n) and b^2 sqrt(4 / 45 n); 6 errors are allowed.
+    """
+    torch.manual_seed(0)  # build() draws from the global generator
+    default = build(name)
+    ours = copy.deepcopy(default)
+    models.initialize(ours, torch.Generator().manual_seed(0))
+    for (parameter_name, theirs), parameter in zip(
+        default.named_parameters(), ours.parameters(), strict=True
+    ):
+        n, values = parameter.numel(), parameter.detach().double()
+        if torch.equal(theirs, torch.ones(n)) or torch.equal(theirs, torch.zeros(n)):
+            assert torch.equal(parameter, theirs), parameter_name
+            continue
+        bound = float(theirs.detach().abs().max())
+        assert values.abs().max() == pytest.approx(bound, rel=40 / n), parameter_name
+        assert abs(values.mean()) < 6 * bound / (3 * n) ** 0.5, parameter_name
+        error = 6 * bound**2 * (4 / (45 * n)) ** 0.5 + bound**2 * 80 / (3 * n)
+        assert values.square().mean() == pytest.approx(bound**2 / 3, abs=error), parameter_name
+
+
+def test_batch_norm_forgets_its_statistics():
+    model = build("convnet", width=4, norm="batch_norm")
+    model(torch.ones(4, 3, 32, 32))
+    models.initialize(model, torch.Generator().manual_seed(0))
+    norm = model.features[1]
+    assert torch.equal(norm.running_mean, torch.zeros(4)) and norm.num_batches_tracked == 0
+
+
+def test_unknown_parameters_are_refused():
+    model = nn.Sequential(nn.Linear(2, 2), nn.PReLU())
+    with pytest.raises(ValueError, match="module '1' is a PReLU"):
+        models.initialize(model, torch.Generator().manual_seed(0))
