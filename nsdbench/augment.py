@@ -48,8 +48,10 @@ class DsaParams:
         batch_size: number of images the parameters were drawn for.
         image_shape: (C, H, W) of those images.
         siamese: one draw is shared by all images, so a batch of any size is accepted.
-        align_corners: how scale and rotate place the corners (True in MTT and its successors,
-            False in the dataset condensation code).
+        align_corners: whether +-1 in the grid of scale and rotate means the centre or the edge
+            of the border pixels (True in MTT and its successors, False in the dataset condensation
+            code). Both maps are linear about the centre, so it only tells when images that are not
+            square are rotated.
     """
 
     op: str
