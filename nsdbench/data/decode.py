@@ -56,10 +56,12 @@ def decode(file: Path, shape: tuple[int, int, int], *, is_resized: bool) -> np.n
     channels, height, width = shape
     try:
         with Image.open(file) as picture:
+            if picture.mode.startswith(("I", "F")):
+                raise ValueError(f"mode {picture.mode}; convert it to 8 bits a channel")
             pixels = np.array(picture.convert("L" if channels == 1 else "RGB"))
     except (OSError, UnidentifiedImageError, SyntaxError, ValueError) as error:
         raise DataCorrupt(
-            f"{file}: expected a complete picture, got one that does not decode ({error})"
+            f"{file}: expected a complete 8-bit picture, got one that does not decode ({error})"
         ) from error
     image = torch.from_numpy(pixels.reshape(*pixels.shape[:2], channels)).permute(2, 0, 1)
     if tuple(image.shape) != shape and not is_resized:

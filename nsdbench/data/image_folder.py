@@ -45,7 +45,7 @@ def describe(name: str) -> DatasetSpec:
     test, _ = list_part(path, "test")
     try:
         with Image.open(train[0]) as picture:
-            channels = 1 if picture.mode in ("1", "L", "I;16") else 3
+            channels = 1 if picture.mode in ("1", "L") else 3
             height, width = (size, size) if size else (picture.height, picture.width)
     except (OSError, UnidentifiedImageError) as error:
         raise DataCorrupt(f"{train[0]}: expected a picture, it does not open ({error})") from error

@@ -75,7 +75,11 @@ def how_to_get(name: str, root: Path | str | None = None, reason: str = "") -> s
         root: the folder given as --data-root, if any.
         reason: why the download did not happen or failed.
     """
+    if name.startswith("folder:"):
+        return f"{name}: make the folder: {image_folder.LAYOUT}"
     entry = source(name)
+    if entry.is_bundled:
+        return f"{name} needs no files: it is generated, or ships inside scikit-learn"
     first = f"DIR/{entry.folders[0]} with {entry.layout}"
     environment = os.environ.get("NSDBENCH_DATA")
     asked = [f"looked in {place}" if place else "" for place in (root, environment)]

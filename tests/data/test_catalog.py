@@ -1,0 +1,52 @@
+"""The catalog: sizes, constants and defaults, and that sources and specs agree."""
+
+import re
+
+import pytest
+
+from nsdbench import data
+from nsdbench.data.catalog import convnet_depth
+from nsdbench.data.sources import source
+
+SHAPES = {
+    "Digits": (1, 8, 8), "Digits16": (1, 16, 16), "Digits32": (1, 32, 32), "Digits64": (1, 64, 64),
+    "FashionMNIST": (1, 28, 28), "CIFAR10": (3, 32, 32), "CIFAR100": (3, 32, 32),
+    "TinyImageNet": (3, 64, 64), "ImageNette": (3, 128, 128), "ImageWoof": (3, 128, 128),
+    "ImageFruit": (3, 128, 128), "ImageMeow": (3, 128, 128), "ImageSquawk": (3, 128, 128),
+    "ImageYellow": (3, 128, 128),
+}  # fmt: skip
+
+
+def test_names_and_shapes():
+    assert {name: data.spec(name).image_shape for name in data.names()} == SHAPES
+
+
+@pytest.mark.parametrize("name", SHAPES)
+def test_spec_is_consistent(name):
+    spec = data.spec(name)
+    assert spec.name == name and spec.source
+    assert len(spec.mean) == len(spec.std) == spec.image_shape[0]
+    assert spec.test_size % spec.num_classes == 0
+    assert spec.default_preprocessing == "standardise"
+    assert spec.is_downloadable == bool(source(name).downloads)
+
+
+def test_depths_of_the_literature():
+    depths = {name: data.spec(name).default_depth for name in SHAPES}
+    assert depths["FashionMNIST"] == depths["CIFAR10"] == depths["CIFAR100"] == 3
+    assert depths["TinyImageNet"] == depths["Digits64"] == 4 and depths["ImageNette"] == 5
+    assert depths["Digits16"] == 2
+    for name, (_, _, width) in SHAPES.items():
+        assert depths[name] == convnet_depth(width)
+
+
+def test_every_download_has_a_checksum_and_a_size():
+    for name in SHAPES:
+        for file in source(name).downloads:
+            assert re.fullmatch(r"md5:[0-9a-f]{32}", file.checksum) and file.num_bytes > 5000
+            assert file.url.endswith(file.name)
+
+
+def test_augmentation_of_letters_is_not_flipped():
+    for name in SHAPES:
+        assert ("flip" in data.spec(name).dsa_strategy) == (not name.startswith("Digits"))
