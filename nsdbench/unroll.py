@@ -23,7 +23,9 @@ import torch
 from torch import nn
 
 from nsdbench import augment as dsa
-from nsdbench.inner_step import InnerStep, select_step
+from nsdbench.inner_step import MODES, InnerStep, select_step
+
+__all__ = ["MODES", "code_path", "unrolled_sgd"]
 
 
 def unrolled_sgd(
