@@ -9,7 +9,6 @@ not count as done, and it never replaces a result of the same recipe and protoco
 
 import json
 import math
-import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from copy import deepcopy
@@ -19,6 +18,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from nsdbench.errors import DataCorrupt
+from nsdbench.files import write_atomically
 
 SCHEMA = 1
 STATUSES = ("done", "failed")
@@ -39,11 +39,11 @@ class Store:
 
     def path(self, scale: str, cell_id: str) -> Path:
         """Return where the record of a cell is, whether it exists or not."""
-        return self.results / "records" / scale / f"{_file_name(cell_id)}.json"
+        return self.results / "records" / scale / f"{cell_id}.json"
 
-    def images_path(self, cell_id: str) -> Path:
+    def images_path(self, scale: str, cell_id: str) -> Path:
         """Return where a few decoded images of a cell are kept (npz: images, labels)."""
-        return self.results / "images" / f"{_file_name(cell_id)}.npz"
+        return self.results / "images" / scale / f"{cell_id}.npz"
 
     def read(self, scale: str, cell_id: str) -> dict[str, Any] | None:
         """Read a cell's record; None if there is none.
@@ -71,19 +71,8 @@ class Store:
         path = self.path(record["cell"]["scale"], record["cell"]["id"])
         if record["status"] == "failed" and self._has_result(path, record):
             return path
-        path.parent.mkdir(parents=True, exist_ok=True)
-        text = json.dumps(record, indent=1, sort_keys=True, allow_nan=False)
-        partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-        with partial.open("w", encoding="utf-8") as stream:
-            stream.write(text + "\n")
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.replace(partial, path)
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)  # the rename itself must survive a power cut
-        finally:
-            os.close(folder)
+        text = json.dumps(record, indent=1, sort_keys=True, allow_nan=False) + "\n"
+        write_atomically(path, lambda partial: partial.write_text(text, encoding="utf-8"))
         return path
 
     def _has_result(self, path: Path, failure: Mapping[str, Any]) -> bool:
@@ -123,7 +112,7 @@ class Store:
         """
         folder = self.results / "work" / "locks"
         folder.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(folder / f"{scale}-{_file_name(cell_id)}.lock")
+        lock = FileLock(folder / f"{scale}-{cell_id}.lock")
         try:
             lock.acquire(timeout=-1 if wait else 0)
         except Timeout:
@@ -131,7 +120,7 @@ class Store:
             return
         try:
             path = self.path(scale, cell_id)
-            for leftover in path.parent.glob(f".{path.name}.*.partial"):
+            for leftover in path.parent.glob(f".*.{path.name}"):
                 leftover.unlink(missing_ok=True)
             yield True
         finally:
@@ -189,7 +178,7 @@ def _read(path: Path) -> dict[str, Any]:
     fault = _fault(record)
     if fault:
         raise DataCorrupt(f"{path} is not a record: {fault}; run the cell again")
-    if path.stem != _file_name(record["cell"]["id"]):
+    if path.stem != record["cell"]["id"]:
         raise DataCorrupt(f"{path} holds the record of {record['cell']['id']}; run the cell again")
     return record
 
@@ -216,8 +205,3 @@ def _finite(value: Any) -> Any:
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return value
-
-
-def _file_name(cell_id: str) -> str:
-    """Return a cell id as a file name: a folder data set's path holds slashes."""
-    return cell_id.replace("/", "%2F")

@@ -19,7 +19,6 @@ source = "nobody"
 label = "Random"
 family = "coreset"
 method = "random"
-set_per_repeat = true
 [[rows]]
 label = "NSD"
 family = "ours"
@@ -124,14 +123,14 @@ def test_sets_repeats_and_full_data(mine):
     entries = tables.load("mine").entries("smoke")
     counts = {(e.method, e.ipc): (e.seeds, e.repeats, e.protocol) for e in entries}
     assert counts == {
-        ("random", 1): (12, 1, "common-10ep"),
-        ("random", 10): (12, 1, "common-10ep"),
+        ("random", 1): (3, 4, "common-10ep"),
+        ("random", 10): (3, 4, "common-10ep"),
         ("nsd", 1): (3, 4, "common-10ep"),
         ("nsd", 10): (3, 4, "common-10ep"),
         ("full", 0): (1, 2, "full-2ep"),
     }
     assert len(entries) == 5
-    assert {e.seeds for e in tables.load("mine").entries("smoke", seeds=1)} == {4, 1}
+    assert {e.seeds for e in tables.load("mine").entries("smoke", seeds=2)} == {2, 1}
     with pytest.raises(ValueError, match="seeds is 0"):
         tables.load("mine").entries("smoke", seeds=0)
 

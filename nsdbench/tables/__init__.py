@@ -13,7 +13,6 @@ A file `<name>.toml` declares a table:
     family = "coreset"
     method = "random"              # id of a method; one that does not exist is "not implemented"
     published_protocol = "..."     # how the printed number was evaluated; default "common"
-    set_per_repeat = true          # optional: every repeat draws its own set
     note = "..."                   # optional: a footnote of this row
     # or, instead of `method`: a difference of two rows
     derived = { minus = ["DC w. ours", "DC"] }
@@ -56,7 +55,7 @@ __all__ = [
 SCALES = ("smoke", "small", "paper")
 FOLDERS_VARIABLE = "NSDBENCH_TABLES"
 _ROW_KEYS = (
-    "label", "family", "method", "derived", "published_protocol", "set_per_repeat", "note",
+    "label", "family", "method", "derived", "published_protocol", "note",
 )  # fmt: skip
 _COLUMN_KEYS = ("dataset", "ipc", "arch", "published_arch")
 _SCALE_KEYS = (

@@ -16,7 +16,6 @@ class Row:
     method: str | None
     minus: tuple[str, str] | None = None
     published_protocol: str = "common"
-    set_per_repeat: bool = False
     note: str = ""
 
 
@@ -106,14 +105,20 @@ class Table:
             if row.method == "full":
                 found += self._full_entries(row, scale, settings)
             elif row.method is not None:
-                counts = (sets, settings.repeats)
-                if row.set_per_repeat:
-                    counts = (sets * settings.repeats, 1)
                 for column in settings.columns:
                     cell = (column.dataset, column.ipc, row.method, column.arch)
                     published = self.published(row, column, column.ipc, scale)
                     found.append(
-                        Entry(row, (column,), *cell, settings.protocol, scale, *counts, published)
+                        Entry(
+                            row,
+                            (column,),
+                            *cell,
+                            settings.protocol,
+                            scale,
+                            sets,
+                            settings.repeats,
+                            published,
+                        )
                     )
         return found
 

@@ -1,0 +1,233 @@
+"""The command line: arguments, exit codes, printing; everything else is elsewhere.
+
+Exit codes: 0 everything selected is done (or its method is not implemented yet, which is printed),
+2 wrong usage, 3 some cells failed or lack their data, 130 stopped by Ctrl-C.
+"""
+
+import shlex
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from nsdbench import cli_sets
+from nsdbench.cli_options import (
+    DataRoot,
+    Device,
+    Results,
+    Scale,
+    Seeds,
+    Tables,
+    Where,
+    resolve_device,
+)
+from nsdbench.console import (
+    RunDisplay,
+    make_console,
+    show_missing,
+    show_outcome,
+    show_plan,
+    show_table,
+)
+from nsdbench.errors import DataMissing, NsdbenchError
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    help="Benchmark suite for dataset distillation.",
+)
+app.command("distill")(cli_sets.distill)
+app.command("evaluate")(cli_sets.evaluate)
+app.add_typer(cli_sets.experts_app, name="experts")
+
+
+def main() -> None:
+    """Run the command line; our own errors are one message and an exit code, never a traceback."""
+    try:
+        app()
+    except (ValueError, FileNotFoundError) as error:
+        _stop(error, 2)
+    except NsdbenchError as error:
+        _stop(error, 3)
+
+
+@app.command("list")
+def list_command(
+    what: Annotated[
+        str, typer.Argument(help="methods, datasets, tables, protocols or archs")
+    ] = "all",
+) -> None:
+    """List what there is."""
+    from nsdbench import listing
+
+    for heading, header, rows in listing.sections(what):
+        console = make_console()
+        console.print(f"{heading}:")
+        show_table(console, header, rows)
+
+
+@app.command()
+def plan(
+    table: Tables,
+    scale: Scale = "smoke",
+    where: Where = None,
+    seeds: Seeds = None,
+    results: Results = Path("results"),
+    data_root: DataRoot = None,
+) -> None:
+    """Show the cells of tables: data present or missing, predicted memory, time, stored size."""
+    made, seconds = _plan(table, scale, where, seeds, results, data_root, "auto")
+    console = make_console()
+    show_plan(console, made, seconds)
+    from nsdbench.data import how_to_get
+
+    show_missing(console, made, {name: how_to_get(name, data_root) for name in made.missing_data()})
+
+
+@app.command()
+def run(
+    table: Tables,
+    scale: Scale = "smoke",
+    where: Where = None,
+    seeds: Seeds = None,
+    jobs: Annotated[int, typer.Option(help="cells at the same time")] = 1,
+    results: Results = Path("results"),
+    data_root: DataRoot = None,
+    device: Device = "auto",
+) -> None:
+    """Measure the cells of tables that are not measured yet; Ctrl-C stops, the same goes on."""
+    from nsdbench import plan as planning
+    from nsdbench import schedule
+
+    console = make_console()
+    made, seconds = _plan(table, scale, where, seeds, results, data_root, device)
+    reasons = planning.fetch(made, data_root, console.print)
+    if len(reasons) < len(made.missing_data()):
+        made, seconds = _plan(table, scale, where, seeds, results, data_root, device)
+    show_plan(console, made, seconds)
+    show_missing(console, made, reasons)
+    if not made.with_status("todo"):
+        console.print("Nothing left to do.")
+    settings = schedule.Settings(results, data_root, resolve_device(device), _command_line())
+    with RunDisplay(console, made, seconds) as display:
+        outcome = schedule.run(made, settings, display, jobs=jobs, missing=reasons)
+    show_outcome(console, outcome)
+    raise typer.Exit(outcome.exit_code)
+
+
+@app.command()
+def status(
+    table: Tables,
+    scale: Scale = "smoke",
+    where: Where = None,
+    results: Results = Path("results"),
+    data_root: DataRoot = None,
+) -> None:
+    """Say for every cell of tables whether it is done."""
+    made, _ = _plan(table, scale, where, None, results, data_root, "cpu")
+    console = make_console()
+    rows = [(p.cell.id, p.status, p.reason.splitlines()[0] if p.reason else "") for p in made.cells]
+    show_table(console, ("cell", "status", ""), rows)
+    for warning in made.warnings:
+        console.print(f"warning: {warning}", markup=False)
+
+
+@app.command()
+def report(
+    table: Annotated[list[str] | None, typer.Argument(help="tables; all if none is named")] = None,
+    scale: Scale = "smoke",
+    results: Results = Path("results"),
+    markdown: Annotated[bool, typer.Option("--markdown", help="the default")] = False,
+    latex: Annotated[bool, typer.Option("--latex", help="booktabs tables")] = False,
+    csv: Annotated[bool, typer.Option("--csv", help="one line a cell, full precision")] = False,
+    html: Annotated[Path | None, typer.Option(help="write one file, pictures included")] = None,
+    images: Annotated[
+        Path | None, typer.Option(help="draw decoded images as PNG files into this folder")
+    ] = None,
+) -> None:
+    """Show measured beside published numbers with a verdict per cell."""
+    from nsdbench.report import writing
+    from nsdbench.store import Store
+
+    if markdown + latex + csv + (html is not None) > 1:
+        raise ValueError("choose one of --markdown, --latex, --csv and --html FILE")
+    kind = "latex" if latex else "csv" if csv else "html" if html else "markdown"
+    records, warnings = Store(results).records(scale)
+    for warning in warnings:
+        make_console(is_error=True).print(f"warning: {warning}", markup=False)
+    picture_source = results / "images" / scale if images or html else None
+    text = writing.write(table or None, scale, records, kind, picture_source, images)
+    if html is None:
+        sys.stdout.write(text)
+    else:
+        html.parent.mkdir(parents=True, exist_ok=True)
+        html.write_text(text, encoding="utf-8")
+        make_console().print(f"wrote {html}")
+
+
+@app.command()
+def explain(
+    cell: Annotated[str, typer.Argument(help="a cell id, or a table together with --where")],
+    scale: Scale = "smoke",
+    where: Where = None,
+) -> None:
+    """Show a cell's resolved recipe and where every value comes from; needs no data."""
+    from nsdbench import explain as explaining
+    from nsdbench import tables
+    from nsdbench.plan import parse_where
+
+    if cell in tables.names():
+        cells = explaining.select_cells(cell, scale, parse_where(where or []))
+    else:
+        cells = explaining.find_cells(cell)
+    sys.stdout.write("\n\n".join(map(explaining.explain, cells)) + "\n")
+
+
+@app.command()
+def doctor(
+    as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
+) -> None:
+    """Show what is built, what is missing, and whether the compiled code is right."""
+    from nsdbench import doctor as examination
+
+    raise typer.Exit(examination.main(as_json))
+
+
+def _plan(
+    table: list[str],
+    scale: str,
+    where: list[str] | None,
+    seeds: int | None,
+    results: Path,
+    data_root: Path | None,
+    device: str,
+) -> tuple:
+    """Make the plan of a command, with the predicted time of every cell."""
+    from nsdbench import plan as planning
+    from nsdbench.schedule import cores
+    from nsdbench.store import Store
+
+    made = planning.make(
+        table,
+        scale,
+        Store(results),
+        where=planning.parse_where(where or []),
+        seeds=seeds,
+        data_root=data_root,
+    )
+    return made, made.seconds(cores(), resolve_device(device).startswith("cuda"))
+
+
+def _command_line() -> str:
+    """Return the command as a record keeps it: without the path of this installation."""
+    return shlex.join(["python", "-m", "nsdbench", *sys.argv[1:]])
+
+
+def _stop(error: Exception, code: int) -> None:
+    """Print one message and leave."""
+    code = 3 if isinstance(error, DataMissing) else code
+    make_console(is_error=True).print(f"error: {error}", markup=False)
+    raise SystemExit(code)

@@ -1,0 +1,52 @@
+"""Options that several commands share, and how their values are read."""
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+Tables = Annotated[list[str], typer.Argument(metavar="TABLE...", help="table1 ... table6")]
+Scale = Annotated[str, typer.Option(help="smoke, small or paper")]
+Where = Annotated[
+    list[str] | None,
+    typer.Option(help="keep some cells: dataset=FashionMNIST,ipc=1|10,method=nsd"),
+]
+Seeds = Annotated[int | None, typer.Option(help="sets per cell, instead of the table's number")]
+Results = Annotated[Path, typer.Option(help="folder of records and of work under way")]
+DataRoot = Annotated[Path | None, typer.Option(help="folder of data sets, asked first")]
+Device = Annotated[str, typer.Option(help="cpu, cuda or cuda:N; auto takes a GPU if there is one")]
+Settings = Annotated[
+    list[str] | None,
+    typer.Option("--set", help="replace a setting: --set optimiser.iterations=100"),
+]
+Protocol = Annotated[str, typer.Option(help="see `list protocols`")]
+
+
+def read_overrides(settings: list[str] | None) -> dict[str, object]:
+    """Read --set section.key=value; values are JSON, anything else is taken as a string."""
+    overrides = {}
+    for text in settings or []:
+        key, equals, value = text.partition("=")
+        if not equals:
+            raise ValueError(f"--set {text!r}: expected section.key=value")
+        try:
+            overrides[key] = json.loads(value)
+        except json.JSONDecodeError:
+            overrides[key] = value
+    return overrides
+
+
+def resolve_device(device: str) -> str:
+    """Resolve "auto" to a GPU if there is one."""
+    import torch
+
+    if device == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        kind = torch.device(device).type
+    except RuntimeError as error:
+        raise ValueError(f"--device {device!r}: expected cpu, cuda, cuda:N or auto") from error
+    if kind == "cuda" and not torch.cuda.is_available():
+        raise ValueError(f"--device {device}: torch sees no GPU; use cpu or auto")
+    return device

@@ -1,0 +1,102 @@
+"""What a report says about every cell of a table: its status, number, verdict and cost."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from nsdbench.statistics import Verdict, verdict
+from nsdbench.tables import Column, Entry, Table
+
+STATUSES = ("measured", "not run", "not implemented", "data missing", "failed")
+_KEY = ("dataset", "ipc", "method", "arch", "protocol", "scale")
+
+
+@dataclass(frozen=True)
+class CellReport:
+    """One cell of a table: `record` and `verdict` are there where it was measured."""
+
+    entry: Entry
+    status: str
+    reason: str = ""
+    record: dict[str, Any] | None = None
+    verdict: Verdict | None = None
+
+    @property
+    def number(self) -> str:
+        """Write the measured mean and population std, or the status."""
+        if self.record is None:
+            return self.status
+        accuracy = self.record["accuracy"]
+        return mean_and_std(accuracy["mean"], accuracy["std"])
+
+    @property
+    def published(self) -> str:
+        """Write the printed number of the same cell, if there is one."""
+        printed = self.entry.published
+        return "-" if printed is None else mean_and_std(printed.mean, printed.std)
+
+    @property
+    def budget_percent(self) -> float | None:
+        """Return the share of the budget that is stored, in per cent."""
+        budget = (self.record or {}).get("budget") or {}
+        stored, limit = budget.get("stored_bits"), budget.get("limit_bits")
+        return 100 * stored / limit if stored is not None and limit else None
+
+    @property
+    def images(self) -> int | None:
+        """Return the number of images the networks were trained on."""
+        record = self.record or {}
+        decoded = (record.get("budget") or {}).get("decoded_images")
+        return decoded if decoded is not None else record.get("training", {}).get("num_images")
+
+    @property
+    def steps(self) -> int | None:
+        """Return the optimiser steps of one network."""
+        return (self.record or {}).get("training", {}).get("steps")
+
+    @property
+    def seconds(self) -> float | None:
+        """Return the time of all phases together."""
+        phases = (self.record or {}).get("cost", {}).get("seconds")
+        return sum(phases.values()) if phases else None
+
+
+def collect(table: Table, scale: str, records: Iterable[dict[str, Any]]) -> list[CellReport]:
+    """Find out what is known about every measured row's cells, in table order.
+
+    Args:
+        table: the table.
+        scale: records of other scales are not looked at.
+        records: as `Store.records` returns them.
+    """
+    by_key = {tuple(record["cell"][key] for key in _KEY): record for record in records}
+    return [_cell(entry, by_key.get(entry.key)) for entry in table.entries(scale)]
+
+
+def _cell(entry: Entry, record: dict[str, Any] | None) -> CellReport:
+    """Report one cell."""
+    if record is None:
+        if entry.is_implemented:
+            return CellReport(entry, "not run")
+        return CellReport(entry, "not implemented")
+    if record["status"] == "failed":
+        failure = record["failure"]
+        reason = failure["reason"].splitlines()[0] if failure["reason"] else failure["kind"]
+        status = "data missing" if failure["kind"] == "data_missing" else "failed"
+        return CellReport(entry, status, reason)
+    return CellReport(entry, "measured", "", record, verdict(record, entry.published))
+
+
+def gain(cells: list[CellReport], minus: tuple[str, str], column: Column) -> str:
+    """Write the difference of two measured rows in one column; a dash if one is not measured."""
+    means = []
+    for label in minus:
+        for cell in cells:
+            if cell.entry.row.label == label and column in cell.entry.columns and cell.record:
+                means.append(cell.record["accuracy"]["mean"])
+    return f"{means[0] - means[1]:+.1f}" if len(means) == 2 else "-"
+
+
+def mean_and_std(mean: float, std: float | None) -> str:
+    """Write a number as the paper does, in per cent with one decimal."""
+    return f"{mean:.1f}" if std is None else f"{mean:.1f} ± {std:.1f}"

@@ -1,0 +1,223 @@
+"""A report as a document: paragraphs, grids of text, notes and pictures, for any writer."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from nsdbench.report.content import CellReport, collect, gain, mean_and_std
+from nsdbench.tables import Column, Table
+
+
+@dataclass(frozen=True)
+class Grid:
+    """A titled table of text; the first `num_labels` columns name the row."""
+
+    title: str
+    header: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    num_labels: int = 1
+
+
+@dataclass(frozen=True)
+class Picture:
+    """Decoded images of a cell: the npz file they are drawn from, a file stem and a caption."""
+
+    source: Path
+    stem: str
+    caption: str
+
+
+@dataclass(frozen=True)
+class Document:
+    """A report of one table at one scale."""
+
+    title: str
+    paragraphs: tuple[str, ...]
+    grids: tuple[Grid, ...]
+    unmeasured: tuple[str, ...]
+    notes: tuple[str, ...]
+    pictures: tuple[Picture, ...] = ()
+
+
+def build(
+    table: Table,
+    scale: str,
+    records: Iterable[dict[str, Any]],
+    images: Path | None = None,
+) -> Document:
+    """Make the report of a table at one scale.
+
+    Args:
+        table: the table.
+        scale: one of its scales.
+        records: as `Store.records` returns them.
+        images: folder of the cells' decoded images (<cell id>.npz), if pictures are wanted.
+
+    Raises:
+        ValueError: the table has no such scale.
+    """
+    settings = table.settings(scale)
+    cells = collect(table, scale, records)
+    title = f"{table.name}: {table.title} ({scale})"
+    return Document(
+        title,
+        _paragraphs(table, scale),
+        (
+            _measured_grid(table, settings.columns, cells),
+            *_details_grid(cells),
+            *_published_grid(table, scale),
+        ),
+        tuple(_unmeasured(cells)),
+        table.footnotes + tuple(f"{r.label}: {r.note}" for r in table.rows if r.note),
+        tuple(_pictures(cells, images)) if images is not None else (),
+    )
+
+
+def _paragraphs(table: Table, scale: str) -> tuple[str, ...]:
+    """Say what was measured and how."""
+    settings = table.settings(scale)
+    text = (
+        f"Scale {scale}: networks {_listed(c.arch for c in settings.columns)}, protocol "
+        f"{settings.protocol}, {settings.seeds} sets x {settings.repeats} networks a cell."
+    )
+    if any(row.method == "full" for row in table.rows):
+        text += f" Full data: protocol {settings.full_protocol}, {settings.full_repeats} networks."
+    style = (
+        "Numbers are test accuracies in per cent after the last epoch, mean ± population standard "
+        "deviation over sets x networks; nothing is selected on the test set."
+    )
+    return tuple(
+        part for part in (f"Published in: {table.source}.", settings.note, text, style) if part
+    )
+
+
+def _measured_grid(table: Table, columns: tuple[Column, ...], cells: list[CellReport]) -> Grid:
+    """Make the grid of measured numbers; every cell without one shows its status."""
+    rows = []
+    for row in table.rows:
+        texts = []
+        for column in columns:
+            if row.minus is not None:
+                texts.append(gain(cells, row.minus, column))
+                continue
+            texts += [
+                cell.number
+                for cell in cells
+                if cell.entry.row == row and column in cell.entry.columns
+            ]
+        label = row.label.replace("(printed)", "(measured)") if row.minus else row.label
+        rows.append((label, *texts))
+    header = ("method", *_labels([(c.dataset, c.ipc, c.arch) for c in columns]))
+    return Grid("Measured", header, tuple(rows))
+
+
+def _published_grid(table: Table, scale: str) -> list[Grid]:
+    """Make the grid of printed numbers, which at other scales than paper are of other data."""
+    if not table.printed:
+        return []
+    columns = table.settings("paper").columns
+    rows = []
+    for row in table.rows:
+        texts = []
+        for column in columns:
+            ipc = 0 if row.method == "full" else column.ipc
+            where = (row.label, column.dataset, ipc, column.published_arch)
+            found = [n for n in table.printed if (n.label, n.dataset, n.ipc, n.arch) == where]
+            mean = found[0].mean if found else None
+            texts.append("-" if mean is None else mean_and_std(mean, found[0].std))
+        rows.append((row.label, *texts))
+    title = "Published"
+    if scale != "paper":
+        datasets = _listed(column.dataset for column in columns)
+        title = f"Published on {datasets}: other data than above, not to be compared with it"
+    header = ("method", *_labels([(c.dataset, c.ipc, c.published_arch) for c in columns]))
+    return [Grid(title, header, tuple(rows))]
+
+
+def _details_grid(cells: list[CellReport]) -> list[Grid]:
+    """Make the grid of all that is known about the measured cells."""
+    measured = [cell for cell in cells if cell.record is not None and cell.verdict is not None]
+    if not measured:
+        return []
+    header = (
+        "method", "cell", "measured", "n", "95 % interval", "published", "difference", "verdict",
+        "budget used", "images", "steps", "time",
+    )  # fmt: skip
+    labels = dict(
+        zip(
+            [cell.entry.key for cell in measured],
+            _labels([(c.entry.dataset, c.entry.ipc, c.entry.arch) for c in measured]),
+            strict=True,
+        )
+    )
+    rows = []
+    for cell in measured:
+        accuracy, verdict = cell.record["accuracy"], cell.verdict
+        interval = accuracy["ci95"]
+        rows.append(
+            (
+                cell.entry.row.label,
+                labels[cell.entry.key],
+                cell.number,
+                str(accuracy["n"]),
+                "-" if interval is None else f"{interval[0]:.1f} to {interval[1]:.1f}",
+                cell.published,
+                "-" if verdict.difference is None else f"{verdict.difference:+.1f}",
+                str(verdict),
+                "-" if cell.budget_percent is None else f"{cell.budget_percent:.1f} %",
+                "-" if cell.images is None else str(cell.images),
+                "-" if cell.steps is None else str(cell.steps),
+                "-" if cell.seconds is None else f"{cell.seconds:.0f} s",
+            )
+        )
+    return [Grid("Every measured cell", header, tuple(rows), num_labels=2)]
+
+
+def _unmeasured(cells: list[CellReport]) -> list[str]:
+    """List the cells without a number, by status and reason."""
+    groups: dict[tuple[str, str], dict[str, list[str]]] = {}
+    labels = _labels([(c.entry.dataset, c.entry.ipc, c.entry.arch) for c in cells])
+    for cell, label in zip(cells, labels, strict=True):
+        if cell.record is None:
+            group = groups.setdefault((cell.status, cell.reason), {})
+            group.setdefault(cell.entry.row.label, []).append(label)
+    lines = []
+    for (status, reason), rows in sorted(groups.items()):
+        everywhere = len({tuple(columns) for columns in rows.values()}) == 1
+        if everywhere and status in ("not implemented", "not run"):
+            names = ", ".join(rows)
+        else:
+            names = "; ".join(f"{row} ({', '.join(columns)})" for row, columns in rows.items())
+        lines.append(f"{status}: {names}" + (f" - {reason}" if reason else ""))
+    return lines
+
+
+def _pictures(cells: list[CellReport], images: Path) -> list[Picture]:
+    """Find the decoded images of the measured cells."""
+    found = []
+    for cell in cells:
+        if cell.record is None:
+            continue
+        stem = cell.record["cell"]["id"]
+        source = images / f"{stem}.npz"
+        if source.is_file():
+            entry = cell.entry
+            caption = f"{entry.row.label}, {entry.dataset}, ipc {entry.ipc}: decoded images"
+            found.append(Picture(source, stem, caption))
+    return found
+
+
+def _labels(keys: list[tuple[str, int, str]]) -> list[str]:
+    """Name columns by data set and ipc, and by network where that tells them apart."""
+    archs = {arch for _, _, arch in keys}
+    names = []
+    for dataset, ipc, arch in keys:
+        name = f"{dataset} full" if ipc == 0 else f"{dataset} ipc {ipc}"
+        names.append(f"{name} {arch}" if len(archs) > 1 else name)
+    return names
+
+
+def _listed(values: Iterable[str]) -> str:
+    """Write distinct values in order, comma separated."""
+    return ", ".join(dict.fromkeys(values))

@@ -1,0 +1,66 @@
+"""Write the reports of several tables in one format."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from nsdbench import tables
+from nsdbench.report import csv, figures, html, latex, markdown
+from nsdbench.report.content import collect
+from nsdbench.report.document import Document, build
+
+
+def write(
+    names: Sequence[str] | None,
+    scale: str,
+    records: Sequence[dict[str, Any]],
+    kind: str = "markdown",
+    picture_source: Path | None = None,
+    picture_folder: Path | None = None,
+) -> str:
+    """Write reports of tables at one scale.
+
+    Args:
+        names: tables; None takes all that have the scale.
+        scale: "smoke", "small" or "paper".
+        records: as `Store.records` returns them.
+        kind: "markdown", "latex", "csv" or "html".
+        picture_source: folder of the decoded images (npz), if pictures are wanted.
+        picture_folder: where PNG files are drawn; None draws none (HTML carries its own).
+
+    Returns:
+        The text.
+
+    Raises:
+        ValueError: unknown table, scale or kind, or a damaged file of images.
+    """
+    if names is None:
+        if scale not in tables.SCALES:
+            raise ValueError(f"unknown scale {scale!r}; choose one of {', '.join(tables.SCALES)}")
+        names = [name for name in tables.names() if scale in tables.load(name).scales]
+    chosen = [tables.load(name) for name in names]
+    if kind == "csv":
+        return csv.render((table.name, collect(table, scale, records)) for table in chosen)
+    documents = [build(table, scale, records, picture_source) for table in chosen]
+    pictures = _draw(documents, picture_folder)
+    if kind == "html":
+        return html.render(documents, pictures)
+    if kind == "latex":
+        return "\n".join(latex.render(document) for document in documents)
+    if kind != "markdown":
+        raise ValueError(f"unknown report {kind!r}; choose markdown, latex, csv or html")
+    files = {stem: f"{picture_folder}/{stem}.png" for stem in pictures} if picture_folder else {}
+    return "\n".join(markdown.render(document, files) for document in documents)
+
+
+def _draw(documents: Sequence[Document], folder: Path | None) -> dict[str, bytes]:
+    """Draw every picture once; into files too, if there is a folder for them."""
+    drawn: dict[str, bytes] = {}
+    for picture in (picture for document in documents for picture in document.pictures):
+        if picture.stem not in drawn:
+            drawn[picture.stem] = figures.draw_images(picture.source, picture.caption)
+    if folder is not None:
+        folder.mkdir(parents=True, exist_ok=True)
+        for stem, png in drawn.items():
+            (folder / f"{stem}.png").write_bytes(png)
+    return drawn
