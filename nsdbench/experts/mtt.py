@@ -101,9 +101,10 @@ def _experts(path: Path) -> Iterator[list[list[torch.Tensor]]]:
     except FileNotFoundError as error:
         raise DataMissing(f"{path} does not exist: check the name of the replay buffer") from error
     except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
+        reason = (str(error) or type(error).__name__).splitlines()[0]
         raise DataCorrupt(
-            f"{path} cannot be read as a list of tensors ({str(error).splitlines()[0]}): it is "
-            "damaged or not a replay buffer"
+            f"{path} cannot be read as a list of tensors ({reason}): it is damaged or not a replay "
+            "buffer"
         ) from error
     if not isinstance(content, list) or not content:
         raise DataCorrupt(
