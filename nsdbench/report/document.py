@@ -210,11 +210,13 @@ def _pictures(cells: list[CellReport], images: Path) -> list[Picture]:
 
 def _labels(keys: list[tuple[str, int, str]]) -> list[str]:
     """Name columns by data set and ipc, and by network where that tells them apart."""
-    archs = {arch for _, _, arch in keys}
+    archs: dict[tuple[str, int], set[str]] = {}
+    for dataset, ipc, arch in keys:
+        archs.setdefault((dataset, ipc), set()).add(arch)
     names = []
     for dataset, ipc, arch in keys:
         name = f"{dataset} full" if ipc == 0 else f"{dataset} ipc {ipc}"
-        names.append(f"{name} {arch}" if len(archs) > 1 else name)
+        names.append(f"{name} {arch}" if len(archs[dataset, ipc]) > 1 else name)
     return names
 
 

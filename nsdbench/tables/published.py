@@ -1,7 +1,7 @@
 """Read the printed numbers of the paper from results/paper/.
 
-The CSV files there are the one copy: a checkout reads them in place, and an installation carries
-the same folder as the package data `nsdbench/tables/paper`.
+The CSV files there are the one source: a checkout reads them in place, and the build puts a copy
+into an installed package, as `nsdbench/_published`.
 """
 
 import csv
@@ -34,8 +34,8 @@ class PrintedNumber:
 
 def folder() -> Path:
     """Return the folder of the printed tables: of the installation, else of the checkout."""
-    package = Path(__file__).parent
-    candidates = [package / "paper", package.parents[1] / "results" / "paper"]
+    package = Path(__file__).parents[1]
+    candidates = [package / "_published", package.parent / "results" / "paper"]
     for candidate in candidates:
         if candidate.is_dir():
             return candidate

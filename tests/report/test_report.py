@@ -1,0 +1,312 @@
+"""Reports: a status for every cell, no number of one data set in a column of another."""
+
+import ast
+import csv
+import io
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import nsdbench.report
+from nsdbench import methods, tables
+from nsdbench.report import build, collect, figures, latex, markdown, writing
+from nsdbench.statistics import summary
+from nsdbench.store import failure_record
+
+
+def record_of(entry, values, **changes):
+    """Make the done record of a table's cell."""
+    cell = dict(
+        zip(("dataset", "ipc", "method", "arch", "protocol", "scale"), entry.key, strict=True)
+    )
+    return {
+        "schema": 1,
+        "status": "done",
+        "cell": cell | {"id": f"{entry.dataset}-ipc{entry.ipc}-{entry.method}"},
+        "accuracy": summary([values]),
+        "budget": {
+            "stored_bits": 983,
+            "limit_bits": 1000,
+            "decoded_images": 560,
+            "storage_dtype": "float32",
+        },
+        "training": {"steps": 1001, "num_images": 560},
+        "cost": {"seconds": {"experts": 10.0, "distill": 20.5, "evaluate": 3.0}},
+        "provenance": {"commit": "abc"},
+    } | changes
+
+
+def entry_of(name, scale, label, **where):
+    """Find the one cell of a table with a row label and some values."""
+    found = [
+        entry
+        for entry in tables.load(name).entries(scale)
+        if entry.row.label == label and all(getattr(entry, k) == v for k, v in where.items())
+    ]
+    assert len(found) == 1, found
+    return found[0]
+
+
+def grid(document, title):
+    """Return a grid of a document as {row label: {column: text}}."""
+    (found,) = [grid for grid in document.grids if grid.title.startswith(title)]
+    return {row[0]: dict(zip(found.header, row, strict=True)) for row in found.rows}
+
+
+def test_paper_scale_shows_measured_beside_published():
+    nsd = entry_of("table1", "paper", "NSD", dataset="CIFAR10", ipc=1)
+    document = build(
+        tables.load("table1"), "paper", [record_of(nsd, [68.1, 68.3, 68.9, 69.1, 68.6])]
+    )
+    (details,) = [g for g in document.grids if g.title == "Every measured cell"]
+    assert details.rows == (
+        (
+            "NSD", "CIFAR10 ipc 1", "68.6 ± 0.4", "5", "68.1 to 69.1", "68.5 ± 0.8", "+0.1",
+            "reproduced", "98.3 %", "560", "1001", "34 s",
+        ),
+    )  # fmt: skip
+    assert grid(document, "Measured")["NSD"]["CIFAR10 ipc 1"] == "68.6 ± 0.4"
+    assert grid(document, "Published")["NSD"]["CIFAR10 ipc 1"] == "68.5 ± 0.8"
+    assert grid(document, "Published")["Full dataset"]["CIFAR100 ipc 10"] == "56.2 ± 0.3"
+    assert grid(document, "Published")["IDC"]["TinyImageNet ipc 1"] == "-"
+
+
+def test_other_protocols_show_no_difference():
+    mtt = entry_of("table1", "paper", "MTT", dataset="CIFAR10", ipc=1)
+    document = build(tables.load("table1"), "paper", [record_of(mtt, [46.3] * 5)])
+    (details,) = [g for g in document.grids if g.title == "Every measured cell"]
+    assert details.rows[0][5:8] == (
+        "46.3 ± 0.8", "-", "not comparable: protocol common, published mtt, best on test",
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("scale", ["smoke", "small"])
+def test_other_scales_never_stand_beside_published_numbers(scale):
+    table = tables.load("table1")
+    entry = entry_of("table1", scale, "NSD", ipc=1)
+    document = build(table, scale, [record_of(entry, [80.0] * 5)])
+    (details,) = [g for g in document.grids if g.title == "Every measured cell"]
+    assert details.rows[0][5:8] == ("-", "-", "not comparable: no published number")
+    own = {column.dataset for column in table.settings(scale).columns}
+    for found in document.grids:
+        named = {x for name in found.header for x in own | {"CIFAR10", "TinyImageNet"} if x in name}
+        assert named <= own or not named & own, found.title
+    (published,) = [g for g in document.grids if g.title.startswith("Published")]
+    assert "not to be compared" in published.title and "CIFAR10" in published.title
+
+
+def test_records_of_other_cells_are_not_shown():
+    entry = entry_of("table1", "smoke", "NSD", ipc=1)
+    for key, value in (
+        ("scale", "small"),
+        ("protocol", "common-9ep"),
+        ("arch", "convnet2-w64"),
+        ("dataset", "Digits32"),
+    ):
+        record = record_of(entry, [80.0])
+        record["cell"] |= {key: value}
+        assert all(
+            cell.record is None for cell in collect(tables.load("table1"), "smoke", [record])
+        )
+
+
+def test_every_cell_has_a_status():
+    table = tables.load("table1")
+    nsd, mtt = (entry_of("table1", "smoke", label, ipc=1) for label in ("NSD", "MTT"))
+    random = entry_of("table1", "smoke", "Random", ipc=1)
+    keys = ("dataset", "ipc", "method", "arch", "protocol", "scale")
+    identity = {
+        e: dict(zip(keys, e.key, strict=True)) | {"id": e.method} for e in (nsd, mtt, random)
+    }
+    records = [
+        record_of(nsd, [80.0]),
+        failure_record(identity[mtt], "diverged", "Diverged: step 3: the loss is nan\nmore"),
+        failure_record(identity[random], "data_missing", "Digits16 is not on this machine"),
+    ]
+    cells = {(c.entry.row.label, c.entry.ipc): c for c in collect(table, "smoke", records)}
+    assert cells["NSD", 1].status == "measured"
+    assert cells["NSD", 10].status == "not run"
+    assert (cells["MTT", 1].status, cells["MTT", 1].reason) == (
+        "failed", "Diverged: step 3: the loss is nan",
+    )  # fmt: skip
+    assert cells["Random", 1].status == "data missing"
+    unknown = {c.entry.row.label for c in cells.values() if c.status == "not implemented"}
+    declared = {row.label for row in table.rows if row.method not in methods.names()}
+    assert unknown == declared
+    document = build(table, "smoke", records)
+    shown = grid(document, "Measured")
+    assert {text for row in shown.values() for text in row.values()} >= {
+        "failed", "data missing", "not run", "80.0 ± 0.0",
+    }  # fmt: skip
+    assert list(shown) == [row.label for row in table.rows]
+    assert any(
+        line == "failed: MTT (Digits16 ipc 1) - Diverged: step 3: the loss is nan"
+        for line in document.unmeasured
+    )
+
+
+def test_full_data_stands_in_all_columns_of_its_data_set():
+    full = entry_of("table1", "smoke", "Full dataset", dataset="Digits16")
+    document = build(tables.load("table1"), "smoke", [record_of(full, [97.0, 98.0], budget=None)])
+    row = grid(document, "Measured")["Full dataset"]
+    assert row["Digits16 ipc 1"] == row["Digits16 ipc 10"] == "97.5 ± 0.5"
+    (details,) = [g for g in document.grids if g.title == "Every measured cell"]
+    assert details.rows[0][:2] == ("Full dataset", "Digits16 full")
+    assert details.rows[0][8:10] == ("-", "560")
+
+
+def test_gains_are_differences_of_measured_rows():
+    table = tables.load("table5")
+    at = {"arch": "alexnet"}
+    records = [
+        record_of(entry_of("table5", "paper", "MTT w. ours", **at), [71.0] * 5),
+        record_of(entry_of("table5", "paper", "MTT", **at), [34.5] * 5),
+    ]
+    document = build(table, "paper", records)
+    measured, published = grid(document, "Measured"), grid(document, "Published")
+    assert measured["MTT gain (measured)"]["CIFAR10 ipc 10 alexnet"] == "+36.5"
+    assert measured["MTT gain (measured)"]["CIFAR10 ipc 10 vgg11"] == "-"
+    assert measured["DM gain (measured)"]["CIFAR10 ipc 10 alexnet"] == "-"
+    assert published["MTT gain (printed)"]["CIFAR10 ipc 10 ConvNet3"] == "8.5"
+
+
+def test_inconsistencies_of_the_paper_are_notes():
+    notes = {name: "\n".join(tables.load(name).footnotes) for name in tables.names()}
+    for name, words in {
+        "table1": ["21.3", "ConvNet3 for every column", "width 1024", "SPEED"],
+        "table2": ["DCT-IV", "guided loss"],
+        "table3": ["37.3", "26.6"],
+        "table4": ["8.5, 5.6 and 2.0", "64.3"],
+        "table5": ["8.1", "54.1"],
+        "table6": ["0.9 %"],
+    }.items():
+        text = markdown.render(build(tables.load(name), "paper", []))
+        assert all(word in notes[name] and word in text for word in words), name
+
+
+@pytest.mark.parametrize("kind", ["markdown", "latex", "csv", "html"])
+def test_the_same_records_give_the_same_bytes(kind):
+    entries = tables.load("table1").entries("smoke")
+    records = [record_of(e, [float(40 + i), 50.0]) for i, e in enumerate(entries)]
+    text = writing.write(None, "smoke", records, kind)
+    assert text == writing.write(None, "smoke", list(reversed(records)), kind)
+    for name in tables.names():
+        assert name in text
+
+
+def test_markdown_tables_are_well_formed():
+    entry = entry_of("table6", "paper", "MTT", ipc=1)
+    records = [record_of(entry, [46.0])]
+    text = writing.write(["table6"], "paper", records, "markdown")
+    blocks = re.findall(r"(?:^\|.*\|\n)+", text, flags=re.MULTILINE)
+    assert len(blocks) == 3
+    for block in blocks:
+        counts = {len(re.split(r"(?<!\\)\|", line)) for line in block.splitlines()}
+        assert len(counts) == 1
+        assert set(block.splitlines()[1]) <= set("|-: ")
+
+
+def test_latex_prints_every_special_character():
+    text = latex._escape("a_b & 5 % of $x^2$ #1 {~} \\ < > ±")
+    assert text == (
+        r"a\_b \& 5 \% of \$x\textasciicircum{}2\$ \#1 \{\textasciitilde{}\} "
+        r"\textbackslash{} $<$ $>$ $\pm$"
+    )
+    document = writing.write(["table1"], "smoke", [], "latex")
+    assert document.count("\\begin{tabular}") == document.count("\\end{tabular}") == 2
+    assert not re.search(r"(?<!\\)[_#]", document)
+
+
+def test_csv_has_one_line_a_cell_in_full_precision():
+    entry = entry_of("table1", "paper", "NSD", dataset="CIFAR10", ipc=1)
+    record = record_of(entry, [68.123456789, 68.0, 68.0, 68.0, 68.0])
+    lines = list(csv.DictReader(io.StringIO(writing.write(["table1"], "paper", [record], "csv"))))
+    assert len(lines) == len(tables.load("table1").entries("paper"))
+    (line,) = [x for x in lines if x["status"] == "measured"]
+    assert float(line["mean"]) == record["accuracy"]["mean"]
+    assert line["published_mean"] == "68.5" and line["verdict"] == "reproduced"
+    assert (line["stored_bits"], line["seconds"], line["commit"]) == ("983", "33.5", "abc")
+    assert {x["mean"] for x in lines if x["status"] != "measured"} == {""}
+
+
+def test_html_escapes_and_carries_its_pictures(tmp_path):
+    entry = entry_of("table6", "smoke", "MTT", ipc=1)
+    record = record_of(entry, [50.0])
+    source = tmp_path / f"{record['cell']['id']}.npz"
+    images = np.random.default_rng(0).integers(0, 256, (4, 1, 16, 16), dtype=np.uint8)
+    np.savez_compressed(source, images=images, labels=np.array([0, 0, 1, 1]))
+    text = writing.write(["table6"], "smoke", [record], "html", tmp_path)
+    assert text.count("data:image/png;base64,") == 1
+    assert "<script" not in text and "http" not in text
+    failed = failure_record(record["cell"], "error", "<b>&")
+    assert "&lt;b&gt;&amp;" in writing.write(["table6"], "smoke", [failed], "html")
+
+
+def test_pictures_are_drawn_and_linked(tmp_path):
+    entry = entry_of("table6", "smoke", "MTT", ipc=1)
+    record = record_of(entry, [50.0])
+    stem = record["cell"]["id"]
+    (tmp_path / "in").mkdir()
+    images = np.zeros((3, 3, 8, 8), dtype=np.uint8)
+    np.savez_compressed(tmp_path / "in" / f"{stem}.npz", images=images, labels=np.array([0, 1, 1]))
+    out = tmp_path / "out"
+    text = writing.write(["table6"], "smoke", [record], "markdown", tmp_path / "in", out)
+    assert f"]({out}/{stem}.png)" in text
+    png = (out / f"{stem}.png").read_bytes()
+    assert png.startswith(b"\x89PNG")
+    writing.write(["table6"], "smoke", [record], "markdown", tmp_path / "in", out)
+    assert (out / f"{stem}.png").read_bytes() == png
+
+
+def test_a_drawing_shows_the_pixels(tmp_path):
+    from PIL import Image
+
+    def share_of_black(value):
+        path = tmp_path / f"{value}.npz"
+        images = np.full((4, 1, 8, 8), value, dtype=np.uint8)
+        np.savez_compressed(path, images=images, labels=np.array([0, 0, 1, 1]))
+        picture = Image.open(io.BytesIO(figures.draw_images(path))).convert("L")
+        return (np.array(picture) < 10).mean()
+
+    assert share_of_black(0) > 0.25 > 0.05 > share_of_black(255)
+
+
+@pytest.mark.parametrize("content", ["nothing", "empty", "shape", "count"])
+def test_files_that_hold_no_pictures_are_named(tmp_path, content):
+    path = tmp_path / "cell.npz"
+    images, labels = np.zeros((2, 1, 4, 4)), np.zeros(2, dtype=int)
+    if content == "nothing":
+        path.write_bytes(b"not an archive")
+    elif content == "empty":
+        np.savez(path, images=images[:0], labels=labels[:0])
+    elif content == "shape":
+        np.savez(path, images=images[0], labels=labels)
+    else:
+        np.savez(path, images=images, labels=labels[:1])
+    with pytest.raises(ValueError, match=re.escape(str(path))):
+        figures.draw_images(path)
+
+
+def test_unknown_names_and_kinds():
+    with pytest.raises(ValueError, match="unknown table 'table9'"):
+        writing.write(["table9"], "smoke", [])
+    with pytest.raises(ValueError, match="unknown scale 'huge'"):
+        writing.write(None, "huge", [])
+    with pytest.raises(ValueError, match="unknown report 'pdf'"):
+        writing.write(["table1"], "smoke", [], "pdf")
+
+
+def test_reports_read_records_and_tables_and_nothing_else():
+    allowed = ("nsdbench.report", "nsdbench.tables", "nsdbench.statistics")
+    for path in Path(nsdbench.report.__file__).parent.glob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            names = []
+            if isinstance(node, ast.ImportFrom):
+                names = [f"{node.module}.{alias.name}" for alias in node.names]
+            elif isinstance(node, ast.Import):
+                names = [alias.name for alias in node.names]
+            for name in names:
+                if name.startswith("nsdbench"):
+                    assert name.startswith(allowed), f"{path.name} imports {name}"
