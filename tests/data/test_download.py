@@ -1,7 +1,9 @@
 """Downloads from a server on this machine: whole, broken off, resumed, altered, impossible."""
 
 import socket
+import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -53,6 +55,19 @@ def test_says_what_it_downloads_when_nobody_listens(server, tmp_path, capsys):
     assert capsys.readouterr().err == f"downloading {server.url}/file.bin (1.0 MB)\n"
 
 
+def test_shows_a_bar_on_a_terminal(server, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    assert fetch(server, tmp_path, progress=None).read_bytes() == CONTENT
+    assert "/1.0 MB" in capsys.readouterr().err
+
+
+def test_two_at_once_fetch_once(server, tmp_path):
+    with ThreadPoolExecutor(2) as pool:
+        both = list(pool.map(lambda _: fetch(server, tmp_path).read_bytes(), range(2)))
+    assert both == [CONTENT, CONTENT]
+    assert len(server.asked) == 1
+
+
 def test_complete_file_is_not_fetched_again(server, tmp_path):
     fetch(server, tmp_path)
     fetch(server, tmp_path)
@@ -80,6 +95,7 @@ def test_server_without_ranges_starts_again(server, tmp_path):
     server.has_ranges = False
     (tmp_path / "file.bin.part").write_bytes(CONTENT[:5000])
     assert fetch(server, tmp_path).read_bytes() == CONTENT
+    assert len(server.asked) == 1
 
 
 def test_part_that_is_already_complete(server, tmp_path):

@@ -137,3 +137,10 @@ def test_unwritable_cache_is_no_error(cache, caplog):
     cache.write_text("a file where the folder should be")
     assert data.preprocessing("zca", DATASET).matrix.shape == (DIMENSION, DIMENSION)
     assert "not cached" in caplog.text
+
+
+def test_cache_is_keyed_by_content():
+    """A hold-out has the shape and kind of the whole set, but its own statistics."""
+    whole, part = (data.preprocessing("zca", d) for d in (DATASET, DATASET.holdout(60)))
+    assert not torch.equal(whole.matrix, part.matrix)
+    assert torch.equal(part.matrix, zca.fit(DATASET.holdout(60).train.images, "zca")["matrix"])
