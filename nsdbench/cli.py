@@ -30,7 +30,7 @@ from nsdbench.console import (
     show_plan,
     show_table,
 )
-from nsdbench.errors import DataMissing, NsdbenchError
+from nsdbench.errors import NotImplementedYet, NsdbenchError
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -48,7 +48,7 @@ def main() -> None:
     """Run the command line; our own errors are one message and an exit code, never a traceback."""
     try:
         app()
-    except (ValueError, FileNotFoundError) as error:
+    except (ValueError, FileNotFoundError, NotImplementedYet) as error:
         _stop(error, 2)
     except NsdbenchError as error:
         _stop(error, 3)
@@ -228,6 +228,5 @@ def _command_line() -> str:
 
 def _stop(error: Exception, code: int) -> None:
     """Print one message and leave."""
-    code = 3 if isinstance(error, DataMissing) else code
     make_console(is_error=True).print(f"error: {error}", markup=False)
     raise SystemExit(code)

@@ -1,6 +1,6 @@
 """What `list` shows: methods, data sets, tables, protocols, architectures, expert buffers."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from nsdbench import data, methods, models, protocols, tables
@@ -26,13 +26,14 @@ def sections(what: str = "all") -> list[Section]:
     return [make() for name, make in known.items() if what in ("all", name)]
 
 
-def expert_buffers(buffers: Iterable[Any]) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
-    """Return header and rows for expert buffers."""
-    rows = [
-        (str(b.path), str(b.num_experts), str(b.num_epochs), str(b.manifest.get("arch_id", "")))
-        for b in buffers
-    ]
-    return ("buffer", "experts", "epochs", "network"), rows
+def expert_buffers(buffers: Iterable[Mapping[str, Any]]) -> tuple[tuple[str, ...], list[tuple]]:
+    """Return header and rows for the buffers `experts.list_buffers` describes."""
+    rows = []
+    for buffer in buffers:
+        done = f"{buffer['epochs_done']}/{buffer['num_experts'] * buffer['num_epochs']}"
+        size = f"{buffer['num_bytes'] / 1e6:.1f} MB"
+        rows.append((buffer["name"], buffer["kind"], buffer["dataset"], buffer["arch"], done, size))
+    return ("buffer", "kind", "data set", "network", "epochs done", "size"), rows
 
 
 def _methods() -> Section:

@@ -127,11 +127,11 @@ def verdict(record: dict[str, Any], published: Published | None) -> Verdict:
 
 def comparability(record: dict[str, Any], published: Published | None) -> str | None:
     """Return why a record must not be compared with a published number, or None if it may."""
-    if published is None:
-        return "no published number"
     cell = record["cell"]
     if cell["scale"] != "paper":
         return f"scale {cell['scale']}"
+    if published is None:
+        return "no published number"
     for what, measured, printed in (
         ("dataset", cell["dataset"], published.dataset),
         ("ipc", cell["ipc"], published.ipc),

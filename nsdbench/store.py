@@ -71,7 +71,11 @@ class Store:
         path = self.path(record["cell"]["scale"], record["cell"]["id"])
         if record["status"] == "failed" and self._has_result(path, record):
             return path
-        text = json.dumps(record, indent=1, sort_keys=True, allow_nan=False) + "\n"
+        lines = [
+            f"{json.dumps(key)}: {json.dumps(record[key], sort_keys=True, allow_nan=False)}"
+            for key in sorted(record)
+        ]
+        text = "{\n" + ",\n".join(lines) + "\n}\n"  # a line a field: differences read well
         write_atomically(path, lambda partial: partial.write_text(text, encoding="utf-8"))
         return path
 

@@ -101,3 +101,4 @@ def test_everything_that_must_match(changes, reason):
 def test_too_few_runs_and_nothing_published():
     assert comparability(record([68.5] * 4), PUBLISHED) == "n = 4 < 5"
     assert verdict(record([68.5] * 5), None).reason == "no published number"
+    assert verdict(record([68.5] * 5, scale="smoke"), None).reason == "scale smoke"

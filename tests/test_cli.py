@@ -1,0 +1,275 @@
+"""The command line: what it prints and which exit code it ends with, without measuring anything."""
+
+import json
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from nsdbench import cli, coresets, experts, methods, tables
+from nsdbench.data import names as dataset_names
+from nsdbench.store import Store
+
+TABLE = """
+name = "mine"
+title = "Mine"
+source = "nobody"
+[[rows]]
+label = "Random"
+family = "coreset"
+method = "random"
+[[rows]]
+label = "Sorcery"
+family = "ours"
+method = "sorcery"
+[scales.smoke]
+protocol = "common-2ep"
+seeds = 2
+repeats = 1
+columns = [{ dataset = "Digits16", ipc = 1, arch = "convnet1-w8" }]
+[scales.paper]
+protocol = "common"
+seeds = 1
+repeats = 5
+columns = [{ dataset = "ImageNette", ipc = 1, arch = "convnet5-w128" }]
+"""
+TINY = """
+name = "tiny"
+title = "Tiny"
+extends = "nsd"
+[[settings]]
+source = "test"
+network = { width = 8, depth = 1 }
+experts = { num_experts = 1, epochs = 2, batch_size = 8 }
+parameterization = { num_kernel_sets = 1 }
+[settings.objective]
+syn_steps = 2
+expert_epochs = 1
+max_start_epoch = 2
+lr_inner = 0.02
+batch_syn = 6
+[settings.optimiser]
+iterations = 50
+lr_syn = 1.0
+lr_kernels = 0.1
+lr_lr = 1e-5
+"""
+CELL_ID = "Digits16-ipc1-random-convnet1-w8-common-2ep"
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """Work in an empty folder with the table `mine`, without data and without downloads."""
+    (tmp_path / "tables").mkdir()
+    (tmp_path / "tables" / "mine.toml").write_text(TABLE)
+    (tmp_path / "methods").mkdir()
+    (tmp_path / "methods" / "tiny.toml").write_text(TINY)
+    monkeypatch.setenv(methods.FOLDERS_VARIABLE, str(tmp_path / "methods"))
+    monkeypatch.setenv(tables.FOLDERS_VARIABLE, str(tmp_path / "tables"))
+    monkeypatch.setenv("NSDBENCH_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("NSDBENCH_OFFLINE", "1")
+    monkeypatch.delenv("NSDBENCH_DATA", raising=False)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def nsdbench(folder, monkeypatch, capsys):
+    """Run a command in this process; returns (exit code, stdout, stderr)."""
+
+    def run(line):
+        monkeypatch.setattr(sys, "argv", ["nsdbench", *shlex.split(line)])
+        with pytest.raises(SystemExit) as stopped:
+            cli.main()
+        captured = capsys.readouterr()
+        return stopped.value.code or 0, captured.out, captured.err
+
+    return run
+
+
+def test_run_report_status_and_run_again(nsdbench, folder):
+    code, out, _ = nsdbench("run mine")
+    assert code == 0
+    plan_at, started_at = (
+        out.index("2 cells at scale smoke: 1 todo, 1 not implemented"),
+        out.index(f"[1/1] {CELL_ID}"),
+    )
+    assert plan_at < started_at  # the plan is printed first
+    assert re.search(rf"{CELL_ID}: \d+\.\d\d ± \d+\.\d\d % \(n = 2\)", out)
+    assert out.rstrip().endswith("1 done, 1 not implemented")
+    record = Store(folder / "results").read("smoke", CELL_ID)
+    assert record["status"] == "done"
+    assert record["provenance"]["command"] == "python -m nsdbench run mine"
+
+    code, out, _ = nsdbench("run mine")
+    assert code == 0 and "Nothing left to do." in out
+    assert Store(folder / "results").read("smoke", CELL_ID) == record
+
+    code, out, _ = nsdbench("status mine")
+    assert code == 0
+    lines = {line.split()[0]: line for line in out.splitlines()[1:]}
+    assert lines[CELL_ID].split()[1] == "done"
+    assert "not implemented" in lines[CELL_ID.replace("random", "sorcery")]
+
+    code, out, _ = nsdbench("report mine")
+    mean, std = record["accuracy"]["mean"], record["accuracy"]["std"]
+    assert code == 0 and f"{mean:.1f} ± {std:.1f}" in out
+    assert "- not implemented: Sorcery" in out
+    assert nsdbench("report mine --markdown")[1] == out
+    assert nsdbench("report mine --csv")[1].startswith("table,row,family")
+    assert "\\toprule" in nsdbench("report mine --latex")[1]
+    code, out, _ = nsdbench("report mine --html out/report.html --images out")
+    html = (folder / "out" / "report.html").read_text()
+    assert code == 0 and "wrote out/report.html" in out
+    assert "data:image/png;base64," in html
+    assert (folder / "out" / f"{CELL_ID}.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_missing_data_is_named_with_the_ways_and_exits_3(nsdbench, folder):
+    for command, expected in (("run", 3), ("plan", 0)):
+        code, out, err = nsdbench(f"{command} mine --scale paper")
+        assert code == expected and "Traceback" not in out + err
+        for way in ("ImageNette is not on this machine", "--data-root", "NSDBENCH_DATA"):
+            assert way in out
+        assert "It keeps 1 cells from running." in out
+    record = Store(folder / "results").read("paper", "ImageNette-ipc1-random-convnet5-w128-common")
+    assert record["failure"]["kind"] == "data_missing"
+    code, out, _ = nsdbench("report mine --scale paper")
+    assert code == 0 and "data missing: Random (ImageNette ipc 1)" in out
+
+
+def test_a_failing_cell_exits_3_without_a_traceback(nsdbench, monkeypatch):
+    def fail(*_, **__):
+        raise RuntimeError("out of luck")
+
+    monkeypatch.setattr(coresets, "select", fail)
+    code, out, err = nsdbench("run mine --where method=random")
+    assert code == 3 and "Traceback" not in out + err
+    assert f"failed: {CELL_ID}: RuntimeError: out of luck" in out
+    code, out, _ = nsdbench("plan mine")
+    assert code == 0 and "failed before: RuntimeError: out of luck" in out
+
+
+def test_a_method_that_does_not_exist_is_printed_and_is_no_failure(nsdbench):
+    code, out, _ = nsdbench("run mine --where method=sorcery")
+    assert code == 0 and "0 done, 1 not implemented" in out
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("run table99", "unknown table 'table99'; known: mine, table1"),
+        ("plan mine --scale huge", "no scale 'huge'; choose one of smoke, paper"),
+        ("run mine --where ipc=7", "ipc is one of 1"),
+        ("run mine --where size=7", "expected key=value with a key of dataset"),
+        ("run mine --seeds 0", "seeds is 0"),
+        ("run mine --jobs 1000", "--jobs 1000: expected 1 to"),
+        ("run mine --device tpu9", "expected cpu, cuda, cuda:N or auto"),
+        ("report table99", "unknown table 'table99'"),
+        ("report --scale huge", "unknown scale 'huge'"),
+        ("report mine --csv --latex", "choose one of --markdown, --latex, --csv and --html"),
+        ("list nonsense", "cannot list 'nonsense'; choose one of methods, datasets"),
+        ("explain nonsense", "no table declares the cell 'nonsense'"),
+        ("distill --method magic --dataset Digits16 --ipc 1 --out x.safetensors", "'magic' is not"),
+        ("distill --method nsd --dataset Digits16 --ipc 1 --out x --set a", "--set 'a'"),
+        ("distill --method nsd --dataset Moon --ipc 1 --out x.safetensors", "got 'Moon'"),
+        ("evaluate absent.safetensors --dataset Digits16", "absent.safetensors"),
+        ("evaluate absent.pt --dataset Digits16", "absent.pt"),
+    ],
+)
+def test_mistakes_are_one_message_and_exit_2(nsdbench, line, message):
+    code, out, err = nsdbench(line)
+    assert code == 2, (out, err)
+    assert err.startswith("error: ") and message in err and "Traceback" not in err
+
+
+@pytest.mark.parametrize("line", ["run", "nonsense", "run mine --colour red", "evaluate"])
+def test_wrong_arguments_exit_2(nsdbench, line):
+    code, _, err = nsdbench(line)
+    assert code == 2 and "Traceback" not in err
+
+
+def test_list_shows_everything_there_is(nsdbench):
+    code, out, _ = nsdbench("list")
+    assert code == 0
+    for name in (*methods.names(), *dataset_names(), *tables.names(), "common-equal-steps"):
+        assert re.search(rf"^{re.escape(name)}\b", out, flags=re.MULTILINE), name
+    assert re.search(r"^glad +not implemented|^glad\b", out, flags=re.MULTILINE)
+    assert "resnet18_ap[-w<width>]" in out and "folder:PATH[@SIZE]" in out
+    assert nsdbench("list archs")[1].startswith("archs:")
+
+
+def test_explain_gives_every_value_its_source(nsdbench):
+    code, out, _ = nsdbench("explain table1 --scale paper --where method=nsd,dataset=CIFAR10,ipc=1")
+    recipe = methods.resolve("nsd", "CIFAR10", 1, "paper")
+    assert code == 0 and recipe.hash in out
+    for path, source in recipe.sources.items():
+        section, key = path.split(".")
+        value = json.dumps(recipe.values[section][key])
+        (line,) = [line for line in out.splitlines() if line.split()[:1] == [path]]
+        assert value in line and line.endswith(source)
+    assert "unrolled gradient: mode exact" in out and "source:" in out
+    same = nsdbench("explain CIFAR10-ipc1-nsd-convnet3-w128-common")[1]
+    assert same == out
+    assert "'sorcery' is not implemented" in nsdbench("explain mine --where method=sorcery")[1]
+
+
+def test_distill_and_evaluate_files(nsdbench, folder):
+    code, out, _ = nsdbench(
+        "distill --method tiny --dataset synthetic:3x1x8x8@8+4 --ipc 4 --out set.safetensors "
+        "--set optimiser.iterations=2 --set objective.lr_inner=0.05"
+    )
+    assert code == 0 and "wrote set.safetensors" in out
+    code, out, _ = nsdbench(
+        "evaluate set.safetensors --dataset synthetic:3x1x8x8@8+4 --arch convnet1-w8 "
+        "--protocol common-2ep --repeats 2 --json"
+    )
+    result = json.loads(out)
+    assert code == 0 and len(result["accuracies"]) == result["n"] == 2
+    assert result["mean"] == pytest.approx(sum(result["accuracies"]) / 2)
+
+    images, labels = torch.randn(6, 1, 8, 8), torch.arange(6) % 3
+    torch.save({"images": images, "labels": labels}, folder / "theirs.pt")
+    torch.save(images, folder / "images.pt")
+    torch.save(labels, folder / "labels.pt")
+    settings = (
+        "--dataset synthetic:3x1x8x8@8+4 --arch convnet1-w8 --protocol common-2ep --repeats 2"
+    )
+    code, together, _ = nsdbench(f"evaluate theirs.pt {settings}")
+    assert code == 0 and "over 2 networks" in together and "on 6 images" in together
+    assert nsdbench(f"evaluate images.pt --labels labels.pt {settings}")[1] == together
+
+
+def test_experts_record_list_and_import(nsdbench, folder):
+    code, out, _ = nsdbench(
+        "experts record --dataset synthetic:3x1x8x8@8+4 --arch convnet1-w8 --num-experts 2 "
+        "--epochs 3 --root buffers"
+    )
+    assert code == 0 and out.startswith("2 experts, 3 epochs: buffers/")
+    theta = [torch.zeros(shape) for shape in ((8, 1, 3, 3), (8,), (8,), (8,), (3, 288), (3,))]
+    torch.save([[theta, theta]], folder / "replay_buffer_0.pt")
+    code, out, err = nsdbench(
+        "experts import replay_buffer_0.pt --dataset synthetic:3x1x8x8@8+4 --arch convnet1-w8 "
+        "--name theirs --root buffers"
+    )
+    assert code == 0, err
+    code, out, _ = nsdbench("experts list --root buffers")
+    assert code == 0 and "6/6" in out and "theirs" in out
+    assert len(out.splitlines()) == 1 + len(experts.list_buffers(folder / "buffers")) == 3
+
+
+@pytest.mark.slow
+def test_the_module_runs_as_a_program(folder):
+    root = Path(cli.__file__).parents[1]
+    environment = os.environ | {"PYTHONPATH": str(root)}
+    done = subprocess.run(
+        [sys.executable, "-m", "nsdbench", "run", "mine", "--where", "method=sorcery"],
+        capture_output=True, text=True, env=environment, cwd=folder,
+    )  # fmt: skip
+    assert done.returncode == 0 and done.stderr == ""
+    assert "0 done, 1 not implemented" in done.stdout
