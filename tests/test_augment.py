@@ -341,3 +341,15 @@ def test_integer_images_are_refused():
 def test_empty_sizes(batch_size, shape):
     with pytest.raises(ValueError, match="must be positive"):
         augment.sample(STRATEGY, batch_size, shape, stream())
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("op", augment.OPERATIONS)
+def test_cuda_equals_cpu(op):
+    """A draw made on the CPU gives the same pictures on the device, moved there or not."""
+    x = pictures(4, (3, 9, 8))
+    params = augment.sample(op, 4, (3, 9, 8), stream())
+    for moved in (params, params.to("cuda")):
+        ours = augment.apply(x.cuda(), moved)
+        assert ours.is_cuda
+        torch.testing.assert_close(ours.cpu(), augment.apply(x, params), rtol=1e-10, atol=1e-10)

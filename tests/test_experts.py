@@ -236,7 +236,7 @@ def test_sigkill_at_random_moments(tmp_path):
     undisturbed = start_recording(tmp_path / "whole")
     assert undisturbed.communicate()[0].splitlines()[-1] == "experts 40"
     assert undisturbed.returncode == 0
-    moments = torch.rand(6, generator=torch.Generator().manual_seed(0)).tolist()
+    moments = torch.rand(3, generator=torch.Generator().manual_seed(0)).tolist()
     was_killed = 0
     for moment in moments:
         process = start_recording(tmp_path / "killed")
@@ -294,6 +294,18 @@ def test_large_training_sets_are_prepared_by_batch(dataset, tmp_path, monkeypatc
     whole = record(tmp_path / "whole", dataset)
     monkeypatch.setattr(recording, "PREPARED_BYTES", 0)
     assert content(record(tmp_path / "batches", dataset)) == content(whole)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_recording_on_cuda(dataset, tmp_path):
+    """Starts are bit-identical to the CPU's, and training goes the same way."""
+    on_cpu = record(tmp_path / "cpu", dataset)
+    on_cuda = record(tmp_path / "cuda", dataset, device="cuda")
+    for expert in range(2):
+        assert torch.equal(on_cpu.snapshot(expert, 0), on_cuda.snapshot(expert, 0))
+        torch.testing.assert_close(
+            on_cpu.snapshot(expert, 3), on_cuda.snapshot(expert, 3), rtol=1e-2, atol=1e-2
+        )
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """The unrolled student against plain PyTorch training, autograd and an adjoint written out here."""
 
 import copy
+import os
 import subprocess
 import sys
 
@@ -483,6 +484,21 @@ def test_wrong_arguments(changes, message):
         broken(**changes)()
 
 
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_cuda_equals_cpu_and_repeats_itself():
+    """Also with an image that a batch holds twice: its rows add up in a fixed order."""
+    problem = Problem(momentum=0.9)
+    problem.batches = [torch.tensor([4, 1, 4])] * 5
+    problem.draws = None
+    expected = problem.gradients("full")
+    for name in ("model", "theta", "images", "labels", "lr", "target"):
+        setattr(problem, name, getattr(problem, name).to("cuda"))
+    first, second = problem.gradients("exact"), problem.gradients("exact")
+    assert all(torch.equal(first[name], second[name]) for name in first)
+    errors = relative_errors({name: g.cpu() for name, g in first.items()}, expected)
+    assert max(errors.values()) < 1e-10, errors
+
+
 PEAK = """
 import resource, sys, torch
 from nsdbench import models, unroll
@@ -490,9 +506,9 @@ mode, num_steps = sys.argv[1], int(sys.argv[2])
 torch.set_num_threads(1)
 model = models.build("convnet", in_channels=3, image_size=32, num_classes=10)
 theta = models.flatten(model)
-images = torch.randn(4, 3, 32, 32, requires_grad=True)
-batches = torch.arange(4).expand(num_steps, 4)
-end = unroll.unrolled_sgd(model, theta, images, torch.arange(4), batches, 0.01, mode=mode)
+images = torch.randn(2, 3, 32, 32, requires_grad=True)
+batches = torch.arange(2).expand(num_steps, 2)
+end = unroll.unrolled_sgd(model, theta, images, torch.arange(2), batches, 0.01, mode=mode)
 end.square().sum().backward()
 print(1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 """
@@ -500,13 +516,20 @@ print(1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 
 @pytest.mark.slow
 def test_memory_grows_by_one_parameter_vector_a_step():
-    """High-water marks of fresh processes; "full" shows that they would tell."""
+    """High-water marks of fresh processes; "full" shows that they would tell.
+
+    The allocator maps every tensor on its own, so that no hole in a heap counts as memory in use.
+    """
 
     def peak_bytes(mode, num_steps):
         command = [sys.executable, "-c", PEAK, mode, str(num_steps)]
-        return int(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+        environment = {**os.environ, "MALLOC_MMAP_THRESHOLD_": "65536"}
+        done = subprocess.run(
+            command, check=True, capture_output=True, text=True, env=environment
+        )
+        return int(done.stdout)
 
     vector_bytes = 4 * 320_010
     growth = peak_bytes("exact", 40) - peak_bytes("exact", 10)
-    assert growth < 1.1 * 30 * vector_bytes
-    assert peak_bytes("full", 14) - peak_bytes("full", 6) > 5 * 8 * vector_bytes
+    assert 30 * vector_bytes * 0.9 < growth < 30 * vector_bytes * 1.1
+    assert peak_bytes("full", 14) - peak_bytes("full", 6) > 4 * 8 * vector_bytes
