@@ -22,7 +22,7 @@ from nsdbench import budget, coresets, methods, protocols, provenance, statistic
 from nsdbench.artefact import Artefact, load_artefact
 from nsdbench.data import Dataset, load, preprocessing
 from nsdbench.data.training import TrainingData
-from nsdbench.distillation import distill, silent
+from nsdbench.distillation import distill, set_name, silent
 from nsdbench.errors import BudgetExceeded, DataCorrupt, DataMissing, Diverged
 from nsdbench.evaluation import Evaluation, evaluate
 from nsdbench.files import write_atomically
@@ -216,11 +216,10 @@ def _source(
         return TrainingData(data, preprocessing(kind, data), device), None
     is_drawn = recipe.kind == "coreset" and recipe.values["coreset"]["draw_per_network"]
     draw = repeat if is_drawn else 0
-    stem = f"{cell.method}-{data.name}-ipc{cell.ipc}-{cell.scale}"
-    name = f"{stem}-{recipe.hash[:12]}-{data.checksum[:8]}-seed{seed}"
-    path = results / "artefacts" / (f"{name}-draw{draw}.safetensors".replace("/", "_"))
+    name = f"{set_name(recipe, data, cell.ipc, seed)}-draw{draw}"
+    path = results / "artefacts" / f"{name}.safetensors"
     path.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(path.with_suffix(".lock")):
+    with FileLock(path.with_name(f"{name}.lock")):
         if not path.exists():
             if recipe.kind == "coreset":
                 coresets.select(

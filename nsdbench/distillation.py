@@ -177,7 +177,7 @@ def distill(
     run = DistillationRun.start(parameterization, objective, recipe.values["optimiser"])
     checkpoint = None
     if work is not None:
-        checkpoint = Path(work) / f"{recipe.hash[:16]}-seed{seed}.pt"
+        checkpoint = Path(work) / f"{set_name(recipe, data, ipc, seed)}.pt"
         if checkpoint.exists():
             run.restore(checkpoint)
     resumed_at = run.step
@@ -253,6 +253,13 @@ def _objective(
 
     context = ObjectiveContext(model, real, data.spec.dsa_strategy, open_experts)
     return objectives.build(recipe.values["objective"], context).to(device)
+
+
+def set_name(recipe: methods.Recipe, data: Dataset, ipc: int, seed: int) -> str:
+    """Name the set that a recipe yields on a data set: equal names, equal sets."""
+    dataset = "".join(c if c.isalnum() or c in "._" else "_" for c in data.name)
+    digests = f"{recipe.hash[:12]}-{data.checksum[:8]}"
+    return f"{recipe.method}-{dataset}-ipc{ipc}-{digests}-seed{seed}"
 
 
 def student_arch(recipe: methods.Recipe, spec: DatasetSpec) -> str:

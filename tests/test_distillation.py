@@ -96,6 +96,15 @@ def test_another_seed_is_another_set():
     assert not torch.equal(first.images(), second.images())
 
 
+def test_runs_of_one_recipe_keep_their_checkpoints_apart(tmp_path):
+    """The same recipe at another ipc, seed or data set must not take up this one's checkpoint."""
+    alone = distillation.distill("tiny-nsd", NAME, 5, seed=1)
+    for name, ipc, seed in ((NAME, 4, 1), (NAME, 5, 0), ("synthetic:3x1x8x8@50+20", 5, 1)):
+        distillation.distill("tiny-nsd", name, ipc, seed=seed, work=tmp_path)
+    beside = distillation.distill("tiny-nsd", NAME, 5, seed=1, work=tmp_path)
+    assert torch.equal(alone.images(), beside.images())
+
+
 def test_overrides_change_the_recipe_and_its_hash():
     plain = distillation.distill("tiny-mtt", NAME, 1)
     shorter = distillation.distill("tiny-mtt", NAME, 1, overrides={"optimiser.iterations": 2})
