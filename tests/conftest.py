@@ -1,6 +1,22 @@
-"""Fixtures for tests of the whole pipeline."""
+"""Fixtures that every part of the tests may use."""
 
 import pytest
+import torch
+
+
+@pytest.fixture(
+    params=[
+        "cpu",
+        pytest.param(
+            "cuda",
+            marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device"),
+        ),
+    ]
+)
+def device(request) -> torch.device:
+    """Run a test on the CPU and, where there is one, on a CUDA device."""
+    return torch.device(request.param)
+
 
 _TINY = """
 [[settings]]
