@@ -120,8 +120,10 @@ class CMakeBuild(build_ext):
             "CMAKE_CXX_COMPILER": cxx,
             "TORCH_DIR": torch_dir,
             "PYBIND11_INCLUDE": pybind11_dir / "include",
+            "PYTHON_EXECUTABLE": sys.executable,
             "PYTHON_INCLUDE": sysconfig.get_path("include"),
             "EXTENSION_SUFFIX": sysconfig.get_config_var("EXT_SUFFIX"),
+            "NSDBENCH_VERSION": self.distribution.get_version(),
             "NSDBENCH_CUDA": "ON" if nvcc else "OFF",
         }
         if nvcc:

@@ -17,7 +17,7 @@ struct Operands {
 // Which images are wanted, in image order (i * N_K + j) * u1 + r.
 struct Selection {
   const int64_t* index;  // [count], each in [0, problem.images()), repeats allowed; null: all of them
-  int64_t count;
+  int64_t count;         // at least 1
 };
 
 template <typename T>

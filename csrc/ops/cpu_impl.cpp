@@ -75,7 +75,9 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> reconstruct_backward(
   check_index_range(call);
   const Tensor grad = check_grad_images(call, grad_images);
   auto gradients = allocate_gradients(call, wanted);
-  if (spectra.scalar_type() == ScalarType::Float) {
+  if (call.count == 0) {
+    for (Tensor& gradient : gradients) torch::stable::zero_(gradient);
+  } else if (spectra.scalar_type() == ScalarType::Float) {
     run_backward<float>(call, grad, wanted, gradients);
   } else {
     run_backward<double>(call, grad, wanted, gradients);

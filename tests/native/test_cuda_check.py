@@ -1,0 +1,60 @@
+"""The gate on nvcc's resource report, fed by a stand-in compiler that says what it is told."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+CHECK = Path(__file__).resolve().parents[2] / "csrc" / "cuda" / "check.py"
+ENTRY = """ptxas info    : Compiling entry function '{symbol}' for 'sm_75'
+ptxas info    : Function properties for {symbol}
+    0 bytes stack frame, {spilled} bytes spill stores, 0 bytes spill loads
+ptxas info    : Used 40 registers, used 1 barriers, {shared} bytes smem, 400 bytes cmem[0]
+"""
+KERNELS = ("mode_product_fwd_kernelIdLb1E", "mode_product_bwd_kernelIfE", "sum_by_key_kernelIdE")
+
+
+def check(tmp_path, entries, status=0):
+    """Run the gate with a compiler that prints these (symbol, spilled, shared) and exits."""
+    report = "".join(
+        ENTRY.format(symbol=f"_ZN8nsdbench7kernels_{symbol}vPd", spilled=spilled, shared=shared)
+        for symbol, spilled, shared in entries
+    )
+    (tmp_path / "report.txt").write_text(report)
+    nvcc = tmp_path / "nvcc"
+    nvcc.write_text(f"#!/bin/sh\ncat {tmp_path}/report.txt\nexit {status}\n")
+    os.chmod(nvcc, 0o755)
+    return subprocess.run(
+        [sys.executable, str(CHECK), str(nvcc), "c++"], capture_output=True, text=True
+    )
+
+
+def test_passes_and_lists_every_kernel_and_architecture(tmp_path):
+    done = check(tmp_path, [(symbol, 0, 2176) for symbol in KERNELS])
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "mode_product_fwd_kernel<double, true>               75        40    2176" in done.stdout
+    assert "cuda-check: 3 kernels, sm_75, sm_80, sm_90: no spills" in done.stdout
+
+
+def test_a_spill_fails(tmp_path):
+    done = check(tmp_path, [(symbol, 8, 2176) for symbol in KERNELS])
+    assert done.returncode == 1
+    assert "mode_product_bwd_kernel<float> spills registers on sm_90" in done.stdout
+
+
+def test_more_shared_memory_than_stated_fails(tmp_path):
+    done = check(tmp_path, [(symbol, 0, 4353) for symbol in KERNELS])
+    assert done.returncode == 1
+    assert "uses 4353 bytes of shared memory on sm_80; its header states 4352" in done.stdout
+
+
+def test_a_kernel_that_nothing_instantiates_fails(tmp_path):
+    done = check(tmp_path, [(symbol, 0, 0) for symbol in KERNELS[:2]])
+    assert done.returncode == 1
+    assert "sum_by_key_kernel: no launcher instantiates it" in done.stdout
+
+
+def test_a_failing_compiler_fails(tmp_path):
+    done = check(tmp_path, [], status=2)
+    assert done.returncode == 1
+    assert "nvcc failed for sm_75" in done.stderr

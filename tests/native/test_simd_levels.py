@@ -1,0 +1,50 @@
+"""The CPU kernels at every instruction set this processor has: same results to rounding."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+PROGRAM = """
+import torch
+from nsdbench import ops
+from nsdbench.ops import reference
+
+generator = torch.Generator().manual_seed(1)
+for t, u in [((3, 3, 5, 4), (6, 2, 9, 37)), ((2, 1, 33, 7), (5, 1, 35, 70))]:
+    operands = [torch.randn(2, *t, generator=generator, dtype=torch.float64)]
+    operands += [
+        torch.randn(3, a, b, generator=generator, dtype=torch.float64)
+        for a, b in zip(t, u, strict=True)
+    ]
+    for index in (None, torch.tensor([3, 0, 9, 9])):
+        values = []
+        for run in (ops.reconstruct, reference.reconstruct):
+            leaves = [x.clone().requires_grad_() for x in operands]
+            images = run(leaves[0], leaves[1:], index)
+            images.square().sum().backward()
+            values.append([images.detach(), *(x.grad for x in leaves)])
+        for ours, twin in zip(*values, strict=True):
+            torch.testing.assert_close(ours, twin, rtol=1e-11, atol=1e-11 * twin.abs().max())
+print(ops.library.simd_level())
+"""
+
+
+def run_at(level: str) -> str:
+    environment = os.environ | {"NSDBENCH_SIMD": level}
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM], capture_output=True, text=True, env=environment
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+@pytest.mark.slow
+def test_every_level_agrees_with_the_twin():
+    ladder = ["baseline", "avx2", "avx512"]
+    widest = run_at("")
+    assert widest in ladder
+    for level in ladder:
+        expected = ladder[min(ladder.index(level), ladder.index(widest))]
+        assert run_at(level) == expected

@@ -1,0 +1,72 @@
+"""The doctor's report is JSON, is true, and notices an operator that computes wrongly."""
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+import torch
+
+from nsdbench import doctor
+from nsdbench.ops import library
+
+
+@pytest.fixture(scope="module")
+def report():
+    return doctor.report()
+
+
+def test_report_is_json(report):
+    assert json.loads(json.dumps(report)) == report
+
+
+def test_report_is_true(report):
+    assert report["torch"]["version"] == torch.__version__
+    assert report["cpu"]["threads"] == torch.get_num_threads()
+    assert report["cpu"]["cores"] == os.cpu_count()
+    assert report["cuda"]["loaded"] == (
+        torch.version.cuda is not None
+        and torch.cuda.is_available()
+        and (library.FOLDER / "_C_cuda.so").exists()
+    )
+    assert report["cuda"]["loaded"] or report["cuda"]["reason"]
+    built = (library.FOLDER / "_C_cuda.so").exists()
+    assert report["cuda"]["architectures_built"] == (["sm_75", "sm_80", "sm_90"] if built else [])
+
+
+def test_simd_level_is_what_the_processor_has(report):
+    cpuinfo = Path("/proc/cpuinfo")
+    flags = cpuinfo.read_text().split() if cpuinfo.exists() else []
+    if "NSDBENCH_SIMD" in os.environ or not flags:
+        pytest.skip("a level is asked for, or the processor's flags are not in /proc/cpuinfo")
+    has_avx512 = {"avx512f", "avx512vl", "avx512dq", "avx512bw"} <= set(flags)
+    expected = "avx512" if has_avx512 else "avx2" if {"avx2", "fma"} <= set(flags) else "baseline"
+    assert report["cpu"]["simd"] == expected
+
+
+def test_datasets_found_exist(report):
+    assert "FashionMNIST" in report["datasets"] and "CIFAR10" in report["datasets"]
+    for place in report["datasets"].values():
+        assert place is None or os.path.exists(place)
+
+
+def test_self_test_passes(report):
+    assert [test["device"] for test in report["self_test"]][0] == "cpu"
+    for test in report["self_test"]:
+        assert test["passed"] and test["error"] <= test["tolerance"]
+
+
+def test_self_test_notices_a_wrong_operator(monkeypatch):
+    right = doctor.reconstruct
+    monkeypatch.setattr(doctor, "reconstruct", lambda *operands: right(*operands) * (1 + 1e-9))
+    test = doctor._self_test("cpu")
+    assert not test["passed"]
+    assert "WRONG" in doctor.render(doctor.report() | {"self_test": [test]})
+
+
+def test_rendering_names_every_part(report):
+    text = doctor.render(report)
+    for part in (torch.__version__, report["cpu"]["simd"], "FashionMNIST", "reconstruct on cpu"):
+        assert part in text
+    if not report["cuda"]["loaded"]:
+        assert f"not loaded: {report['cuda']['reason']}" in text
