@@ -82,7 +82,9 @@ def load_artefact(path: str | os.PathLike) -> Artefact:
     """
     path = Path(path)
     if not path.is_file():
-        raise FileNotFoundError(f"{path}: no such artefact; `nsdbench distill --out {path}` makes one")
+        raise FileNotFoundError(
+            f"{path}: no such artefact; `python -m nsdbench distill --out {path}` makes one"
+        )
     try:
         with safetensors.safe_open(path, framework="pt") as file:
             header = file.metadata() or {}

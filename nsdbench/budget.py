@@ -4,7 +4,8 @@
 
 with `size` in bits of the file: every element of every tensor needed to rebuild images and labels
 counts with its own width; an image of the right-hand side counts 32 bits an element. File headers,
-the learned step size, whitening statistics and hard labels implied by order are listed, not counted.
+the learned step size, whitening statistics and hard labels implied by order are listed, not
+counted.
 """
 
 from dataclasses import asdict, dataclass
@@ -79,7 +80,7 @@ def check(ledger: Ledger, image_shape: tuple[int, int, int], num_classes: int, i
     if ledger.stored_bits > limit:
         parts = ", ".join(f"{e.name} {list(e.shape)}: {e.bits} bits" for e in ledger.entries)
         raise BudgetExceeded(
-            f"the set stores {ledger.stored_bits} bits, but ipc {ipc} with {num_classes} classes of "
-            f"{image_shape} images allows {limit} (Eq. 3). Stored: {parts}. Choose smaller t1, u1 or "
-            "fewer kernel sets."
+            f"the set stores {ledger.stored_bits} bits, but ipc {ipc} with {num_classes} classes "
+            f"of {image_shape} images allows {limit} (Eq. 3). Stored: {parts}. Choose smaller t1, "
+            "u1 or fewer kernel sets."
         )

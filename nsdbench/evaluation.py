@@ -67,8 +67,8 @@ def evaluate(
     """Evaluate a set on the test split.
 
     Args:
-        source: an artefact, its file, tensors (images [n, C, H, W] in network-input space with labels
-            [n] int64 or [n, K] soft), or the real training data.
+        source: an artefact, its file, tensors (images [n, C, H, W] in network-input space with
+            labels [n] int64 or [n, K] soft), or the real training data.
         dataset: name or loaded dataset.
         arch: architecture id or name, see `nsdbench.models`.
         protocol: name or protocol.
@@ -162,7 +162,8 @@ def train(
     total = protocol.total_steps(training_set.num_images)
     decay = protocol.decay_step(training_set.num_images)
     model.train()
-    for step, rows in zip(range(1, total + 1), _batches(training_set, protocol, stream), strict=False):
+    batches = _batches(training_set, protocol, stream)
+    for step, rows in zip(range(1, total + 1), batches, strict=False):
         images, labels = training_set.fetch(rows)
         images = images.to(device)
         draw = augment.sample(strategy, len(images), tuple(images.shape[1:]), stream)
@@ -173,8 +174,9 @@ def train(
         sgd.step()
         if step in (decay, total) and not torch.isfinite(loss):
             raise Diverged(
-                f"evaluation, step {step} of {total}: the training loss is {loss.item()} at learning "
-                f"rate {lr:g}; the set or the rate is unusable under protocol {protocol.name}"
+                f"evaluation, step {step} of {total}: the training loss is {loss.item()} at "
+                f"learning rate {lr:g}; the set or the rate is unusable under protocol "
+                f"{protocol.name}"
             )
         if step == decay:
             sgd = optimiser(lr * 0.1)
@@ -191,7 +193,9 @@ def _batches(
 
 
 @torch.no_grad()
-def accuracy(model: nn.Module, split: Split, transform: Preprocessing, device: str = "cpu") -> float:
+def accuracy(
+    model: nn.Module, split: Split, transform: Preprocessing, device: str = "cpu"
+) -> float:
     """Return the per cent of a split's images that a network classifies correctly."""
     model.eval()
     correct = 0
@@ -210,8 +214,8 @@ def _learning_rate(protocol: Protocol, source: object) -> float:
     learned = source.metadata.get("learned", {}) if isinstance(source, Artefact) else {}
     if "lr" not in learned:
         raise ValueError(
-            f"protocol {protocol.name} trains at the step size a distillation learned, and this set "
-            "carries none; use protocol common"
+            f"protocol {protocol.name} trains at the step size a distillation learned, and this "
+            "set carries none; use protocol common"
         )
     return learned["lr"]
 

@@ -68,7 +68,7 @@ _PROTOCOLS = {
     "dc": Protocol("dc", epochs=300, augment=False),
     # our choice: every set gets the same number of optimiser steps
     "common-equal-steps": Protocol("common-equal-steps", epochs=None, steps=5000),
-    # full data; the paper does not state how its reference row was trained, so epochs are in the name
+    # full data; the paper does not say how its reference row was trained: epochs are in the name
     "full": Protocol("full"),
 }
 

@@ -58,7 +58,8 @@ def test_reads_sets_of_other_projects(tmp_path):
     torch.save(images, tmp_path / "images_best.pt")
     torch.save(labels, tmp_path / "labels_best.pt")
     torch.save((images, labels), tmp_path / "pair.pt")
-    torch.save({"images": images, "labels": labels.float()[:, None].expand(6, 4)}, tmp_path / "d.pt")
+    soft = labels.float()[:, None].expand(6, 4)
+    torch.save({"images": images, "labels": soft}, tmp_path / "d.pt")
     for arguments in ([tmp_path / "images_best.pt", tmp_path / "labels_best.pt"],
                       [tmp_path / "pair.pt"]):  # fmt: skip
         read_images, read_labels = load_tensors(*arguments)

@@ -16,7 +16,8 @@ def test_limit_is_equation_3():
 
 
 @pytest.mark.parametrize(
-    ("dtype", "width"), [(torch.float32, 32), (torch.float16, 16), (torch.uint8, 8), (torch.bool, 8)]
+    ("dtype", "width"),
+    [(torch.float32, 32), (torch.float16, 16), (torch.uint8, 8), (torch.bool, 8)],
 )
 def test_entries_count_the_width_of_their_elements(dtype, width):
     entry = Entry.of("coefficient", "x", torch.zeros(3, 5, dtype=dtype))

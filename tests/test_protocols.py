@@ -6,7 +6,7 @@ from nsdbench import protocols
 
 
 def test_common_is_the_papers_evaluation():
-    """Paper, sec. 4.1; the decay as counted in MTT's loop: 502 epochs at the rate, 499 at a tenth."""
+    """Paper, sec. 4.1; decay as counted in MTT's loop: 502 epochs at the rate, 499 at a tenth."""
     common = protocols.get("common")
     assert (common.lr, common.batch_size, common.momentum) == (0.01, 256, 0.9)
     assert (common.weight_decay, common.augment) == (5e-4, True)

@@ -5,12 +5,16 @@ import torch
 from nsdbench.data.dataset import Dataset
 from nsdbench.data.preprocess import Preprocessing
 
+_WHITENED_AT_ONCE = 2**28  # elements, 1 GiB of float32: CIFAR fits, TinyImageNet does not
+_CHUNK = 5000
+
 
 class TrainingData:
     """Serve real training images in network-input space.
 
-    Images stay uint8 until asked for, so that a data set of any size fits; the test split is not
-    reachable from here.
+    Images stay uint8 until asked for, so that a data set of any size fits; whitening, which costs a
+    product with a D x D matrix, is done once where the result takes at most 1 GiB. The test split
+    is not reachable from here.
 
     Args:
         dataset: its training split is used.
@@ -21,6 +25,10 @@ class TrainingData:
     def __init__(self, dataset: Dataset, preprocessing: Preprocessing, device: str = "cpu"):
         split = dataset.train
         self._images = split.images
+        self._inputs = None
+        if preprocessing.kind != "standardise" and split.images.numel() <= _WHITENED_AT_ONCE:
+            chunks = split.images.split(_CHUNK)
+            self._inputs = torch.cat([preprocessing.apply(chunk) for chunk in chunks])
         self.labels = split.labels
         self.preprocessing = preprocessing
         self.num_classes = dataset.num_classes
@@ -35,7 +43,10 @@ class TrainingData:
 
     def batch(self, index: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Return images [n, C, H, W] float32 and labels [n] int64 of the given rows."""
-        images = self.preprocessing.apply(self._images[index])
+        if self._inputs is not None:
+            images = self._inputs[index]
+        else:
+            images = self.preprocessing.apply(self._images[index])
         return images.to(self.device), self.labels[index].to(self.device)
 
     def sample(self, size: int, generator: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:

@@ -149,7 +149,7 @@ class TrajectoryMatching(Objective):
 
     @torch.no_grad()
     def constrain(self) -> None:
-        """Keep the step size at or above its floor: it may otherwise turn negative (MTT issue 16)."""
+        """Keep the step size at or above its floor; it may turn negative (MTT issue 16)."""
         self.lr_inner.clamp_(min=self._lr_inner_min)
 
     def learned(self) -> dict[str, float]:

@@ -2,9 +2,9 @@
 
     x[i, j] = T_i  x1 K_j^(1)  x2 K_j^(2)  x3 K_j^(3)  x4 K_j^(4)             (Eq. 1, Eq. 2)
 
-for all pairs of a spectrum T_i [t1, t2, t3, t4] and a kernel set j of matrices [t_n, u_n]. Modes are
-(sample, channel, height, width); a pair gives a block of u1 images [u2, u3, u4]. A mode without a
-matrix is the identity, so raw pixels are the case of one spectrum and no kernels at all.
+for all pairs of a spectrum T_i [t1, t2, t3, t4] and a kernel set j of matrices [t_n, u_n]. Modes
+are (sample, channel, height, width); a pair gives a block of u1 images [u2, u3, u4]. A mode without
+a matrix is the identity, so raw pixels are the case of one spectrum and no kernels at all.
 """
 
 from dataclasses import asdict, dataclass
@@ -58,7 +58,8 @@ class SeparableShape:
                 f"{owners} {self.class_scheme} cannot own {self.num_classes} classes; every class "
                 "needs at least one"
             )
-        for mode, (t, u, is_learned) in enumerate(zip(self.t, self.u, self.learned, strict=True), 1):
+        modes = zip(self.t, self.u, self.learned, strict=True)
+        for mode, (t, u, is_learned) in enumerate(modes, 1):
             if t < 1 or u < 1:
                 raise ValueError(f"mode {mode} has lengths t={t}, u={u}; both must be at least 1")
             if not is_learned and t != u:
@@ -125,8 +126,8 @@ class Separable(Parameterization):
 
         T ~ N(0, s^2) and K^(n) ~ N(0, 1/t_n) give decoded pixels the variance s^2 exactly, since
         every pixel is a sum of t1 t2 t3 t4 products with variance s^2 / (t1 t2 t3 t4); s is the
-        standard deviation of preprocessed real pixels. Random start: paper, sec. 4.1; the scales are
-        our choice.
+        standard deviation of preprocessed real pixels. The random start is the paper's (sec. 4.1),
+        the scales are our choice.
         """
         if not self.kernels:
             counts = torch.bincount(self.labels, minlength=self.shape.num_classes)

@@ -36,7 +36,7 @@ def spectral(class_scheme="spectra", channels=3):
 @pytest.mark.parametrize("class_scheme", ["spectra", "columns"])
 @pytest.mark.parametrize("channels", [1, 3])
 def test_equation_1_and_2_by_explicit_sums(class_scheme, channels):
-    """x[(i N_K + j) u1 + r] = sum over a, b, c, d of T_i[a,b,c,d] K1[a,r] K2[b,.] K3[c,.] K4[d,.]"""
+    """x[(i N_K + j) u1 + r] = sum over abcd of T_i[a,b,c,d] K1[a,r] K2[b,.] K3[c,.] K4[d,.]"""
     module = spectral(class_scheme, channels).double()
     images, labels = module.decode()
     shape = module.shape
