@@ -206,7 +206,7 @@ def distill(
                 "images_moved": _relative_change(
                     _initialized(recipe, data, real, ipc, seed), parameterization
                 ),
-                "code_path": objective.code_path(),
+                **objective.describe(),
             },
             "cost": {
                 "experts": experts_seconds,
@@ -241,6 +241,8 @@ def _objective(
 
     def open_experts() -> experts.ExpertBuffer:
         settings = {"dsa_strategy": data.spec.dsa_strategy, **recipe.values["experts"]}
+        if "buffer" in settings:
+            return _imported_experts(settings["buffer"], data.name, arch)
         return experts.record(
             data,
             real.preprocessing,
@@ -253,6 +255,18 @@ def _objective(
 
     context = ObjectiveContext(model, real, data.spec.dsa_strategy, open_experts)
     return objectives.build(recipe.values["objective"], context).to(device)
+
+
+def _imported_experts(name: str, dataset: str, arch: str) -> experts.ExpertBuffer:
+    """Open a buffer that was imported under a name, if it fits the data set and the network."""
+    buffer = experts.ExpertBuffer(experts.default_root() / name)
+    there = (buffer.manifest["dataset"], buffer.manifest["arch"])
+    if there != (dataset, arch):
+        raise ValueError(
+            f"experts.buffer {name!r} holds {there[1]} trained on {there[0]}, this recipe needs "
+            f"{arch} trained on {dataset}; set network.width, or import fitting experts"
+        )
+    return buffer
 
 
 def set_name(recipe: methods.Recipe, data: Dataset, ipc: int, seed: int) -> str:

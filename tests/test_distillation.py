@@ -3,10 +3,11 @@
 import pytest
 import torch
 
-from nsdbench import data, distillation, experts
+from nsdbench import data, distillation, experts, models
 from nsdbench.artefact import load_artefact
-from nsdbench.errors import Diverged, TestSplitSealed
+from nsdbench.errors import DataMissing, Diverged, TestSplitSealed
 from nsdbench.objectives import TrajectoryMatching
+from nsdbench.seeding import generator
 
 NAME = "synthetic:3x1x8x8"
 
@@ -103,6 +104,29 @@ def test_runs_of_one_recipe_keep_their_checkpoints_apart(tmp_path):
         distillation.distill("tiny-nsd", name, ipc, seed=seed, work=tmp_path)
     beside = distillation.distill("tiny-nsd", NAME, 5, seed=1, work=tmp_path)
     assert torch.equal(alone.images(), beside.images())
+
+
+def test_imported_experts_serve_a_recipe_that_names_them(tmp_path):
+    spec = data.spec(NAME)
+    stream = generator(0, "trajectory")
+    model = models.from_id("convnet1-w8", in_channels=1, image_size=8, num_classes=3)
+    parameters = [parameter.detach() for parameter in model.parameters()]
+    trajectory = [
+        [p + 0.1 * epoch * torch.randn(p.shape, generator=stream) for p in parameters]
+        for epoch in range(4)
+    ]
+    torch.save([trajectory], tmp_path / "replay_buffer_0.pt")
+    experts.import_mtt(
+        [tmp_path / "replay_buffer_0.pt"], arch_id="convnet1-w8", spec=spec, name="theirs"
+    )
+    artefact = distillation.distill("tiny-mtt", NAME, 1, overrides={"experts.buffer": "theirs"})
+    assert artefact.metadata["distillation"]["experts"]["name"] == "theirs"
+    with pytest.raises(ValueError, match="holds convnet1-w8 .* needs convnet1-w16"):
+        distillation.distill(
+            "tiny-mtt", NAME, 1, overrides={"experts.buffer": "theirs", "network.width": 16}
+        )
+    with pytest.raises(DataMissing, match="nobodys"):
+        distillation.distill("tiny-mtt", NAME, 1, overrides={"experts.buffer": "nobodys"})
 
 
 def test_overrides_change_the_recipe_and_its_hash():

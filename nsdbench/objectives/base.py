@@ -41,6 +41,9 @@ class Objective(nn.Module):
         """Return what evaluation may use of the learned values, such as the step size."""
         return {}
 
-    def code_path(self) -> str:
-        """Name the code that computes the gradient: "native" or "generic"."""
-        return "generic"
+    def describe(self) -> dict:
+        """Return what a record should say of this run, as plain JSON types.
+
+        `code_path` names the code that computes the gradient: "native" or "generic".
+        """
+        return {"code_path": "generic"}

@@ -156,6 +156,16 @@ class TrajectoryMatching(Objective):
         """Return the step size under the name evaluation knows."""
         return {"lr": self.lr_inner.item()}
 
-    def code_path(self) -> str:
-        """Say which implementation differentiates the unroll."""
-        return code_path(self._model, self._mode)
+    def describe(self) -> dict:
+        """Name the implementation that differentiates the unroll, and the experts."""
+        manifest = self._buffer.manifest
+        accuracies = [expert.get("final_train_accuracy") for expert in manifest["experts"]]
+        return {
+            "code_path": code_path(self._model, self._mode),
+            "experts": {
+                "name": self._buffer.path.name,
+                "num_experts": self._buffer.num_experts,
+                "num_epochs": self._buffer.num_epochs,
+                "final_train_accuracy": accuracies,
+            },
+        }
