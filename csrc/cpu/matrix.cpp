@@ -127,60 +127,62 @@ NSDBENCH_INLINE void multiply_body(bool accumulate, int64_t rows, int64_t column
   }
 }
 
-// C[kRows, kColumns] (+)= sum over l, q of X[l,:,q] G[l,:,q]^T; lanes are added pairwise at the end.
+// C[kRows, kColumns] (+)= sum over l, q of X[l,:,q] G[l,:,q]^T. Whole vectors of q first, their lanes
+// added pairwise at the end, then what is left of each row.
 template <typename T, int kBytes, int kRows, int kColumns>
 NSDBENCH_INLINE void dot_tile(bool accumulate, int64_t lead, int64_t depth, int64_t row_stride,
                               const T* x, int64_t x_lead, const T* g, int64_t g_lead, T* c,
                               int64_t c_row) {
   using V = typename Vector<T, kBytes>::type;
   constexpr int64_t kWidth = Vector<T, kBytes>::kWidth;
+  const int64_t whole = depth / kWidth * kWidth;
   V sum[kRows][kColumns];
-  T rest[kRows][kColumns];
 #pragma GCC unroll 4
   for (int r = 0; r < kRows; ++r) {
-#pragma GCC unroll 2
-    for (int v = 0; v < kColumns; ++v) {
-      sum[r][v] = V{};
-      rest[r][v] = T(0);
-    }
+#pragma GCC unroll 4
+    for (int v = 0; v < kColumns; ++v) sum[r][v] = V{};
   }
   for (int64_t l = 0; l < lead; ++l) {
     const T* x_l = x + l * x_lead;
     const T* g_l = g + l * g_lead;
-    int64_t q = 0;
-    for (; q + kWidth <= depth; q += kWidth) {
+    for (int64_t q = 0; q < whole; q += kWidth) {
       V g_row[kColumns];
-#pragma GCC unroll 2
+#pragma GCC unroll 4
       for (int v = 0; v < kColumns; ++v) {
         g_row[v] = *reinterpret_cast<const V*>(g_l + v * row_stride + q);
       }
 #pragma GCC unroll 4
       for (int r = 0; r < kRows; ++r) {
         const V x_row = *reinterpret_cast<const V*>(x_l + r * row_stride + q);
-#pragma GCC unroll 2
+#pragma GCC unroll 4
         for (int v = 0; v < kColumns; ++v) sum[r][v] += x_row * g_row[v];
       }
     }
-    for (; q < depth; ++q) {
-#pragma GCC unroll 4
-      for (int r = 0; r < kRows; ++r) {
-#pragma GCC unroll 2
-        for (int v = 0; v < kColumns; ++v) {
-          rest[r][v] += x_l[r * row_stride + q] * g_l[v * row_stride + q];
-        }
-      }
-    }
   }
+#pragma GCC unroll 4
   for (int r = 0; r < kRows; ++r) {
+#pragma GCC unroll 4
     for (int v = 0; v < kColumns; ++v) {
       T lanes[kWidth];
       std::memcpy(lanes, &sum[r][v], sizeof(lanes));
+#pragma GCC unroll 4
       for (int64_t half = kWidth / 2; half > 0; half /= 2) {
         for (int64_t w = 0; w < half; ++w) lanes[w] += lanes[w + half];
       }
-      const T total = lanes[0] + rest[r][v];
       T* target = c + r * c_row + v;
-      *target = accumulate ? *target + total : total;
+      *target = accumulate ? *target + lanes[0] : lanes[0];
+    }
+  }
+  if (whole == depth) return;
+  for (int r = 0; r < kRows; ++r) {
+    for (int v = 0; v < kColumns; ++v) {
+      T rest = 0;
+      for (int64_t l = 0; l < lead; ++l) {
+        for (int64_t q = whole; q < depth; ++q) {
+          rest += x[l * x_lead + r * row_stride + q] * g[l * g_lead + v * row_stride + q];
+        }
+      }
+      c[r * c_row + v] += rest;
     }
   }
 }
@@ -211,23 +213,26 @@ NSDBENCH_INLINE void dot_body(int64_t lead, int64_t rows, int64_t columns, int64
                               const T* x, int64_t x_lead, const T* g, int64_t g_lead, T* c,
                               int64_t c_row) {
   constexpr int64_t kBlock = 1024;
+  constexpr int kColumns = kBytes == 64 ? 4 : 2;  // as many accumulators as registers allow
   for (int64_t q0 = 0; q0 < depth; q0 += kBlock) {
     const int64_t block = depth - q0 < kBlock ? depth - q0 : kBlock;
     const bool add = q0 > 0;
-    for (int64_t s = 0; s < rows; s += kTileRows) {
-      const int64_t height = rows - s < kTileRows ? rows - s : kTileRows;
-      for (int64_t v = 0; v < columns; v += 2) {
+    for (int64_t v = 0; v < columns;) {
+      const bool is_full = columns - v >= kColumns;
+      for (int64_t s = 0; s < rows; s += kTileRows) {
+        const int64_t height = rows - s < kTileRows ? rows - s : kTileRows;
         const T* x_tile = x + s * depth + q0;
         const T* g_tile = g + v * depth + q0;
         T* target = c + s * c_row + v;
-        if (v + 1 < columns) {
-          dot_rows<T, kBytes, 2>(height, add, lead, block, depth, x_tile, x_lead, g_tile, g_lead,
-                                 target, c_row);
+        if (is_full) {
+          dot_rows<T, kBytes, kColumns>(height, add, lead, block, depth, x_tile, x_lead, g_tile,
+                                        g_lead, target, c_row);
         } else {
           dot_rows<T, kBytes, 1>(height, add, lead, block, depth, x_tile, x_lead, g_tile, g_lead,
                                  target, c_row);
         }
       }
+      v += is_full ? kColumns : 1;
     }
   }
 }

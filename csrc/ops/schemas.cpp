@@ -28,6 +28,30 @@ STABLE_TORCH_LIBRARY(nsdbench, m) {
       "int wanted"
       ") -> (Tensor, Tensor, Tensor, Tensor, Tensor)");
 
+  // Instance norm with scale and shift, ReLU, 2x2 mean pool (formulas: cpu/inorm_relu_pool.h).
+  //   x [N,C,H,W], weight [C], bias [C]; returns [N,C,H/2,W/2]
+  m.def("inorm_relu_pool(Tensor x, Tensor weight, Tensor bias, float eps) -> Tensor");
+
+  // Tangent of the output along the tangents given; None is zero.
+  m.def(
+      "inorm_relu_pool_jvp("
+      "Tensor x, Tensor weight, Tensor bias, float eps, "
+      "Tensor? x_t, Tensor? weight_t, Tensor? bias_t"
+      ") -> Tensor");
+
+  // Gradients of sum(grad * inorm_relu_pool(x, ...)) with respect to x, weight and bias.
+  m.def(
+      "inorm_relu_pool_backward("
+      "Tensor grad, Tensor x, Tensor weight, Tensor bias, float eps"
+      ") -> (Tensor, Tensor, Tensor)");
+
+  // Tangent of those gradients along the tangents given.
+  m.def(
+      "inorm_relu_pool_backward_jvp("
+      "Tensor grad, Tensor x, Tensor weight, Tensor bias, float eps, "
+      "Tensor? grad_t, Tensor? x_t, Tensor? weight_t, Tensor? bias_t"
+      ") -> (Tensor, Tensor, Tensor)");
+
   // Instruction set of the CPU kernels: 0 baseline, 1 AVX2, 2 AVX-512.
   m.def("simd_level() -> int");
 }
