@@ -7,6 +7,13 @@ compare it with. There is no fallback: without the library, importing fails with
 """
 
 from nsdbench.ops import library
+from nsdbench.ops.inorm_relu_pool import inorm_relu_pool, inorm_relu_pool_jvp
 from nsdbench.ops.reconstruct import reconstruct, reconstruct_jvp
 
-__all__ = ["library", "reconstruct", "reconstruct_jvp"]
+__all__ = [
+    "inorm_relu_pool",
+    "inorm_relu_pool_jvp",
+    "library",
+    "reconstruct",
+    "reconstruct_jvp",
+]

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 
 def mode_product(x: Tensor, matrix: Tensor, mode: int) -> Tensor:
@@ -44,3 +45,21 @@ def reconstruct(
             blocks.append(x)
     images = torch.cat(blocks)
     return images if index is None else images[index]
+
+
+def inorm_relu_pool(x: Tensor, weight: Tensor, bias: Tensor, eps: float = 1e-5) -> Tensor:
+    """Normalise every plane, scale and shift it, clip at zero, and mean-pool it 2x2.
+
+    Args:
+        x: [N, C, H, W].
+        weight, bias: [C].
+        eps: added to the (biased) variance of a plane.
+
+    Returns:
+        [N, C, H // 2, W // 2].
+    """
+    mean = x.mean(dim=(2, 3), keepdim=True)
+    variance = (x - mean).square().mean(dim=(2, 3), keepdim=True)
+    normalised = (x - mean) / (variance + eps).sqrt()
+    y = normalised * weight[:, None, None] + bias[:, None, None]
+    return F.avg_pool2d(F.relu(y), kernel_size=2, stride=2)
