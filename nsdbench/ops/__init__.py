@@ -9,6 +9,7 @@ compare it with. There is no fallback: without the library, importing fails with
 from nsdbench.ops import library
 from nsdbench.ops.inorm_relu_pool import inorm_relu_pool, inorm_relu_pool_jvp
 from nsdbench.ops.reconstruct import reconstruct, reconstruct_jvp
+from nsdbench.ops.switch import is_native_enabled
 
 __all__ = [
     "inorm_relu_pool",
