@@ -14,6 +14,7 @@ from nsdbench.ops.switch import is_native_enabled
 __all__ = [
     "inorm_relu_pool",
     "inorm_relu_pool_jvp",
+    "is_native_enabled",
     "library",
     "reconstruct",
     "reconstruct_jvp",
