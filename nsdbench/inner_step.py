@@ -4,6 +4,8 @@ This is all the unrolled student needs to know about a network. An implementatio
 networks has the methods of `InnerStep`, its own `name`, and a line in `select_step`.
 """
 
+from contextlib import AbstractContextManager
+
 import torch
 from torch import nn
 from torch.nn import functional as F
@@ -34,7 +36,7 @@ class InnerStep:
 
     def gradient(self, theta: torch.Tensor, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
         """Compute g = grad_theta L(theta; x, y), detached."""
-        with torch.enable_grad():
+        with torch.enable_grad(), _repeatable():
             theta = theta.detach().requires_grad_()
             return torch.autograd.grad(self.loss(theta, x.detach(), y.detach()), theta)[0]
 
@@ -56,7 +58,7 @@ class InnerStep:
         Returns:
             The scalar <g, p>, and [h_theta, h_x, h_y] with None for what was not asked for.
         """
-        with torch.enable_grad():
+        with torch.enable_grad(), _repeatable():
             theta = theta.detach().requires_grad_()
             x = x.detach().requires_grad_(needs[1])
             y = y.detach().requires_grad_(needs[2])
@@ -67,6 +69,16 @@ class InnerStep:
             asked = [tensor for tensor, need in zip((theta, x, y), needs, strict=True) if need]
             found = iter(torch.autograd.grad(along, asked) if asked else ())
         return along.detach(), [next(found) if need else None for need in needs]
+
+
+def _repeatable() -> AbstractContextManager:
+    """Have cuDNN choose algorithms that give the same bits every time; no effect on the CPU."""
+    return torch.backends.cudnn.flags(
+        enabled=torch.backends.cudnn.enabled,
+        benchmark=False,
+        deterministic=True,
+        allow_tf32=torch.backends.cudnn.allow_tf32,
+    )
 
 
 def select_step(model: nn.Module, mode: str) -> InnerStep:
