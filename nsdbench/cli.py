@@ -109,7 +109,7 @@ def run(
         made, seconds = _plan(table, scale, where, seeds, results, data_root, device)
     show_plan(console, made, seconds)
     show_missing(console, made, reasons)
-    if not made.with_status("todo"):
+    if not made.with_status("todo") and not made.missing_data():
         console.print("Nothing left to do.")
     settings = schedule.Settings(results, data_root, resolve_device(device), _command_line())
     with RunDisplay(console, made, seconds) as display:
