@@ -94,8 +94,8 @@ class Place:
         assert process.returncode == 0, output
         return output
 
-    def kill_at(self, phase, done, delay_seconds):
-        """Run until a phase has done that many steps, and kill a moment later.
+    def stop_at(self, phase, done, delay_seconds, how=signal.SIGKILL):
+        """Run until a phase has done that many steps, and send a signal a moment later.
 
         Returns:
             The first step of the phase that this run reported.
@@ -110,10 +110,15 @@ class Place:
                 if match and match[1] == phase and int(match[2]) >= done:
                     assert int(match[2]) < int(match[3]), "too late to be in the middle of a phase"
                     time.sleep(delay_seconds)
-                    process.send_signal(signal.SIGKILL)
+                    process.send_signal(how)
                     break
-            process.communicate(timeout=60)
-        assert process.returncode == -signal.SIGKILL, "".join(seen)
+            rest, _ = process.communicate(timeout=60)
+        output = "".join(seen) + rest
+        if how == signal.SIGKILL:
+            assert process.returncode == -signal.SIGKILL, output
+        else:  # Ctrl-C
+            assert process.returncode == 130 and "Traceback" not in output, output
+            assert output.endswith("The same command goes on from here.\n")
         return first
 
     def results(self):
@@ -160,6 +165,7 @@ def differences(here, there):
 def test_killed_runs_end_with_the_records_of_an_undisturbed_run(tmp_path, declared, undisturbed):
     place = Place(tmp_path / "place", declared)
     moments = random.Random(0)
+    place.stop_at("experts", 1, 0.0, signal.SIGINT)
     killed_before = {"experts": 0, "distill": 0, "evaluate": 0}
     for phase, earliest, latest in (
         ("experts", 2, 6),
@@ -170,7 +176,7 @@ def test_killed_runs_end_with_the_records_of_an_undisturbed_run(tmp_path, declar
         ("evaluate", 3, 3),
     ):
         moment = moments.randint(earliest, latest)
-        first = place.kill_at(phase, moment, moments.uniform(0.0, 0.05))
+        first = place.stop_at(phase, moment, moments.uniform(0.0, 0.05))
         # distillation keeps a checkpoint every fifth step, the others after every step
         assert first > killed_before[phase] - 5, "it started the phase anew"
         killed_before[phase] = moment

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -33,6 +34,9 @@ def fake_run(cell, *, results, seeds, repeats, progress, **_):
         raise KeyboardInterrupt
     if cell.method == "threads":
         time.sleep(0.5)
+    for step in range(600 if cell.method == "endless" else 0):
+        progress("distill", step, 600, "")
+        time.sleep(0.1)
     progress("evaluate", 2, 2, "")
     record = {
         "status": "done",
@@ -189,3 +193,38 @@ def test_jobs_times_threads_stay_within_the_cores(tmp_path, two_cores):
     for jobs in (0, 3):
         with pytest.raises(ValueError, match=f"--jobs {jobs}: expected 1 to 2"):
             run(tmp_path, ["good"], jobs=jobs)
+
+
+PARENT = """
+import sys
+sys.path.append(sys.argv[1])
+if __name__ == "__main__":
+    from pathlib import Path
+    from tests.test_schedule import run
+    run(Path(sys.argv[2]), ["endless", "endless"], jobs=2)
+"""
+
+
+@pytest.mark.slow
+def test_workers_end_with_a_parent_that_is_killed(tmp_path):
+    script = tmp_path / "parent.py"
+    script.write_text(PARENT.replace("jobs=2", f"jobs={min(2, schedule.cores())}"))
+    arguments = [sys.executable, str(script), str(ROOT), str(tmp_path)]
+    with subprocess.Popen(arguments) as parent:
+        deadline = time.monotonic() + 60
+        while not list(tmp_path.glob("ran-*")) and time.monotonic() < deadline:
+            time.sleep(0.1)
+        parent.kill()
+    pids = [int(path.name.rpartition("-")[2]) for path in tmp_path.glob("ran-*")]
+    assert pids
+    while any(map(is_alive, pids)) and time.monotonic() < deadline + 20:
+        time.sleep(0.1)
+    assert not any(map(is_alive, pids))
+
+
+def is_alive(pid):
+    """Say whether a process exists and is no zombie."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
