@@ -4,6 +4,7 @@ Exit codes: 0 everything selected is done (or its method is not implemented yet,
 2 wrong usage, 3 some cells failed or lack their data, 130 stopped by Ctrl-C.
 """
 
+import json
 import shlex
 import sys
 from pathlib import Path
@@ -193,7 +194,11 @@ def doctor(
     """Show what is built, what is missing, and whether the compiled code is right."""
     from nsdbench import doctor as examination
 
-    raise typer.Exit(examination.main(as_json))
+    facts = examination.report()
+    text = json.dumps(facts, indent=2) if as_json else examination.render(facts).rstrip("\n")
+    sys.stdout.write(text + "\n")
+    is_sound = all(test["passed"] for test in facts["self_test"])
+    raise typer.Exit(0 if is_sound else 3)
 
 
 def _plan(

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from nsdbench import cli, coresets, experts, methods, tables
+from nsdbench import cli, coresets, doctor, experts, methods, tables
 from nsdbench.data import names as dataset_names
 from nsdbench.store import Store
 
@@ -217,6 +217,17 @@ def test_explain_gives_every_value_its_source(nsdbench):
     same = nsdbench("explain CIFAR10-ipc1-nsd-convnet3-w128-common")[1]
     assert same == out
     assert "'sorcery' is not implemented" in nsdbench("explain mine --where method=sorcery")[1]
+
+
+def test_doctor_prints_json_and_fails_if_the_native_code_is_wrong(nsdbench, monkeypatch):
+    code, out, _ = nsdbench("doctor --json")
+    facts = json.loads(out)
+    assert code == 0 and all(test["passed"] for test in facts["self_test"])
+    assert facts["torch"]["version"] == torch.__version__
+    code, out, _ = nsdbench("doctor")
+    assert code == 0 and torch.__version__ in out
+    monkeypatch.setattr(doctor, "report", lambda: facts | {"self_test": [{"passed": False}]})
+    assert nsdbench("doctor --json")[0] == 3
 
 
 def test_distill_and_evaluate_files(nsdbench, folder):
