@@ -1,11 +1,10 @@
 // Binds the CUDA launchers to the operators. Needs neither a CUDA header nor a CUDA build of torch.
 
-#include <torch/csrc/stable/accelerator.h>
-
 #include <tuple>
 
 #include "checks.h"
 #include "cuda/reconstruct.h"
+#include "cuda_stream.h"
 
 namespace nsdbench::ops {
 namespace {
@@ -39,8 +38,7 @@ cuda::Call<T> call_of(const Reconstruction& call, const Tensor& workspace) {
   for (int n = 0; n < kModes; ++n) {
     result.kernels[n] = call.kernels[n] ? call.kernels[n]->const_data_ptr<T>() : nullptr;
   }
-  const auto device = call.spectra.get_device_index();
-  result.stream = torch::stable::accelerator::getCurrentStream(device).nativeHandle();
+  result.stream = current_stream(call.spectra.get_device_index());
   return result;
 }
 

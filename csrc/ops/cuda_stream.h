@@ -1,0 +1,24 @@
+// The current CUDA stream of a device, without a CUDA header.
+
+#pragma once
+
+#include <torch/csrc/stable/accelerator.h>
+
+#if TORCH_FEATURE_VERSION < TORCH_VERSION_2_13_0
+// Declared by torch in its CUDA builds only; the object links to torch_cuda in this case.
+extern "C" int32_t aoti_torch_get_current_cuda_stream(int32_t device_index, void** ret_stream);
+#endif
+
+namespace nsdbench::ops {
+
+inline void* current_stream(int32_t device_index) {
+#if TORCH_FEATURE_VERSION >= TORCH_VERSION_2_13_0
+  return torch::stable::accelerator::getCurrentStream(device_index).nativeHandle();
+#else
+  void* stream = nullptr;
+  STABLE_TORCH_ERROR_CODE_CHECK(aoti_torch_get_current_cuda_stream(device_index, &stream));
+  return stream;
+#endif
+}
+
+}  // namespace nsdbench::ops
