@@ -52,6 +52,52 @@ STABLE_TORCH_LIBRARY(nsdbench, m) {
       "Tensor? grad_t, Tensor? x_t, Tensor? weight_t, Tensor? bias_t"
       ") -> (Tensor, Tensor, Tensor)");
 
+  // Flat features of a ConvNet with instance norm (cpu/convnet.h): depth x [conv, norm, ReLU, pool].
+  //   theta [P] the features' parameters in the order of the network, x [N,C,H,W] with C <= 4
+  //   padding: of the first convolution; keep: return activations for the backward pass
+  //   returns features [N,F] and activations [N,*], or [0]
+  m.def(
+      "convnet_features("
+      "Tensor theta, Tensor x, int depth, int width, int padding, bool keep"
+      ") -> (Tensor, Tensor)");
+
+  // Gradients of sum(grad * features) with respect to theta and x; [0] where not needed.
+  m.def(
+      "convnet_features_backward("
+      "Tensor grad, Tensor theta, Tensor x, Tensor activations, "
+      "int depth, int width, int padding, bool needs_theta, bool needs_x"
+      ") -> (Tensor, Tensor)");
+
+  // Tangent of the features along theta_t and x_t (None is zero, one must be given).
+  m.def(
+      "convnet_features_jvp("
+      "Tensor theta, Tensor x, Tensor? theta_t, Tensor? x_t, int depth, int width, int padding"
+      ") -> Tensor");
+
+  // Tangents of the features and of both gradients; [0] for a gradient that is not needed.
+  m.def(
+      "convnet_features_backward_jvp("
+      "Tensor grad, Tensor theta, Tensor x, Tensor? grad_t, Tensor? theta_t, Tensor? x_t, "
+      "int depth, int width, int padding, bool needs_theta, bool needs_x"
+      ") -> (Tensor, Tensor, Tensor)");
+
+  // One step of SGD on the mean cross-entropy g = grad L: v' = momentum v + g, theta' = theta - lr v'.
+  //   theta [P] with the classifier, y [N] int64 classes or [N,K] probabilities
+  //   returns theta', v', L
+  m.def(
+      "convnet_step("
+      "Tensor theta, Tensor x, Tensor y, float lr, Tensor? velocity, float momentum, "
+      "int depth, int width, int padding"
+      ") -> (Tensor, Tensor, Tensor)");
+
+  // Its adjoint: derivatives of L and of the gradients of L along direction p [P] in theta.
+  //   returns L, <g, p>, h_theta, h_x, h_y; [0] for an h that is not needed
+  m.def(
+      "convnet_step_adjoint("
+      "Tensor theta, Tensor x, Tensor y, Tensor direction, "
+      "int depth, int width, int padding, bool needs_theta, bool needs_x, bool needs_y"
+      ") -> (Tensor, Tensor, Tensor, Tensor, Tensor)");
+
   // Instruction set of the CPU kernels: 0 baseline, 1 AVX2, 2 AVX-512.
   m.def("simd_level() -> int");
 }

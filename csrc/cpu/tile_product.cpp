@@ -1,0 +1,121 @@
+// Accumulators stay in registers: 6 rows x 4 vectors with 32 registers (AVX-512), 6 x 2 with 16.
+
+#include "tile_product.h"
+
+#include "simd.h"
+
+namespace nsdbench::cpu {
+namespace {
+
+constexpr int kTileRows = 6;
+template <int kBytes>
+inline constexpr int kTileVectors = kBytes == 64 ? 4 : 2;
+
+template <typename T, int kBytes, int kRows, int kVectors>
+NSDBENCH_INLINE void tile(bool accumulate, int64_t depth, const T* a, int64_t a_row, int64_t a_col,
+                          const T* b, int64_t b_row, T* c, int64_t c_row) {
+  using V = typename NativeVector<T, kBytes>::type;
+  constexpr int64_t kWidth = NativeVector<T, kBytes>::kWidth;
+  V sum[kRows][kVectors];
+#pragma GCC unroll 6
+  for (int r = 0; r < kRows; ++r) {
+#pragma GCC unroll 4
+    for (int v = 0; v < kVectors; ++v) {
+      sum[r][v] = accumulate ? load<V>(c + r * c_row + v * kWidth) : V{};
+    }
+  }
+  for (int64_t k = 0; k < depth; ++k) {
+    V row[kVectors];
+#pragma GCC unroll 4
+    for (int v = 0; v < kVectors; ++v) row[v] = load<V>(b + k * b_row + v * kWidth);
+#pragma GCC unroll 6
+    for (int r = 0; r < kRows; ++r) {
+      const T factor = a[r * a_row + k * a_col];
+#pragma GCC unroll 4
+      for (int v = 0; v < kVectors; ++v) sum[r][v] += factor * row[v];
+    }
+  }
+#pragma GCC unroll 6
+  for (int r = 0; r < kRows; ++r) {
+#pragma GCC unroll 4
+    for (int v = 0; v < kVectors; ++v) store<V>(c + r * c_row + v * kWidth, sum[r][v]);
+  }
+}
+
+// All rows of `kVectors` vectors of columns.
+template <typename T, int kBytes, int kVectors>
+NSDBENCH_INLINE void columns_of_tiles(bool accumulate, int64_t rows, int64_t depth, const T* a,
+                                      int64_t a_row, int64_t a_col, const T* b, int64_t b_row,
+                                      T* c, int64_t c_row) {
+  int64_t m = 0;
+  for (; m + kTileRows <= rows; m += kTileRows) {
+    tile<T, kBytes, kTileRows, kVectors>(accumulate, depth, a + m * a_row, a_row, a_col, b, b_row,
+                                         c + m * c_row, c_row);
+  }
+  a += m * a_row;
+  c += m * c_row;
+  switch (rows - m) {
+    case 1:
+      return tile<T, kBytes, 1, kVectors>(accumulate, depth, a, a_row, a_col, b, b_row, c, c_row);
+    case 2:
+      return tile<T, kBytes, 2, kVectors>(accumulate, depth, a, a_row, a_col, b, b_row, c, c_row);
+    case 3:
+      return tile<T, kBytes, 3, kVectors>(accumulate, depth, a, a_row, a_col, b, b_row, c, c_row);
+    case 4:
+      return tile<T, kBytes, 4, kVectors>(accumulate, depth, a, a_row, a_col, b, b_row, c, c_row);
+    case 5:
+      return tile<T, kBytes, 5, kVectors>(accumulate, depth, a, a_row, a_col, b, b_row, c, c_row);
+    default:
+      return;
+  }
+}
+
+template <typename T, int kBytes>
+NSDBENCH_INLINE void run_body(bool accumulate, int64_t rows, int64_t columns,
+                                       int64_t depth, const T* a, int64_t a_row, int64_t a_col,
+                                       const T* b, int64_t b_row, T* c, int64_t c_row) {
+  constexpr int kVectors = kTileVectors<kBytes>;
+  constexpr int64_t kWidth = NativeVector<T, kBytes>::kWidth;
+  int64_t n = 0;
+  for (; n + kVectors * kWidth <= columns; n += kVectors * kWidth) {
+    columns_of_tiles<T, kBytes, kVectors>(accumulate, rows, depth, a, a_row, a_col, b + n, b_row,
+                                          c + n, c_row);
+  }
+  if constexpr (kBytes == 64) {  // narrower vectors divide a block evenly
+    switch ((columns - n) / kWidth) {
+      case 1:
+        return columns_of_tiles<T, kBytes, 1>(accumulate, rows, depth, a, a_row, a_col, b + n,
+                                              b_row, c + n, c_row);
+      case 2:
+        return columns_of_tiles<T, kBytes, 2>(accumulate, rows, depth, a, a_row, a_col, b + n,
+                                              b_row, c + n, c_row);
+      case 3:
+        return columns_of_tiles<T, kBytes, 3>(accumulate, rows, depth, a, a_row, a_col, b + n,
+                                              b_row, c + n, c_row);
+      default:
+        return;
+    }
+  }
+}
+
+NSDBENCH_MULTIVERSION(run,
+                      (bool accumulate, int64_t rows, int64_t columns, int64_t depth, const T* a,
+                       int64_t a_row, int64_t a_col, const T* b, int64_t b_row, T* c,
+                       int64_t c_row),
+                      (accumulate, rows, columns, depth, a, a_row, a_col, b, b_row, c, c_row))
+
+}  // namespace
+
+template <typename T>
+void tile_product(bool accumulate, int64_t rows, int64_t columns, int64_t depth, const T* a,
+                  int64_t a_row, int64_t a_col, const T* b, int64_t b_row, T* c, int64_t c_row) {
+  run<T>(accumulate, rows, columns, depth, a, a_row, a_col, b, b_row, c, c_row);
+}
+
+#define NSDBENCH_INSTANTIATE(T)                                                                  \
+  template void tile_product<T>(bool, int64_t, int64_t, int64_t, const T*, int64_t, int64_t,     \
+                                const T*, int64_t, T*, int64_t);
+NSDBENCH_INSTANTIATE(float)
+NSDBENCH_INSTANTIATE(double)
+
+}  // namespace nsdbench::cpu
