@@ -17,6 +17,7 @@ from nsdbench.plan import Plan, PlannedCell
 from nsdbench.schedule import Outcome
 
 SECONDS_BETWEEN_LINES = 30.0  # of one run's progress where the output is not a terminal
+SECONDS_TRUSTED = 60.0  # predicted time that must be measured before it outweighs the prediction
 _LOG_WIDTH = 200  # columns where the output is not a terminal: lines are not wrapped
 
 
@@ -218,7 +219,8 @@ class RunDisplay:
     def _left(self) -> str:
         """Estimate the time left from the predictions, corrected by the cells already measured."""
         now = time.monotonic()
-        factor = self._spent / self._spent_predicted if self._spent_predicted else 1.0
+        trusted = SECONDS_TRUSTED + self._spent_predicted
+        factor = (SECONDS_TRUSTED + self._spent) / trusted
         under_way = {
             cell_id: max(0.0, factor * self._predicted.get(cell_id, 0.0) - (now - start))
             for cell_id, start in self._started_at.items()

@@ -76,7 +76,8 @@ def test_the_time_left_learns_from_the_cells_before(clock):
         display.finished(cells[0], done())  # half of the 100 s that were predicted
         display.started(cells[1])
     left = re.findall(r"about (.*) left", stream.getvalue())
-    assert left == ["5.0 min", "4.3 min", "1.7 min"]  # 300, 300 - 40 and 2 * 50 seconds
+    # 300 s, 300 s - 40 s, and 2 * 100 s times (60 + 50) / (60 + 100)
+    assert left == ["5.0 min", "4.3 min", "2.3 min"]
 
 
 def test_failures_show_their_first_line(clock):

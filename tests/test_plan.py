@@ -230,7 +230,7 @@ def test_shared_work_is_counted_once(store):
         for i, planned in enumerate(made.cells)
     )
     seconds = list(replace(made, cells=cells).seconds(cores=2).values())
-    assert seconds == pytest.approx([1.0 + 0.5 + 0.3, 0.5 + 0.3])
+    assert seconds == pytest.approx([1.0 + 0.5 + 0.6, 0.5 + 0.6])
     finished = (replace(cells[0], status="done"), cells[1])
     assert list(replace(made, cells=finished).seconds(2)) == [cells[1].cell.id]
 
