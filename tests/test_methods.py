@@ -95,6 +95,8 @@ def test_overrides_win_and_say_so(folder):
     recipe = methods.resolve("base", "X", 1, "smoke", {"optimiser.iterations": 3})
     assert recipe.values["optimiser"]["iterations"] == 3
     assert recipe.sources["optimiser.iterations"] == "given by the user for this run"
+    with pytest.raises(ValueError, match="unknown key `optimiser.lr`; known: momentum"):
+        methods.resolve("base", "X", 1, "smoke", {"optimiser.lr": 3})
     for wrong in ("iterations", "optimizer.iterations", "optimiser.", "optimiser.a.b"):
         with pytest.raises(ValueError, match="section.key"):
             methods.resolve("base", "X", 1, "smoke", {wrong: 3})
@@ -123,6 +125,7 @@ def test_unknown_method_is_not_implemented_yet(folder):
         ("[settings.objective]", "objective = 3", "block 1: `objective` must be a table"),
         ("[[settings]]", "[settings]", "not valid TOML|must be blocks"),
         ("syn_steps = 50", "syn_steps = ", "not valid TOML"),
+        ("iterations = 20", "iteration = 20", "block 2: unknown key `optimiser.iteration`; known"),
     ],
 )
 def test_errors_name_the_file_and_the_key(folder, old, new, message):

@@ -21,7 +21,7 @@ A file `<name>.toml` holds a method:
 
 Files come from this folder and from the folders of the environment variable NSDBENCH_METHODS.
 A method that no file describes is `NotImplementedYet`; a file that is wrong is a ValueError that
-names the file and the key. Which keys a section knows is the business of whatever reads it.
+names the file and the key.
 """
 
 import hashlib
@@ -36,16 +36,19 @@ from typing import Any
 from ..errors import NotImplementedYet
 
 KINDS = ("distillation", "coreset", "full")
-SECTIONS = (
-    "data",
-    "parameterization",
-    "objective",
-    "experts",
-    "optimiser",
-    "network",
-    "coreset",
-    "training",
-)
+# Every section with the keys it may hold. None: what reads the section refuses keys it does not
+# know (constructors of objectives, parameterizations, experts); the others are read key by key,
+# so that a misspelt key would go unnoticed.
+SECTIONS: dict[str, tuple[str, ...] | None] = {
+    "data": ("preprocessing",),
+    "parameterization": None,
+    "objective": None,
+    "experts": None,
+    "optimiser": ("momentum", "iterations", "lr_syn", "lr_kernels", "lr_lr"),
+    "network": ("name", "depth", "width"),
+    "coreset": None,
+    "training": None,
+}
 CONDITIONS = ("scale", "dataset", "ipc")
 FOLDERS_VARIABLE = "NSDBENCH_METHODS"
 _TOP_LEVEL = ("name", "title", "kind", "extends", "source", "settings")
@@ -169,6 +172,7 @@ def resolve(
             raise ValueError(
                 f"override {path!r}: expected section.key with a section of {', '.join(SECTIONS)}"
             )
+        _check_key(section, key, f"override {path!r}")
         values.setdefault(section, {})[key] = value
         sources[path] = "given by the user for this run"
     return Recipe(method.name, method.title, method.kind, values, sources)
@@ -271,4 +275,13 @@ def _block(raw: Any, number: int, path: Path) -> Block:
             raise ValueError(f"{where}: unknown section `{section}`; known: {', '.join(SECTIONS)}")
         if not isinstance(settings, dict):
             raise ValueError(f"{where}: `{section}` must be a table, [settings.{section}]")
+        for key in settings:
+            _check_key(section, key, where)
     return Block(conditions, source, values, path.name)
+
+
+def _check_key(section: str, key: str, where: str) -> None:
+    """Refuse a key that its section does not know."""
+    known = SECTIONS[section]
+    if known is not None and key not in known:
+        raise ValueError(f"{where}: unknown key `{section}.{key}`; known: {', '.join(known)}")
