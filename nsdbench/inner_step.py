@@ -13,6 +13,7 @@ from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.dropout import _DropoutNd
 
 from nsdbench import models
+from nsdbench.ops.convnet import composed
 
 MODES = ("full", "exact", "first_order")
 
@@ -20,7 +21,7 @@ MODES = ("full", "exact", "first_order")
 class InnerStep:
     """First and second derivatives of one step's loss, by autograd, for any module.
 
-    A specialised implementation offers the same two methods. Double backward was measured against
+    A specialised implementation offers the same methods. Double backward was measured against
     forward-over-reverse (torch.func.jvp of grad) on ConvNet3, batch 32, one CPU thread: 88 ms
     against 110 ms at width 32 and 466 ms against 616 ms at width 128, in less memory.
     """
@@ -32,7 +33,32 @@ class InnerStep:
         self.num_parameters = models.num_parameters(model)
 
     def loss(self, theta: torch.Tensor, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
-        return F.cross_entropy(models.functional(self.model, theta, x), y)
+        with composed():
+            return F.cross_entropy(models.functional(self.model, theta, x), y)
+
+    def advance(
+        self,
+        theta: torch.Tensor,
+        velocity: torch.Tensor | None,
+        x: torch.Tensor,
+        y: torch.Tensor,
+        lr: torch.Tensor,
+        momentum: float,
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Take one step of SGD: m' = momentum m + g, theta' = theta - lr m'; no graph.
+
+        Args:
+            theta, x, y: as for `gradient`.
+            velocity: m [P], None for 0.
+            lr: scalar tensor.
+            momentum: factor of the velocity.
+
+        Returns:
+            theta' and m'.
+        """
+        gradient = self.gradient(theta, x, y)
+        velocity = gradient if velocity is None else momentum * velocity + gradient
+        return theta - lr * velocity, velocity
 
     def gradient(self, theta: torch.Tensor, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
         """Compute g = grad_theta L(theta; x, y), detached."""
@@ -81,8 +107,14 @@ def _repeatable() -> AbstractContextManager:
     )
 
 
-def select_step(model: nn.Module, mode: str) -> InnerStep:
-    """Choose the implementation of a step; refuse models whose steps cannot be replayed."""
+def select_step(model: nn.Module, mode: str, theta: torch.Tensor | None = None) -> InnerStep:
+    """Choose the implementation of a step; refuse models whose steps cannot be replayed.
+
+    Args:
+        model: the student.
+        mode: "full" needs a graph, so it is always generic.
+        theta: parameters it will run with, None for the model's own; device and dtype count.
+    """
     if mode not in MODES:
         raise ValueError(f"unknown mode {mode!r}; choose one of {', '.join(MODES)}")
     for name, module in model.named_modules():
@@ -95,5 +127,11 @@ def select_step(model: nn.Module, mode: str) -> InnerStep:
                 "could not be replayed; use norm='instance_norm', remove dropout, or call "
                 "model.eval() first"
             )
+    shape = models.native_shape(model)
+    parameters = next(model.parameters(), None) if theta is None else theta
+    if mode != "full" and shape is not None and models.is_native_tensor(parameters):
+        from nsdbench.convnet_step import ConvNetStep
+
+        return ConvNetStep(model, shape)
     return InnerStep(model)
 

@@ -63,7 +63,7 @@ def unrolled_sgd(
             (batch norm in training mode, dropout), so that a step could not be replayed.
         RuntimeError: on differentiating the gradient of "exact" or "first_order" again.
     """
-    step = select_step(model, mode)
+    step = select_step(model, mode, theta)
     plan = _make_plan(step, theta, images, labels, batches, lr, momentum, augment, mode)
     if not isinstance(lr, torch.Tensor):
         lr = torch.tensor(lr, dtype=theta.dtype)
@@ -164,9 +164,8 @@ def _train(
         for k in range(len(plan.batches)):
             if trajectory is not None:
                 trajectory[k] = theta
-            gradient = plan.step.gradient(theta, *plan.batch(k, images, labels))
-            velocity = _advance(velocity, gradient, plan.momentum)
-            theta = theta - lr * velocity
+            batch = plan.batch(k, images, labels)
+            theta, velocity = plan.step.advance(theta, velocity, *batch, lr, plan.momentum)
     return theta
 
 

@@ -11,13 +11,24 @@ from torch import nn
 from torch.func import functional_call
 from torch.nn import functional as F
 
-from nsdbench import augment, inner_step, models, unroll
+from nsdbench import augment, convnet_step, inner_step, models, unroll
 
 STRATEGY = "color_crop_cutout_flip_scale_rotate"
 NUM_CLASSES = 3
 # Step sizes well below 2 / (largest curvature). Above it training is chaotic, and rounding, which
 # differs between one graph and N small ones, grows by orders of magnitude a step.
 LR = {"convnet": 0.05, "resnet18": 0.001}
+
+
+@pytest.fixture(autouse=True)
+def implementation(request, monkeypatch):
+    """Run a test on the generic step, or on the one a parameter names."""
+    name = getattr(request, "param", "generic")
+    monkeypatch.setenv("NSDBENCH_NATIVE", "1" if name == "native" else "0")
+    return name
+
+
+on_both = pytest.mark.parametrize("implementation", ["generic", "native"], indirect=True)
 
 
 class Problem:
@@ -132,6 +143,7 @@ CASES = [
 ]
 
 
+@on_both
 @pytest.mark.parametrize("mode", unroll.MODES)
 @pytest.mark.parametrize("momentum", [0.0, 0.9])
 def test_theta_is_what_sgd_makes(momentum, mode):
@@ -149,6 +161,15 @@ def test_theta_is_what_sgd_makes(momentum, mode):
     torch.testing.assert_close(problem.train(mode).detach(), expected, rtol=1e-12, atol=1e-12)
     with torch.no_grad():
         torch.testing.assert_close(problem.train(mode), expected, rtol=1e-12, atol=1e-12)
+
+
+NATIVE_CASES = [case for case in CASES if case.values[0] == "convnet"]
+
+
+@pytest.mark.parametrize(("name", "n", "momentum", "is_augmented", "is_soft"), NATIVE_CASES)
+@pytest.mark.parametrize("implementation", ["native"], indirect=True)
+def test_native_exact_equals_full(name, n, momentum, is_augmented, is_soft):
+    test_exact_equals_full(name, n, momentum, is_augmented, is_soft)
 
 
 @pytest.mark.parametrize(("name", "n", "momentum", "is_augmented", "is_soft"), CASES)
@@ -225,6 +246,7 @@ def first_order_gradients(problem):
     }
 
 
+@on_both
 @pytest.mark.parametrize("momentum", [0.0, 0.9])
 @pytest.mark.parametrize("n", [1, 2, 5])
 def test_first_order_equals_its_definition(n, momentum):
@@ -233,29 +255,30 @@ def test_first_order_equals_its_definition(n, momentum):
     assert max(errors.values()) < 1e-12, errors
 
 
+@on_both
 def test_first_order_is_not_exact():
     problem = Problem(num_steps=10)
     errors = relative_errors(problem.gradients("first_order"), problem.gradients("exact"))
     assert min(errors.values()) > 0.1, errors
 
 
-def adjoint_with(change):
-    """InnerStep.adjoint with its h_theta changed."""
-    original = inner_step.InnerStep.adjoint
+def change_h_theta(monkeypatch, change):
+    """Change what the adjoint of both implementations returns as h_theta."""
+    for step in (inner_step.InnerStep, convnet_step.ConvNetStep):
 
-    def changed(self, *arguments):
-        along, (h_theta, h_x, h_y) = original(self, *arguments)
-        return along, [None if h_theta is None else change(h_theta), h_x, h_y]
+        def changed(self, *arguments, original=step.adjoint):
+            along, (h_theta, h_x, h_y) = original(self, *arguments)
+            return along, [None if h_theta is None else change(h_theta), h_x, h_y]
 
-    return changed
+        monkeypatch.setattr(step, "adjoint", changed)
 
 
 def drop_h_theta(monkeypatch):
-    monkeypatch.setattr(inner_step.InnerStep, "adjoint", adjoint_with(torch.zeros_like))
+    change_h_theta(monkeypatch, torch.zeros_like)
 
 
 def flip_sign_of_lambda(monkeypatch):
-    monkeypatch.setattr(inner_step.InnerStep, "adjoint", adjoint_with(torch.neg))
+    change_h_theta(monkeypatch, torch.neg)
 
 
 def reuse_one_draw(monkeypatch):
@@ -289,6 +312,7 @@ def shift_the_trajectory(monkeypatch):
     )
 
 
+@on_both
 @pytest.mark.parametrize(
     "mutate",
     [drop_h_theta, flip_sign_of_lambda, reuse_one_draw, forget_momentum, shift_the_trajectory],
@@ -310,6 +334,7 @@ def test_mutations_are_far_outside_the_tolerance(mutate, monkeypatch):
     assert errors["images"] > 1e-3, errors
 
 
+@on_both
 @pytest.mark.parametrize("mode", unroll.MODES)
 def test_each_gradient_alone(mode):
     """Leaving other inputs undifferentiated does not change a gradient."""
@@ -322,6 +347,7 @@ def test_each_gradient_alone(mode):
         assert (alone - together[name]).norm() < 1e-12 * together[name].norm(), name
 
 
+@on_both
 def test_repeating_is_bit_identical():
     for mode in unroll.MODES:
         problem = Problem(momentum=0.9)
@@ -333,6 +359,7 @@ def test_repeating_is_bit_identical():
     assert torch.equal(once, torch.autograd.grad(loss, images)[0])
 
 
+@on_both
 def test_images_shared_by_steps_and_images_unused():
     problem = Problem()
     problem.batches = [torch.tensor([4, 1, 4]), *[torch.tensor([4, 2])] * 4]
@@ -344,6 +371,7 @@ def test_images_shared_by_steps_and_images_unused():
     assert exact["images"][[1, 2, 4]].abs().amax(dim=(1, 2, 3)).min() > 0
 
 
+@on_both
 def test_images_that_are_computed():
     """Gradients reach what decoded the images."""
     problem = Problem()
@@ -357,6 +385,7 @@ def test_images_that_are_computed():
     assert (found[0] - found[1]).norm() < 1e-12 * found[0].norm()
 
 
+@on_both
 def test_batches_as_one_tensor_and_lr_as_number():
     problem = Problem(is_augmented=False)
     problem.batches = torch.tensor([[0, 1], [2, 3], [1, 4]])
@@ -370,6 +399,7 @@ def test_batches_as_one_tensor_and_lr_as_number():
     assert lr.grad.shape == (1,)
 
 
+@on_both
 @pytest.mark.parametrize("mode", ["exact", "first_order"])
 def test_differentiating_twice_is_a_clear_error(mode):
     """Also where J is linear in theta_N, so that its own gradient is a constant."""
@@ -391,6 +421,7 @@ def test_full_can_be_differentiated_twice():
     assert torch.autograd.grad(gradient.square().sum(), images)[0].abs().max() > 0
 
 
+@on_both
 def test_inputs_are_left_alone():
     problem = Problem()
     before = {name: tensor.clone() for name, tensor in problem.inputs.items()}
@@ -419,9 +450,13 @@ def test_training_time_state_is_refused(module):
     assert max(errors.values()) < 1e-12
 
 
-def test_code_path():
+def test_code_path(monkeypatch):
     model = Problem().model
     assert {unroll.code_path(model, mode) for mode in unroll.MODES} == {"generic"}
+    monkeypatch.setenv("NSDBENCH_NATIVE", "1")
+    paths = [unroll.code_path(model, mode) for mode in ("full", "exact", "first_order")]
+    assert paths == ["generic", "native", "native"]
+    assert unroll.code_path(Problem("resnet18").model) == "generic"
     with pytest.raises(ValueError, match="unknown mode 'fast'.*full, exact, first_order"):
         unroll.code_path(model, "fast")
 

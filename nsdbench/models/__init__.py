@@ -2,7 +2,13 @@
 
 from nsdbench.models.alexnet import AlexNet
 from nsdbench.models.classifier import NORMS, ImageClassifier
-from nsdbench.models.convnet import PUBLISHED_DEPTH, ConvNet
+from nsdbench.models.convnet import (
+    PUBLISHED_DEPTH,
+    ConvNet,
+    code_path,
+    is_native_tensor,
+    native_shape,
+)
 from nsdbench.models.flat import flatten, functional, load_flat, num_parameters, unflatten
 from nsdbench.models.ids import (
     NAMES,
@@ -26,11 +32,14 @@ __all__ = [
     "VGG11",
     "arch_id",
     "build",
+    "code_path",
     "flatten",
     "from_id",
     "functional",
     "initialize",
+    "is_native_tensor",
     "load_flat",
+    "native_shape",
     "num_parameters",
     "parse_id",
     "resolve_id",

@@ -27,13 +27,17 @@ class ImageClassifier(nn.Module):
         self.classifier = nn.Linear(num_features, num_classes)
         self.image_shape = image_shape
 
-    def embed(self, x: torch.Tensor) -> torch.Tensor:
-        """Map images [B, C, H, W] to the flat features [B, F] the classifier sees."""
+    def check_images(self, x: torch.Tensor) -> None:
+        """Raise ValueError unless x is a batch of images of the size the network was built for."""
         if tuple(x.shape[1:]) != self.image_shape or x.dim() != 4:
             raise ValueError(
                 f"images have shape {list(x.shape)}; this network was built for "
                 f"[B, {', '.join(map(str, self.image_shape))}]: build one for your image size"
             )
+
+    def embed(self, x: torch.Tensor) -> torch.Tensor:
+        """Map images [B, C, H, W] to the flat features [B, F] the classifier sees."""
+        self.check_images(x)
         return self.features(x).flatten(1)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
