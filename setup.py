@@ -112,6 +112,9 @@ class CMakeBuild(build_ext):
         nvcc = find_nvcc(cxx)
         torch_dir = package_folder("torch")
         pybind11_dir = package_folder("pybind11")
+        python_include = Path(sysconfig.get_path("include"))
+        if not (python_include / "Python.h").exists():
+            fail(f"Python.h is not in {python_include}: install Python's headers (python3-dev)")
         cmake = find_tool("cmake")
         build = ROOT / "build" / ("editable" if self.inplace else "wheel")
         target = ROOT / "nsdbench" if self.inplace else Path(self.build_lib).resolve() / "nsdbench"
@@ -122,7 +125,7 @@ class CMakeBuild(build_ext):
             "TORCH_DIR": torch_dir,
             "PYBIND11_INCLUDE": pybind11_dir / "include",
             "PYTHON_EXECUTABLE": sys.executable,
-            "PYTHON_INCLUDE": sysconfig.get_path("include"),
+            "PYTHON_INCLUDE": python_include,
             "EXTENSION_SUFFIX": sysconfig.get_config_var("EXT_SUFFIX"),
             "NSDBENCH_VERSION": self.distribution.get_version(),
             "NSDBENCH_CUDA": "ON" if nvcc else "OFF",

@@ -118,9 +118,12 @@ int main(int argc, char** argv) {
                  static_cast<double*>(out));
     return 0;
   }
+  std::vector<int64_t> many(300);  // more than one tile of keys
+  for (int64_t n = 0; n < 300; ++n) many[n] = 7 * n % 12;
   const Case cases[] = {
       {{2, 3, {2, 3, 5, 4}, {5, 3, 7, 9}, {true, true, true, true}}, {}},
       {{2, 3, {2, 3, 5, 4}, {5, 3, 7, 9}, {true, true, true, true}}, {29, 0, 4, 4, 17}},
+      {{2, 2, {2, 1, 2, 2}, {3, 1, 2, 3}, {true, true, true, true}}, many},
       {{1, 1, {1, 1, 1, 1}, {1, 1, 1, 1}, {true, true, true, true}}, {}},
       {{3, 2, {3, 1, 17, 2}, {3, 1, 17, 33}, {false, false, false, true}}, {16, 2, 3}},
       {{2, 2, {19, 2, 3, 1}, {4, 2, 3, 18}, {true, false, false, true}}, {}},

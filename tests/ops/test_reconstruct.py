@@ -27,6 +27,9 @@ CASES = {
     "index": Case(2, 3, (3, 3, 5, 4), (6, 3, 9, 7), index=(35, 0, 7, 7, 12, 13, 14)),
     "index-of-one": Case(3, 2, (9, 2, 3, 4), (11, 2, 8, 8), index=(40,)),
     "index-empty": Case(2, 2, (2, 2, 2, 2), (3, 2, 4, 4), index=()),
+    "index-of-many": Case(
+        2, 2, (2, 1, 2, 2), (3, 1, 2, 3), index=tuple(7 * n % 12 for n in range(300))
+    ),
     "size-one": Case(1, 1, (1, 1, 1, 1), (1, 1, 1, 1)),
     "odd-sizes": Case(2, 1, (1, 2, 19, 1), (5, 1, 33, 17)),
     "shrinking": Case(2, 2, (21, 3, 7, 18), (4, 2, 3, 5)),
