@@ -2,6 +2,8 @@
 
 #pragma once
 
+#include <stdexcept>
+
 #include <torch/csrc/stable/accelerator.h>
 
 // Headers of an older torch do not know the name of the newer version.
@@ -21,7 +23,9 @@ inline void* current_stream(int32_t device_index) {
   return torch::stable::accelerator::getCurrentStream(device_index).nativeHandle();
 #else
   void* stream = nullptr;
-  STABLE_TORCH_ERROR_CODE_CHECK(aoti_torch_get_current_cuda_stream(device_index, &stream));
+  if (aoti_torch_get_current_cuda_stream(device_index, &stream) != 0) {
+    throw std::runtime_error("torch has no current CUDA stream");
+  }
   return stream;
 #endif
 }
