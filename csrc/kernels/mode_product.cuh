@@ -22,7 +22,8 @@
 // Shared memory: at most 4352 bytes a block (two 16 x 17 tiles of double; the 17th column avoids bank
 // conflicts). Passes over memory: X is read u/16 times, K once per 16 columns, Y written once.
 // Reduction order: forward s ascending; backward n ascending in tiles of 16, each tile added up before
-// it joins the total, so that float errors grow with n/16; no atomics, equal calls give equal bits.
+// it joins the total, so that float errors grow with n/16; sums over b are compensated (Kahan), so that
+// their error does not grow; no atomics, equal calls give equal bits.
 // Reference: nsdbench/ops/reference.py, mode_product. CPU twin: csrc/cpu/mode_product.h.
 
 #pragma once
@@ -192,14 +193,18 @@ SIMT_KERNEL void sum_by_key_kernel(Batch batch, Key key, int64_t keys, int64_t s
   SIMT_SHARED(int64_t, key_tile, kSumThreads);
   const int64_t e = simt::block_x() * kSumThreads + simt::thread_x();
   for (int64_t k = simt::block_y(); k < keys; k += simt::grid_size_y()) {
-    scalar_t total = 0;
+    scalar_t total = 0, lost = 0;
     for (int64_t b0 = 0; b0 < batch.count; b0 += kSumThreads) {
       const int64_t own = b0 + simt::thread_x();
       key_tile[simt::thread_x()] = own < batch.count ? key_of(batch, key, own) : -1;
       simt::barrier();
       const int64_t length = batch.count - b0 < kSumThreads ? batch.count - b0 : kSumThreads;
       for (int64_t n = 0; n < length; ++n) {
-        if (key_tile[n] == k && e < size) total += partial[(b0 + n) * size + e];
+        if (key_tile[n] != k || e >= size) continue;
+        const scalar_t term = partial[(b0 + n) * size + e] - lost;
+        const scalar_t next = total + term;
+        lost = (next - total) - term;
+        total = next;
       }
       simt::barrier();  // before the keys are overwritten
     }
