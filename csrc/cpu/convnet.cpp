@@ -8,8 +8,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <cstdlib>
-#include <cstring>
 
 #include "convnet_layout.h"
 #include "parallel.h"
@@ -20,10 +18,10 @@ namespace {
 constexpr int64_t kPositions = 16;
 constexpr int64_t kFirstBlocks = 2;  // channel blocks of the first convolution done at a time
 
-int64_t setting(const char* name, int64_t standard) {
-  const char* text = std::getenv(name);
-  return text == nullptr ? standard : std::atol(text);
-}
+constexpr int64_t kMaxGroups = 16;     // each holds sums as large as the weights
+constexpr int64_t kImagesInGroup = 4;  // at least, where there are enough images
+constexpr int64_t kStrip = 64;         // tiles; more do not fit the second-level cache at 128 channels
+constexpr int64_t kMaxChunk = 8;
 
 // How a batch is cut.
 struct Cut {
@@ -34,13 +32,15 @@ struct Cut {
   template <typename T>
   Cut(const Layout<T>& layout, int64_t images) {
     const ConvNet& net = layout.net;
-    groups = 1;
-    while (groups < setting("F_GROUPS", 16) && groups * 2 * setting("F_PER", 4) <= images + 3) groups *= 2;
-    if (groups == 1 && images > 1) groups = 2;
+    groups = std::min<int64_t>(images, 2);
+    while (groups < kMaxGroups && groups * 2 * kImagesInGroup < images + kImagesInGroup) {
+      groups *= 2;  // a power of two, so that few threads get equal shares
+    }
+    groups = std::max<int64_t>(groups, 1);
+    // As many images as fill a strip with the smallest map, whose products would be slow without.
     const int64_t tiles = layout.map[net.depth - 1].tiles();
-    chunk = std::clamp<int64_t>((setting("F_TILES", 64) + tiles - 1) / tiles, 1, 8);
-    strip = std::clamp<int64_t>(chunk * layout.map[std::min<int64_t>(1, net.depth - 1)].tiles(), 1,
-                                setting("F_STRIP", 64));
+    chunk = std::clamp<int64_t>((kStrip + tiles - 1) / tiles, 1, kMaxChunk);
+    strip = std::min(kStrip, chunk * layout.map[std::min<int64_t>(1, net.depth - 1)].tiles());
   }
   int64_t first(int64_t group, int64_t images) const { return group * images / groups; }
 };

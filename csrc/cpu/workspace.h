@@ -13,6 +13,20 @@
 
 namespace nsdbench::cpu {
 
+inline constexpr uintptr_t kHugePage = uintptr_t{1} << 21;
+
+// Asks for huge pages in memory that was just allocated: a fault for every 2 MiB instead of every 4 KiB.
+// Only a hint.
+inline void prefer_huge_pages(void* memory, size_t bytes) {
+#if defined(__linux__)
+  const uintptr_t first = (reinterpret_cast<uintptr_t>(memory) + kHugePage - 1) & ~(kHugePage - 1);
+  const uintptr_t last = (reinterpret_cast<uintptr_t>(memory) + bytes) & ~(kHugePage - 1);
+  if (first < last) madvise(reinterpret_cast<void*>(first), last - first, MADV_HUGEPAGE);
+#else
+  (void)memory, (void)bytes;
+#endif
+}
+
 // One block that grows to the largest size asked for and lives as long as its thread.
 class Workspace {
  public:
@@ -24,23 +38,21 @@ class Workspace {
   // Uninitialised memory, aligned to a page. What the block held before is lost if it grows.
   template <typename T>
   T* get(int64_t count) {
-    const size_t bytes = (static_cast<size_t>(count) * sizeof(T) + kPage - 1) / kPage * kPage;
+    const size_t bytes =
+        (static_cast<size_t>(count) * sizeof(T) + kHugePage - 1) & ~(kHugePage - 1);
     if (bytes > bytes_) {
       std::free(memory_);
       memory_ = nullptr;
       bytes_ = 0;
-      memory_ = std::aligned_alloc(kPage, bytes);
+      memory_ = std::aligned_alloc(kHugePage, bytes);
       if (memory_ == nullptr) throw std::bad_alloc();
       bytes_ = bytes;
-#if defined(__linux__)
-      madvise(memory_, bytes, MADV_HUGEPAGE);  // a hint: failure does no harm
-#endif
+      prefer_huge_pages(memory_, bytes);
     }
     return static_cast<T*>(memory_);
   }
 
  private:
-  static constexpr size_t kPage = size_t{1} << 21;
   void* memory_ = nullptr;
   size_t bytes_ = 0;
 };

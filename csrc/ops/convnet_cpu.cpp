@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "cpu/convnet.h"
+#include "cpu/workspace.h"
 
 namespace nsdbench::ops::convnet {
 namespace {
@@ -137,6 +138,7 @@ std::tuple<Tensor, Tensor> features(const Tensor& theta, const Tensor& x, int64_
     cpu::ConvNetPass<T> pass = pass_of<T>(call);
     pass.features = target<T>(out);
     pass.activations = target<T>(kept, keep);
+    if (keep) cpu::prefer_huge_pages(pass.activations, kept.numel() * sizeof(T));
     cpu::run_convnet(pass);
   });
   return {out, kept};
