@@ -25,7 +25,8 @@ struct Plane {
   T *sum_dyx, *sum_dy;  // this plane's part of the gradients of gamma and beta
 };
 
-// Sum of as many vectors of every width as a loop over lanes uses.
+// A sum with one accumulator per lane of every width that a loop over lanes uses. `take` moves another
+// sum into it: sums of sums of rows stay accurate for large planes.
 template <typename T, int kBytes>
 struct LaneSum {
   typename NativeVector<T, kBytes>::type wide = {};
@@ -38,6 +39,11 @@ struct LaneSum {
     } else {
       narrow.add(value);
     }
+  }
+  NSDBENCH_INLINE void take(LaneSum& other) {
+    wide += other.wide;
+    other.wide = typename NativeVector<T, kBytes>::type{};
+    narrow.take(other.narrow);
   }
   NSDBENCH_INLINE T total() const {
     T lanes[kBytes / sizeof(T)];
@@ -53,6 +59,10 @@ template <typename T>
 struct LaneSum<T, 8> {
   T rest = 0;
   NSDBENCH_INLINE void add(T value) { rest += value; }
+  NSDBENCH_INLINE void take(LaneSum& other) {
+    rest += other.rest;
+    other.rest = 0;
+  }
   NSDBENCH_INLINE T total() const { return rest; }
 };
 
@@ -173,7 +183,7 @@ NSDBENCH_INLINE void differentiate_plane(const Plane<T>& plane) {
   const Moments<T> m = moments<T, kBytes>(plane);
   const int64_t width = plane.width;
   T *row = plane.row, *row_t = plane.row + width;
-  LaneSum<T, kBytes> dy_sum, dyx_sum, dy_t_sum, dyx_t_sum;
+  LaneSum<T, kBytes> sums[4], row_sums[4];  // of dy, dy xhat and their tangents
 
   const auto each_row = [&](const auto& body) NSDBENCH_INLINE_LAMBDA {
     for (int64_t h = 0; h < plane.height; ++h) {
@@ -189,23 +199,24 @@ NSDBENCH_INLINE void differentiate_plane(const Plane<T>& plane) {
         const U dy_t = kTangent ? where_positive(point.y, load<U>(row_t + n)) : U{};
         body.template operator()<U>(point, dy, dy_t, h * width + n);
       });
+      for (int k = 0; k < (kTangent ? 4 : 2); ++k) sums[k].take(row_sums[k]);
     }
   };
 
   each_row([&]<typename U>(const Point<U>& point, U dy, U dy_t, int64_t)
            NSDBENCH_INLINE_LAMBDA {
-    dy_sum.add(dy);
-    dyx_sum.add(U(dy * point.xhat));
+    row_sums[0].add(dy);
+    row_sums[1].add(U(dy * point.xhat));
     if constexpr (kTangent) {
-      dy_t_sum.add(dy_t);
-      dyx_t_sum.add(U(dy_t * point.xhat + dy * point.xhat_t));
+      row_sums[2].add(dy_t);
+      row_sums[3].add(U(dy_t * point.xhat + dy * point.xhat_t));
     }
   });
   const T size = static_cast<T>(plane.height * width);
-  const T m1 = dy_sum.total() / size, m2 = dyx_sum.total() / size;
-  const T m1_t = dy_t_sum.total() / size, m2_t = dyx_t_sum.total() / size;
-  *plane.sum_dy = kTangent ? dy_t_sum.total() : dy_sum.total();
-  *plane.sum_dyx = kTangent ? dyx_t_sum.total() : dyx_sum.total();
+  const T m1 = sums[0].total() / size, m2 = sums[1].total() / size;
+  const T m1_t = sums[2].total() / size, m2_t = sums[3].total() / size;
+  *plane.sum_dy = sums[kTangent ? 2 : 0].total();
+  *plane.sum_dyx = sums[kTangent ? 3 : 1].total();
   if (plane.out == nullptr) return;
 
   const T scale = plane.gamma * m.rstd;

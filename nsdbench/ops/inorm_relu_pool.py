@@ -13,6 +13,7 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 NAMES = ("x", "weight", "bias")
 EPS = 1e-5  # PyTorch's default for group norm, which the reference networks use
@@ -141,6 +142,7 @@ class _Backward(torch.autograd.Function):
         _save_backward(ctx, inputs, output)
 
     @staticmethod
+    @once_differentiable
     def backward(ctx, *directions):
         return _backward_of_backward(ctx, *directions)
 

@@ -1,0 +1,297 @@
+"""`inorm_relu_pool`: values, first and second derivatives against the plain-PyTorch twin."""
+
+import os
+import statistics
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from nsdbench import ops
+from nsdbench.ops import reference
+from nsdbench.ops.inorm_relu_pool import EPS
+
+NATIVE = torch.ops.nsdbench
+SHAPES = {  # N, C, H, W
+    "smallest": (1, 1, 2, 2),
+    "pool-drops-a-row": (2, 3, 3, 2),
+    "pool-drops-a-column": (2, 3, 2, 3),
+    "odd": (2, 3, 7, 7),
+    "odd-and-wide": (1, 2, 5, 33),
+    "a-vector-and-a-bit": (2, 2, 4, 18),
+    "block-of-convnet": (3, 5, 16, 16),
+    "largest": (1, 2, 128, 128),
+    "many-planes": (7, 19, 4, 4),
+}
+TINY = {"even": (2, 2, 2, 4), "odd": (2, 1, 3, 5)}
+
+
+@pytest.fixture(autouse=True)
+def needs_kernel(device):
+    has_kernel = torch._C._dispatch_has_kernel_for_dispatch_key
+    if not has_kernel("nsdbench::inorm_relu_pool", device.type.upper()):
+        pytest.skip(f"no {device.type} kernel is built")
+
+
+def draw(shape, device="cpu", dtype=torch.float64, seed=0):
+    """x, weight, bias, a cotangent of the output, and a direction for all four."""
+    generator = torch.Generator().manual_seed(seed)
+    pooled = (*shape[:2], shape[2] // 2, shape[3] // 2)
+    shapes = (shape, shape[1:2], shape[1:2], pooled)
+
+    def normal(size):
+        values = torch.randn(size, generator=generator, dtype=torch.float64)
+        return values.to(device=device, dtype=dtype)
+
+    tensors = [normal(size) for size in shapes]
+    tensors[0] = 2 * tensors[0] + 1  # neither centred nor scaled
+    return tensors, [normal(size) for size in shapes]
+
+
+def twin_derivatives(tensors, directions):
+    """Output, gradients, and the tangents of both along the directions, by autograd of the twin."""
+    leaves = [tensor.detach().requires_grad_() for tensor in tensors]
+    x, weight, bias, grad = leaves
+    x_t, weight_t, bias_t, grad_t = directions
+    leaves_in_order = (grad, x, weight, bias)
+    out = reference.inorm_relu_pool(x, weight, bias)
+    grads = torch.autograd.grad(out, (x, weight, bias), grad, create_graph=True)
+    # <v, gradients> = <grad, tangent of the output along v>
+    paired = sum((g * v).sum() for g, v in zip(grads, (x_t, weight_t, bias_t), strict=True))
+    out_t, *grads_t = torch.autograd.grad(paired, leaves_in_order, retain_graph=True)
+    # The gradients are linear in the cotangent.
+    along_grad = torch.autograd.grad(out, (x, weight, bias), grad_t)
+    grads_t = [a + b for a, b in zip(grads_t, along_grad, strict=True)]
+    return [t.detach() for t in (out, *grads, out_t, *grads_t)]
+
+
+def native_derivatives(tensors, directions):
+    x, weight, bias, grad = tensors
+    x_t, weight_t, bias_t, grad_t = directions
+    point = (x, weight, bias, EPS)
+    return [
+        NATIVE.inorm_relu_pool(*point),
+        *NATIVE.inorm_relu_pool_backward(grad, *point),
+        NATIVE.inorm_relu_pool_jvp(*point, x_t, weight_t, bias_t),
+        *NATIVE.inorm_relu_pool_backward_jvp(grad, *point, grad_t, x_t, weight_t, bias_t),
+    ]
+
+
+LABELS = (
+    "out", "grad_x", "grad_weight", "grad_bias",
+    "out_t", "grad_x_t", "grad_weight_t", "grad_bias_t",
+)  # fmt: skip
+
+
+def error(x, exact):
+    return float((x.double() - exact.double()).abs().max())
+
+
+@pytest.mark.parametrize("name", SHAPES)
+def test_values_and_derivatives_equal_the_twin(device, name):
+    tensors, directions = draw(SHAPES[name], device)
+    ours = native_derivatives(tensors, directions)
+    exact = twin_derivatives(tensors, directions)
+    for label, a, b in zip(LABELS, ours, exact, strict=True):
+        assert a.shape == b.shape
+        assert error(a, b) <= 1e-10 * (float(b.abs().max()) + 1), label
+
+
+@pytest.mark.parametrize("name", SHAPES)
+def test_float32_is_as_accurate_as_the_twin_in_float32(device, name):
+    """Median over ten draws: one rounding at a ReLU's kink decides the error of a single draw."""
+    ratios = {label: [] for label in LABELS}
+    for seed in range(10):
+        narrow = draw(SHAPES[name], device, torch.float32, seed)
+        wide = [[tensor.double() for tensor in half] for half in narrow]
+        rows = zip(
+            LABELS,
+            native_derivatives(*narrow),
+            twin_derivatives(*narrow),
+            twin_derivatives(*wide),
+            strict=True,
+        )
+        for label, a, b, exact in rows:
+            assert a.dtype == torch.float32
+            tiny = torch.finfo(torch.float32).eps * (float(exact.abs().max()) + 1)
+            ratios[label].append(error(a, exact) / (2 * error(b, exact) + tiny))
+    assert {label: r for label in LABELS if (r := statistics.median(ratios[label])) > 1} == {}
+
+
+@pytest.mark.parametrize("name", TINY)
+def test_gradcheck_and_gradgradcheck(device, name):
+    tensors = [t.requires_grad_() for t in draw(TINY[name], device)[0][:3]]
+    assert torch.autograd.gradcheck(ops.inorm_relu_pool, tensors, check_forward_ad=True)
+    assert torch.autograd.gradgradcheck(ops.inorm_relu_pool, tensors)
+
+
+@pytest.mark.parametrize("name", TINY)
+def test_tangents_equal_finite_differences(device, name):
+    (x, weight, bias, grad), (x_t, weight_t, bias_t, grad_t) = draw(TINY[name], device)
+
+    def along(step):
+        moved = (x + step * x_t, weight + step * weight_t, bias + step * bias_t)
+        gradients = NATIVE.inorm_relu_pool_backward(grad + step * grad_t, *moved, EPS)
+        return torch.cat([t.flatten() for t in (ops.inorm_relu_pool(*moved), *gradients)])
+
+    h = 1e-4  # the fourth-order difference
+    difference = (8 * (along(h) - along(-h)) - (along(2 * h) - along(-2 * h))) / (12 * h)
+    out_t = ops.inorm_relu_pool_jvp(x, weight, bias, x_t, weight_t, bias_t)
+    grads_t = NATIVE.inorm_relu_pool_backward_jvp(
+        grad, x, weight, bias, EPS, grad_t, x_t, weight_t, bias_t
+    )
+    tangent = torch.cat([t.flatten() for t in (out_t, *grads_t)])
+    torch.testing.assert_close(tangent, difference, rtol=1e-7, atol=1e-7)
+    _, functional = torch.func.jvp(ops.inorm_relu_pool, (x, weight, bias), (x_t, weight_t, bias_t))
+    assert torch.equal(functional, out_t)
+
+
+@pytest.mark.parametrize("left_out", range(8))
+def test_absent_tangents_are_zero(device, left_out):
+    (x, weight, bias, grad), (x_t, weight_t, bias_t, _) = draw((2, 3, 5, 4), device)
+    tangents = (x_t, weight_t, bias_t)
+    some = [None if left_out >> n & 1 else t for n, t in enumerate(tangents)]
+    full = [torch.zeros_like(t) if left_out >> n & 1 else t for n, t in enumerate(tangents)]
+    point = (x, weight, bias, EPS)
+    for op, head, zero in (
+        (NATIVE.inorm_relu_pool_jvp, point, ()),
+        (NATIVE.inorm_relu_pool_backward_jvp, (grad, *point), (torch.zeros_like(grad),)),
+    ):
+        ours = op(*head, *((None,) * len(zero)), *some)
+        expected = op(*head, *zero, *full)
+        torch.testing.assert_close(ours, expected, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("requires_grad", [False, True])
+def test_opcheck(device, requires_grad):
+    (x, weight, bias, grad), (x_t, weight_t, bias_t, grad_t) = draw((2, 2, 3, 4), device)
+    tensors = [t.requires_grad_(requires_grad) for t in (x, weight, bias)]
+    grad.requires_grad_(requires_grad)
+    torch.library.opcheck(NATIVE.inorm_relu_pool.default, (*tensors, EPS))
+    torch.library.opcheck(NATIVE.inorm_relu_pool_backward.default, (grad, *tensors, EPS))
+    if not requires_grad:
+        torch.library.opcheck(
+            NATIVE.inorm_relu_pool_jvp.default, (*tensors, EPS, x_t, None, bias_t)
+        )
+        torch.library.opcheck(
+            NATIVE.inorm_relu_pool_backward_jvp.default,
+            (grad, *tensors, EPS, grad_t, x_t, weight_t, None),
+        )
+
+
+def test_third_derivative_is_a_clear_error(device):
+    tensors = [t.requires_grad_() for t in draw((2, 2, 3, 4), device)[0][:3]]
+    value = ops.inorm_relu_pool(*tensors).square().sum()
+    for _ in range(2):
+        (gradient,) = torch.autograd.grad(value, tensors[0], create_graph=True)
+        value = gradient.square().sum()
+    with pytest.raises(RuntimeError, match="once_differentiable"):
+        value.backward()
+
+
+def test_no_images_and_non_contiguous_tensors(device):
+    tensors, _ = draw((3, 4, 6, 8), device)
+    x, weight, bias, grad = tensors
+    expected = ops.inorm_relu_pool(x, weight, bias)
+    strided = x.transpose(1, 3).contiguous().transpose(1, 3)
+    every_second = torch.stack([weight, weight], dim=1)[:, 0]
+    assert not strided.is_contiguous() and not every_second.is_contiguous()
+    assert torch.equal(ops.inorm_relu_pool(strided, every_second, bias), expected)
+    leaf = x.clone().requires_grad_()
+    ops.inorm_relu_pool(leaf, weight, bias).sum().backward()  # an expanded cotangent
+    ones = torch.ones_like(grad)
+    assert torch.equal(leaf.grad, NATIVE.inorm_relu_pool_backward(ones, x, weight, bias, EPS)[0])
+    nothing = x[:0].requires_grad_()
+    out = ops.inorm_relu_pool(nothing, weight.requires_grad_(), bias)
+    assert out.shape == (0, 4, 3, 4)
+    assert torch.equal(torch.autograd.grad(out.sum(), weight)[0], torch.zeros_like(weight))
+
+
+def test_nan_is_not_clipped_away(device):
+    (x, weight, bias, _), _ = draw((1, 2, 4, 4), device)
+    x[0, 1, 2, 2] = torch.nan
+    out = ops.inorm_relu_pool(x, weight, bias)
+    assert out[0, 0].isfinite().all() and out[0, 1].isnan().all()
+
+
+def test_constant_planes(device):
+    """Variance 0: xhat = 0, so the output is max(bias, 0) and the gradient of x is finite."""
+    x = torch.full((1, 2, 4, 4), 3.0, device=device, dtype=torch.float64, requires_grad=True)
+    weight = torch.ones(2, device=device, dtype=torch.float64)
+    bias = torch.tensor([0.5, -0.5], device=device, dtype=torch.float64)
+    out = ops.inorm_relu_pool(x, weight, bias)
+    assert torch.equal(out[0, 0], torch.full_like(out[0, 0], 0.5)) and out[0, 1].abs().max() == 0
+    assert torch.autograd.grad(out.sum(), x)[0].isfinite().all()
+
+
+def test_equal_calls_give_equal_bits_whatever_the_number_of_threads(device):
+    tensors, directions = draw((5, 33, 9, 12), device, torch.float32)
+    first = native_derivatives(tensors, directions)
+    threads = torch.get_num_threads()
+    try:
+        for count in (1, 2, 3):
+            torch.set_num_threads(count)
+            assert all(map(torch.equal, first, native_derivatives(tensors, directions)))
+    finally:
+        torch.set_num_threads(threads)
+
+
+LEVEL = """
+import sys, torch
+sys.path.insert(0, sys.argv[1])
+from test_inorm_relu_pool import *
+for shape in SHAPES.values():
+    tensors, directions = draw(shape)
+    pairs = zip(native_derivatives(tensors, directions), twin_derivatives(tensors, directions))
+    assert all(error(a, b) <= 1e-10 * (float(b.abs().max()) + 1) for a, b in pairs), shape
+print(ops.library.simd_level())
+"""
+
+
+@pytest.mark.parametrize("level", ["baseline", "avx2"])
+def test_narrower_instruction_sets(level):
+    """The set is chosen once a process."""
+    environment = {**os.environ, "NSDBENCH_SIMD": level}
+    command = [sys.executable, "-c", LEVEL, os.path.dirname(__file__)]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() in ("baseline", level)
+
+
+def change(position, new):
+    return lambda tensors: [new(t) if n == position else t for n, t in enumerate(tensors)]
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        (change(0, lambda x: x[0]), r"x: expected 4 dimensions \[N, C, H, W\], got \[3, 4, 4\]"),
+        (change(0, lambda x: x.half()), "x: expected dtype float32 or float64"),
+        (change(0, lambda x: x[..., :1]), r"planes of at least 2x2, got \[2, 3, 4, 1\]"),
+        (change(1, lambda w: w[:2]), r"weight: expected shape \[3\], got \[2\]"),
+        (change(1, lambda w: w.float()), "weight: expected the dtype of x"),
+        (change(2, lambda b: b[:, None]), r"bias: expected shape \[3\], got \[3, 1\]"),
+        (change(2, lambda b: b.to("meta")), "bias: expected the device of x"),
+    ],
+)
+def test_wrong_arguments(device, wrong, message):
+    tensors = draw((2, 3, 4, 4), device)[0][:3]
+    ops.inorm_relu_pool(*tensors)
+    with pytest.raises(ValueError, match=message):
+        ops.inorm_relu_pool(*wrong(tensors))
+    if "device" not in message:  # the dispatcher refuses mixed devices before the operator can
+        with pytest.raises(ValueError, match=message):
+            NATIVE.inorm_relu_pool(*wrong(tensors), EPS)
+
+
+def test_wrong_eps_tangents_and_cotangents(device):
+    (x, weight, bias, grad), (x_t, *_) = draw((2, 3, 4, 4), device)
+    with pytest.raises(ValueError, match="eps: expected a positive number, got 0"):
+        ops.inorm_relu_pool(x, weight, bias, eps=0)
+    with pytest.raises(ValueError, match=r"x_t: expected shape \[2, 3, 4, 4\], got \[1, 3"):
+        ops.inorm_relu_pool_jvp(x, weight, bias, x_t[:1], None, None)
+    with pytest.raises(ValueError, match=r"x_t: expected shape \[2, 3, 4, 4\], got \[1, 3"):
+        NATIVE.inorm_relu_pool_jvp(x, weight, bias, EPS, x_t[:1], None, None)
+    with pytest.raises(ValueError, match=r"grad: expected shape \[2, 3, 2, 2\], got \[2, 3, 4"):
+        NATIVE.inorm_relu_pool_backward(x, x, weight, bias, EPS)
