@@ -13,6 +13,7 @@ ENVIRONMENT := $(VENV)/.environment
 BUILT := $(VENV)/.built
 NATIVE := setup.py CMakeLists.txt $(shell find csrc -type f 2>/dev/null)
 TEST_JOBS ?= 2
+DEMO_JOBS ?= $(shell $(PYTHON) -c 'import os; print(min(2, len(os.sched_getaffinity(0))))')
 
 # One thread a process: the tests run in parallel, and sums must not depend on the machine.
 TEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -p no:benchmark -n $(TEST_JOBS)
@@ -33,7 +34,7 @@ $(BUILT): $(ENVIRONMENT) $(NATIVE)
 	@touch $@
 
 demo: $(BUILT)
-	$(BIN)/python -m nsdbench run table1
+	$(BIN)/python -m nsdbench run table1 --jobs $(DEMO_JOBS)
 	$(BIN)/python -m nsdbench report table1 --markdown
 
 test: $(BUILT)

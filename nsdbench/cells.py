@@ -27,8 +27,7 @@ from nsdbench.errors import BudgetExceeded, DataCorrupt, DataMissing, Diverged
 from nsdbench.evaluation import Evaluation, evaluate
 from nsdbench.files import write_atomically
 from nsdbench.protocols import Protocol
-
-SCHEMA = 1
+from nsdbench.store import SCHEMA
 
 _PICTURES_PER_CLASS = 10
 _PICTURED_CLASSES = 10

@@ -243,11 +243,15 @@ def _objective(
         settings = {"dsa_strategy": data.spec.dsa_strategy, **recipe.values["experts"]}
         if "buffer" in settings:
             return _imported_experts(settings["buffer"], data.name, arch)
+        try:
+            expert_recipe = experts.ExpertRecipe(**settings)
+        except TypeError as error:
+            raise ValueError(f"section experts: {error}") from None
         return experts.record(
             data,
             real.preprocessing,
             arch,
-            experts.ExpertRecipe(**settings),
+            expert_recipe,
             seed=EXPERT_SEED,
             device=device,
             progress=progress,

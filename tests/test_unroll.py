@@ -535,8 +535,8 @@ def test_cuda_equals_cpu_and_repeats_itself():
 
 
 PEAK = """
-import resource, sys, torch
-from nsdbench import models, unroll
+import sys, torch
+from nsdbench import models, provenance, unroll
 mode, num_steps = sys.argv[1], int(sys.argv[2])
 torch.set_num_threads(1)
 model = models.build("convnet", in_channels=3, image_size=32, num_classes=10)
@@ -545,13 +545,15 @@ images = torch.randn(2, 3, 32, 32, requires_grad=True)
 batches = torch.arange(2).expand(num_steps, 2)
 end = unroll.unrolled_sgd(model, theta, images, torch.arange(2), batches, 0.01, mode=mode)
 end.square().sum().backward()
-print(1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+print(provenance.peak_bytes())
 """
 
 
 @pytest.mark.slow
 def test_memory_grows_by_one_parameter_vector_a_step():
     """High-water marks of fresh processes; "full" shows that they would tell.
+
+    The mark is the process's own (VmHWM): ru_maxrss of a child starts at its parent's peak.
 
     The allocator maps every tensor on its own, so that no hole in a heap counts as memory in use.
     """
