@@ -1,4 +1,4 @@
-"""Draw decoded images of a cell as a PNG grid: a row per class, the same bytes every time."""
+"""Draw decoded images of a cell as a PNG grid: a column per class, the same bytes every time."""
 
 import io
 from pathlib import Path
@@ -37,13 +37,13 @@ def draw_images(source: Path, caption: str = "") -> bytes:
         raise ValueError(f"{source} holds no images")
     pixels = images / 255.0 if images.dtype == np.uint8 else np.clip(images, 0, 1)
     classes = sorted(set(labels.tolist()))
-    columns = max(int((labels == c).sum()) for c in classes)
-    size = (_INCHES_PER_IMAGE * (columns + 1.5), _INCHES_PER_IMAGE * (len(classes) + 0.8))
+    rows = max(int((labels == c).sum()) for c in classes)
+    size = (_INCHES_PER_IMAGE * (len(classes) + 0.2), _INCHES_PER_IMAGE * (rows + 0.9))
     figure = Figure(figsize=size, dpi=_DPI, layout="constrained")
-    axes = figure.subplots(len(classes), columns, squeeze=False)
-    for row, label in zip(axes, classes, strict=True):
+    axes = figure.subplots(rows, len(classes), squeeze=False)
+    for column, label in enumerate(classes):
         shown = pixels[labels == label]
-        for position, axis in enumerate(row):
+        for position, axis in enumerate(axes[:, column]):
             axis.set_xticks([])
             axis.set_yticks([])
             if position >= len(shown):
@@ -52,7 +52,7 @@ def draw_images(source: Path, caption: str = "") -> bytes:
             image = shown[position].transpose(1, 2, 0)
             axis.imshow(image.squeeze(-1) if image.shape[-1] == 1 else image,
                         cmap="gray", vmin=0, vmax=1, interpolation="nearest")  # fmt: skip
-        row[0].set_ylabel(f"class {label}", rotation=0, ha="right", va="center", fontsize=7)
+        axes[0, column].set_title(f"class {label}", fontsize=7)
     if caption:
         figure.suptitle(caption, fontsize=8)
     stream = io.BytesIO()
