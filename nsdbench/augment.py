@@ -14,9 +14,10 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
-from torch.nn import functional as F
 
-OPERATIONS = ("color", "crop", "cutout", "flip", "scale", "rotate")
+from nsdbench import ops
+from nsdbench.ops import reference_dsa
+from nsdbench.ops.dsa import IDENTITY, OPERATIONS
 
 RATIO_BRIGHTNESS = 1.0
 RATIO_SATURATION = 2.0
@@ -27,7 +28,7 @@ PROB_FLIP = 0.5
 RATIO_SCALE = 1.2
 RATIO_ROTATE_DEGREES = 15.0
 
-_IDENTITY = "identity"
+_NATIVE_DTYPES = (torch.float32, torch.float64)
 _NO_STRATEGY = ("", "none", "None")  # the reference code's words for no augmentation
 
 
@@ -70,7 +71,7 @@ class DsaParams:
         """Describe the parameters by integers and CPU tensors, for a checkpoint."""
         channels, height, width = self.image_shape
         return {
-            "op": -1 if self.op == _IDENTITY else OPERATIONS.index(self.op),
+            "op": -1 if self.op == IDENTITY else OPERATIONS.index(self.op),
             "batch_size": self.batch_size,
             "channels": channels,
             "height": height,
@@ -84,7 +85,7 @@ class DsaParams:
     def from_state(cls, state: Mapping[str, Any]) -> "DsaParams":
         """Rebuild parameters from what `state` returned."""
         return cls(
-            op=_IDENTITY if state["op"] < 0 else OPERATIONS[state["op"]],
+            op=IDENTITY if state["op"] < 0 else OPERATIONS[state["op"]],
             values={k: v for k, v in state.items() if isinstance(v, torch.Tensor)},
             batch_size=int(state["batch_size"]),
             image_shape=(int(state["channels"]), int(state["height"]), int(state["width"])),
@@ -124,7 +125,7 @@ def sample(
             f"{tuple(image_shape)}"
         )
     names = parse_strategy(strategy)
-    op, values = _IDENTITY, {}
+    op, values = IDENTITY, {}
     if names:
         op = names[int(torch.randint(len(names), (), generator=generator))]
         draws = 1 if siamese else batch_size
@@ -154,10 +155,12 @@ def apply(images: torch.Tensor, params: DsaParams) -> torch.Tensor:
         )
     if not images.is_floating_point():
         raise ValueError(f"images must be floating point, got {images.dtype}: preprocess first")
-    if params.op == _IDENTITY:
+    if params.op == IDENTITY:
         return images
-    values = {name: value.to(images.device) for name, value in params.values.items()}
-    return _APPLY[params.op](images, values, params.align_corners)
+    parameters = _PARAMETERS[params.op](params.values, *params.image_shape[1:])
+    is_native = images.dtype in _NATIVE_DTYPES and ops.is_native_enabled(images.device)
+    run = ops.dsa if is_native else reference_dsa.dsa
+    return run(images, params.op, parameters.to(images.device), params.align_corners)
 
 
 def parse_strategy(strategy: str | None) -> tuple[str, ...]:
@@ -213,71 +216,37 @@ def _draw_rotate(n: int, height: int, width: int, generator: torch.Generator) ->
     return {"angle": (torch.rand(n, generator=generator) - 0.5) * 2 * highest}
 
 
-def _apply_color(x: torch.Tensor, values: Values, align_corners: bool) -> torch.Tensor:
-    """Brightness, then saturation, then contrast, always in this order."""
-    brightness, saturation, contrast = (
-        values[name].to(x.dtype).view(-1, 1, 1, 1)
-        for name in ("brightness", "saturation", "contrast")
-    )
-    x = x + RATIO_BRIGHTNESS * (brightness - 0.5)
-    grey = x.mean(dim=1, keepdim=True)
-    x = (x - grey) * (RATIO_SATURATION * saturation) + grey
-    mean = x.mean(dim=(1, 2, 3), keepdim=True)
-    return (x - mean) * (contrast + RATIO_CONTRAST) + mean
+# Columns of nsdbench.ops.dsa.PARAMETERS from what was drawn, [n, columns] float64.
 
 
-def _apply_crop(x: torch.Tensor, values: Values, align_corners: bool) -> torch.Tensor:
-    """out[h, w] = x[h + dh, w + dw], zero outside."""
-    n, channels, height, width = x.shape
-    row_shift, column_shift = values["shift"].unbind(dim=1)
-    rows = torch.arange(height, device=x.device) + row_shift[:, None]
-    columns = torch.arange(width, device=x.device) + column_shift[:, None]
-    is_row, is_column = (rows >= 0) & (rows < height), (columns >= 0) & (columns < width)
-    source = rows.clamp(0, height - 1)[:, :, None] * width + columns.clamp(0, width - 1)[:, None, :]
-    index = source.view(-1, 1, height * width).expand(n, channels, -1)
-    inside = is_row[:, None, :, None] & is_column[:, None, None, :]
-    return torch.where(inside, x.flatten(2).gather(2, index).view_as(x), x.new_zeros(()))
+def _color_parameters(values: Values, height: int, width: int) -> torch.Tensor:
+    offset = RATIO_BRIGHTNESS * (values["brightness"].double() - 0.5)
+    saturation = RATIO_SATURATION * values["saturation"].double()
+    contrast = values["contrast"].double() + RATIO_CONTRAST
+    return torch.stack((offset, saturation, contrast), dim=1)
 
 
-def _apply_cutout(x: torch.Tensor, values: Values, align_corners: bool) -> torch.Tensor:
-    """Zero the part of a square that lies inside the image."""
-    covered = []
-    for axis, size in enumerate(x.shape[2:]):
-        side = _cutout_side(size)
-        distance = torch.arange(size, device=x.device) - values["centre"][:, axis, None] + side // 2
-        covered.append((distance >= 0) & (distance < side))
-    rows, columns = covered
-    return x.masked_fill(rows[:, None, :, None] & columns[:, None, None, :], 0)
+def _crop_parameters(values: Values, height: int, width: int) -> torch.Tensor:
+    return values["shift"].double()
 
 
-def _apply_flip(x: torch.Tensor, values: Values, align_corners: bool) -> torch.Tensor:
-    return torch.where(values["flipped"].view(-1, 1, 1, 1), x.flip(3), x)
+def _cutout_parameters(values: Values, height: int, width: int) -> torch.Tensor:
+    rows, columns = values["centre"].double().unbind(dim=1)
+    tall, wide = _cutout_side(height), _cutout_side(width)
+    top, left = rows - tall // 2, columns - wide // 2
+    return torch.stack((top, left, top + tall, left + wide), dim=1)
 
 
-def _apply_scale(x: torch.Tensor, values: Values, align_corners: bool) -> torch.Tensor:
-    """Sample at diag(sx, sy) times the position: a factor above 1 shrinks the image."""
-    sx, sy = values["factor"].to(x.dtype).unbind(dim=1)
-    return _resample(x, (sx, torch.zeros_like(sx), torch.zeros_like(sx), sy), align_corners)
+def _flip_parameters(values: Values, height: int, width: int) -> torch.Tensor:
+    return values["flipped"].double()[:, None]
 
 
-def _apply_rotate(x: torch.Tensor, values: Values, align_corners: bool) -> torch.Tensor:
-    angle = values["angle"].to(x.dtype)
-    cosine, sine = torch.cos(angle), torch.sin(angle)
-    return _resample(x, (cosine, -sine, sine, cosine), align_corners)
+def _scale_parameters(values: Values, height: int, width: int) -> torch.Tensor:
+    return values["factor"].double()
 
 
-def _resample(
-    x: torch.Tensor, matrix: tuple[torch.Tensor, ...], align_corners: bool
-) -> torch.Tensor:
-    """Sample bilinearly at M (column, row) in [-1, 1] coordinates, zero outside."""
-    xx, xy, yx, yy = matrix
-    zero = torch.zeros_like(xx)
-    rows = [torch.stack((xx, xy, zero), dim=1), torch.stack((yx, yy, zero), dim=1)]
-    theta = torch.stack(rows, dim=1).expand(len(x), 2, 3)
-    grid = F.affine_grid(theta, list(x.shape), align_corners=align_corners)
-    return F.grid_sample(
-        x, grid, mode="bilinear", padding_mode="zeros", align_corners=align_corners
-    )
+def _rotate_parameters(values: Values, height: int, width: int) -> torch.Tensor:
+    return values["angle"].double()[:, None]
 
 
 def _cutout_side(size: int) -> int:
@@ -292,11 +261,11 @@ _DRAW: dict[str, Callable[[int, int, int, torch.Generator], Values]] = {
     "scale": _draw_scale,
     "rotate": _draw_rotate,
 }
-_APPLY: dict[str, Callable[[torch.Tensor, Values, bool], torch.Tensor]] = {
-    "color": _apply_color,
-    "crop": _apply_crop,
-    "cutout": _apply_cutout,
-    "flip": _apply_flip,
-    "scale": _apply_scale,
-    "rotate": _apply_rotate,
+_PARAMETERS: dict[str, Callable[[Values, int, int], torch.Tensor]] = {
+    "color": _color_parameters,
+    "crop": _crop_parameters,
+    "cutout": _cutout_parameters,
+    "flip": _flip_parameters,
+    "scale": _scale_parameters,
+    "rotate": _rotate_parameters,
 }

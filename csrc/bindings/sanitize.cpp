@@ -11,6 +11,7 @@
 
 #include "cpu/reconstruct.h"
 #include "cuda/reconstruct.cu"  // NOLINT: the very source that nvcc compiles
+#include "sanitize_dsa.h"
 #include "simt_programs.h"
 
 namespace {
@@ -134,6 +135,7 @@ int main(int argc, char** argv) {
       simt::host::settings() = {order, 3};
       for (const Case& test : cases) run(test);
       run_programs();
+      nsdbench::bindings::sanitize_dsa();
     }
   } catch (const std::exception& error) {
     std::fprintf(stderr, "%s\n", error.what());

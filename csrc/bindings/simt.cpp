@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "cuda/reconstruct.cu"  // NOLINT: the very source that nvcc compiles
+#include "simt_dsa.h"
 #include "simt_programs.h"
 
 namespace py = pybind11;
@@ -161,6 +162,7 @@ PYBIND11_MODULE(_simt, m) {
   m.def("set_order", &set_order, py::arg("order"), py::arg("seed") = 0);
   define<float>(m, "float32");
   define<double>(m, "float64");
+  nsdbench::bindings::define_dsa(m);
   m.def("reverse", &reverse, py::arg("values"), py::arg("has_barrier"));
   m.def("shift", &shift, py::arg("values"), py::arg("has_barrier"));
   m.def("prefix_sum", &prefix_sum, py::arg("values"), py::arg("has_barrier"));

@@ -52,6 +52,20 @@ STABLE_TORCH_LIBRARY(nsdbench, m) {
       "Tensor? grad_t, Tensor? x_t, Tensor? weight_t, Tensor? bias_t"
       ") -> (Tensor, Tensor, Tensor)");
 
+  // One operation of differentiable Siamese augmentation (formulas and numbers: kernels/dsa.h).
+  //   images [B,C,H,W], parameters [B or 1, columns of the operation] float64; returns [B,C,H,W]
+  //   is_linear: leave out the brightness offset of color, which makes it the tangent
+  m.def(
+      "dsa("
+      "Tensor images, int operation, Tensor parameters, bool align_corners, bool is_linear"
+      ") -> Tensor");
+
+  // The transpose of that: gradient of sum(grad * dsa(images, ...)) with respect to the images.
+  m.def(
+      "dsa_backward("
+      "Tensor grad, int operation, Tensor parameters, bool align_corners"
+      ") -> Tensor");
+
   // Flat features of a ConvNet with instance norm (cpu/convnet.h): depth x [conv, norm, ReLU, pool].
   //   theta [P] the features' parameters in the order of the network, x [N,C,H,W] with C <= 4
   //   padding: of the first convolution; keep: return activations for the backward pass

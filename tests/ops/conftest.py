@@ -46,6 +46,21 @@ def _host_backward(grad_images, operands, index, wanted):
     return [torch.from_numpy(grad) for grad in grads]
 
 
+@dataclass(frozen=True)
+class Backend:
+    """Where an operator runs: cpu, cuda, or host-simt-ORDER (the CUDA source on the host)."""
+
+    name: str
+
+    @property
+    def is_host_simt(self) -> bool:
+        return self.name.startswith("host-simt")
+
+    @property
+    def device(self) -> torch.device:
+        return torch.device("cpu" if self.is_host_simt else self.name)
+
+
 @pytest.fixture(
     params=[
         "cpu",
@@ -58,10 +73,17 @@ def _host_backward(grad_images, operands, index, wanted):
         ),
     ]
 )
-def implementation(request) -> Implementation:
+def backend(request) -> Backend:
     """The same test body for every implementation; the host run in three thread orders."""
-    name = request.param
-    if name in ("cpu", "cuda"):
-        return Implementation(name, torch.device(name), _native_forward, _native_backward)
-    _simt.set_order(name.removeprefix("host-simt-"), seed=11)
-    return Implementation(name, torch.device("cpu"), _host_forward, _host_backward)
+    backend = Backend(request.param)
+    if backend.is_host_simt:
+        _simt.set_order(backend.name.removeprefix("host-simt-"), seed=11)
+    return backend
+
+
+@pytest.fixture
+def implementation(backend) -> Implementation:
+    """`reconstruct` on every backend."""
+    if backend.is_host_simt:
+        return Implementation(backend.name, backend.device, _host_forward, _host_backward)
+    return Implementation(backend.name, backend.device, _native_forward, _native_backward)

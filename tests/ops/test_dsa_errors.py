@@ -1,0 +1,141 @@
+"""Every wrong operand of `dsa` is a ValueError that says what was expected and what came."""
+
+import pytest
+import torch
+
+from nsdbench import ops
+from nsdbench.ops.dsa import OPERATIONS, PARAMETERS
+
+ROTATE = OPERATIONS.index("rotate")
+
+
+def operands():
+    return torch.zeros(4, 3, 8, 8), torch.zeros(4, 1, dtype=torch.float64)
+
+
+def through_wrapper(images, parameters):
+    return ops.dsa(images, "rotate", parameters)
+
+
+def through_tangent(images, parameters):
+    return ops.dsa_jvp(images, "rotate", parameters)
+
+
+def through_transpose(images, parameters):
+    return ops.dsa_backward(images, "rotate", parameters)
+
+
+def through_operator(images, parameters):
+    return torch.ops.nsdbench.dsa(images, ROTATE, parameters, True, False)
+
+
+def through_backward(images, parameters):
+    return torch.ops.nsdbench.dsa_backward(images, ROTATE, parameters, True)
+
+
+def through_fake(images, parameters):
+    with torch._subclasses.FakeTensorMode() as mode:
+        return through_operator(mode.from_tensor(images), mode.from_tensor(parameters))
+
+
+entries = pytest.mark.parametrize(
+    "run",
+    [
+        through_wrapper,
+        through_tangent,
+        through_transpose,
+        through_operator,
+        through_backward,
+        through_fake,
+    ],
+)
+
+
+@entries
+@pytest.mark.parametrize("shape", [(3, 8, 8), (1, 4, 3, 8, 8)])
+def test_wrong_number_of_dimensions(run, shape):
+    _, parameters = operands()
+    sizes = ", ".join(map(str, shape))
+    with pytest.raises(ValueError, match=rf"dsa: .*expected 4 dimensions .*got \[{sizes}\]"):
+        run(torch.zeros(shape), parameters)
+
+
+@entries
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.uint8])
+def test_wrong_dtype_of_the_images(run, dtype):
+    images, parameters = operands()
+    with pytest.raises(ValueError, match="expected dtype float32 or float64, got"):
+        run(images.to(dtype), parameters)
+
+
+@entries
+@pytest.mark.parametrize("shape", [(3, 1), (4, 2), (4,), (4, 1, 1), (0, 1)])
+def test_wrong_shape_of_the_parameters(run, shape):
+    images, _ = operands()
+    sizes = ", ".join(map(str, shape))
+    expected = rf"parameters: expected shape \[4 or 1, 1\] for rotate, got \[{sizes}\]"
+    with pytest.raises(ValueError, match=expected):
+        run(images, torch.zeros(shape, dtype=torch.float64))
+
+
+@pytest.mark.parametrize("operation", [*OPERATIONS, "identity"])
+def test_every_operation_knows_its_number_of_parameters(operation):
+    images, columns = torch.zeros(2, 3, 8, 8), len(PARAMETERS[operation])
+    ops.dsa(images, operation, torch.ones(2, columns, dtype=torch.float64))
+    with pytest.raises(ValueError, match=rf"\[2 or 1, {columns}\] for {operation}, got"):
+        ops.dsa(images, operation, torch.ones(2, columns + 1, dtype=torch.float64))
+    if operation != "identity":
+        with pytest.raises(ValueError, match=rf"\[2 or 1, {columns}\] for {operation}, got"):
+            torch.ops.nsdbench.dsa(
+                images,
+                OPERATIONS.index(operation),
+                torch.ones(2, columns + 1, dtype=torch.float64),
+                True,
+                False,
+            )
+
+
+@entries
+def test_wrong_dtype_of_the_parameters(run):
+    images, parameters = operands()
+    with pytest.raises(ValueError, match="parameters: expected dtype float64, got"):
+        run(images, parameters.float())
+
+
+@pytest.mark.parametrize("run", [through_wrapper, through_tangent, through_transpose])
+def test_wrong_device_of_the_parameters(run):
+    images, parameters = operands()
+    with pytest.raises(ValueError, match="expected the device of the images cpu, got meta"):
+        run(images, parameters.to("meta"))
+
+
+@pytest.mark.parametrize("run", [through_wrapper, through_tangent, through_transpose])
+def test_parameters_are_not_learned(run):
+    images, parameters = operands()
+    with pytest.raises(ValueError, match="expected drawn numbers, got a tensor that requires a gr"):
+        run(images, parameters.requires_grad_())
+
+
+@pytest.mark.parametrize("run", [through_wrapper, through_operator, through_backward])
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+def test_parameters_that_are_not_finite(run, value):
+    images, parameters = operands()
+    parameters[2] = value
+    with pytest.raises(ValueError, match=rf"expected finite numbers, got -?{abs(value)} for image"):
+        run(images, parameters)
+
+
+@pytest.mark.parametrize("name", ["noise", "", "Color"])
+def test_unknown_operation(name):
+    images, parameters = operands()
+    with pytest.raises(ValueError, match=f"expected one of color, .*, identity, got '{name}'"):
+        ops.dsa(images, name, parameters)
+
+
+@pytest.mark.parametrize("number", [-1, 6])
+def test_unknown_number_of_an_operation(number):
+    images, parameters = operands()
+    with pytest.raises(ValueError, match=f"operation: expected a number from 0 to 5, got {number}"):
+        torch.ops.nsdbench.dsa(images, number, parameters, True, False)
+    with pytest.raises(ValueError, match=f"operation: expected a number from 0 to 5, got {number}"):
+        torch.ops.nsdbench.dsa_backward(images, number, parameters, True)
