@@ -32,11 +32,10 @@ struct Cut {
   template <typename T>
   Cut(const Layout<T>& layout, int64_t images) {
     const ConvNet& net = layout.net;
-    groups = std::min<int64_t>(images, 2);
+    groups = std::clamp<int64_t>(images, 1, 2);
     while (groups < kMaxGroups && groups * 2 * kImagesInGroup < images + kImagesInGroup) {
       groups *= 2;  // a power of two, so that few threads get equal shares
     }
-    groups = std::max<int64_t>(groups, 1);
     // As many images as fill a strip with the smallest map, whose products would be slow without.
     const int64_t tiles = layout.map[net.depth - 1].tiles();
     chunk = std::clamp<int64_t>((kStrip + tiles - 1) / tiles, 1, kMaxChunk);

@@ -188,7 +188,7 @@ def _check(theta: Tensor, x: Tensor, shape: ConvNetShape, num_classes: int = 0, 
             _refuse(f"{name}: expected at least 1, got {getattr(shape, name)}")
     if min(shape.map_sizes(x)[-1]) < 1:
         _refuse(f"x: {shape.depth} blocks halve {list(x.shape)} to nothing")
-    others["theta"] = (theta, [shape.num_parameters(x, num_classes)])
+    others = {"theta": (theta, [shape.num_parameters(x, num_classes)]), **others}
     for name, (tensor, expected) in others.items():
         if tensor is None:
             continue

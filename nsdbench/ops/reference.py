@@ -63,3 +63,47 @@ def inorm_relu_pool(x: Tensor, weight: Tensor, bias: Tensor, eps: float = 1e-5) 
     normalised = (x - mean) / (variance + eps).sqrt()
     y = normalised * weight[:, None, None] + bias[:, None, None]
     return F.avg_pool2d(F.relu(y), kernel_size=2, stride=2)
+
+
+def convnet_features(
+    theta: Tensor, x: Tensor, depth: int, width: int, padding: int
+) -> tuple[Tensor, Tensor]:
+    """Compute a ConvNet's flat features: depth x [conv 3x3, instance norm, ReLU, pool].
+
+    Args:
+        theta: [P] per block conv.weight, conv.bias, norm.weight, norm.bias; more may follow.
+        x: [N, C, H, W].
+        depth, width: blocks and their channels.
+        padding: of the first convolution; the others pad 1.
+
+    Returns:
+        Features [N, F] and what of theta was not used.
+    """
+    for block in range(depth):
+        channels = x.shape[1]
+        sizes = [width * channels * 9, width, width, width]
+        weight, bias, scale, shift, theta = theta.split([*sizes, len(theta) - sum(sizes)])
+        weight = weight.view(width, channels, 3, 3)
+        x = F.conv2d(x, weight, bias, padding=padding if block == 0 else 1)
+        x = inorm_relu_pool(x, scale, shift)
+    return x.flatten(1), theta
+
+
+def convnet_loss(
+    theta: Tensor, x: Tensor, y: Tensor, depth: int, width: int, padding: int
+) -> Tensor:
+    """Compute the mean cross-entropy of a linear classifier on the features.
+
+    Args:
+        theta: [P] the features' parameters, then the classifier's weight and bias.
+        x, depth, width, padding: as for `convnet_features`.
+        y: [N] classes or [N, K] probabilities.
+
+    Returns:
+        A scalar.
+    """
+    features, rest = convnet_features(theta, x, depth, width, padding)
+    num_classes = len(rest) // (features.shape[1] + 1)
+    weight = rest[: num_classes * features.shape[1]].view(num_classes, -1)
+    logits = features @ weight.T + rest[weight.numel() :]
+    return F.cross_entropy(logits, y)
