@@ -1,0 +1,191 @@
+"""The ConvNet pass rebuilt: with sanitizers, and with one term of a formula left out at a time.
+
+A term whose loss nobody would notice is a term that is not tested, so every mutation must move
+some derivative far outside the tolerance that the intact program keeps.
+"""
+
+import os
+import shutil
+import subprocess
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from nsdbench.ops import reference
+
+ROOT = Path(__file__).resolve().parents[2]
+SOURCES = ("convnet", "convnet_layout", "first_conv", "norm_block", "tile_product", "winograd",
+           "matrix")
+COMPILER = shutil.which(os.environ.get("CXX", "c++"))
+FLAGS = ("-std=c++20", "-ffp-contract=fast", "-Wno-psabi", "-DNSDBENCH_SERIAL")
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(COMPILER is None, reason="no C++ compiler"),
+]
+
+# depth, width, channels, height, width of the images, padding, classes, images
+PROBLEMS = (
+    (3, 6, 3, 14, 10, 1, 4, 6),
+    (2, 18, 1, 7, 7, 3, 3, 1),
+    (1, 3, 4, 5, 4, 1, 2, 3),
+)
+MUTATIONS = {
+    "forward: V_t U": ("convnet", "multiply(false, in.count, v_.t, weights_.u[l], m_.t);",
+                       "multiply(false, in.count, v_.p, weights_.u[l], m_.t);"),
+    "forward: V U_t": ("convnet", "multiply(true, in.count, v_.p, weights_t_.u[l], m_.t);", ";"),
+    "backward: dM_t U": ("convnet",
+                         "multiply(false, in.count, m_.t, weights_.u_transposed[l], v_.t);",
+                         "multiply(false, in.count, m_.p, weights_.u_transposed[l], v_.t);"),
+    "backward: dM U_t": ("convnet",
+                         "multiply(true, in.count, m_.p, weights_t_.u_transposed[l], v_.t);", ";"),
+    "weights: V dM_t": ("convnet", "multiply_weights(in.count, v_.p, m_.t, sums_.u[l]);", ""),
+    "weights: V_t dM": ("convnet", "multiply_weights(in.count, v_.t, m_.p, sums_.u[l]);", ""),
+    "first: x w_t": ("convnet", "x_padded_.p, weights_t_.first, block",
+                     "x_padded_.p, weights_.first, block"),
+    "first: x_t w": ("convnet", "has_theta_t_, x_padded_.t, weights_.first",
+                     "has_theta_t_, x_padded_.p, weights_.first"),
+    "first weights: x_t dz": ("convnet", "sizes, x_padded_.t, z_first_.p, block",
+                              "sizes, x_padded_.p, z_first_.p, block"),
+    "first columns: dz w_t": ("convnet", "weights_t_.first_transposed",
+                              "weights_.first_transposed"),
+    "classifier: f_t W": ("convnet", "f, features_.t, f, 1", "f, features_.p, f, 1"),
+    "classifier: f W_t": ("convnet", "f, 1, weights_t_.classifier_transposed",
+                          "f, 1, weights_.classifier_transposed"),
+    "classifier: b_t": ("convnet", "add_bias(weights_t_.classifier_bias, logits_.t);", ";"),
+    "classifier: dl f_t": ("convnet", "features_.t, 1, f, grad_logits_.p",
+                           "features_.p, 1, f, grad_logits_.p"),
+    "classifier: dl_t W": ("convnet", "grad_logits_.t, wide, 1, weights_.classifier",
+                           "grad_logits_.p, wide, 1, weights_.classifier"),
+    "classifier: dl W_t": ("convnet", "grad_logits_.p, wide, 1, weights_t_.classifier",
+                           "grad_logits_.p, wide, 1, weights_.classifier"),
+    "softmax: mean of the tangent": ("convnet", "log_s_t = logits.t[c] - mean_t",
+                                     "log_s_t = logits.t[c]"),
+    "softmax: mass of a label": ("convnet", "s * log_s_t * mass", "s * log_s_t"),
+    "norm: q": ("norm_block", " - point.xhat * p.q)", ")"),
+    "norm: mean_t": ("norm_block", "load<V>(z_t) - p.mean_t", "load<V>(z_t)"),
+    "norm: gamma_t": ("norm_block", "p.gamma_t * point.xhat + p.beta_t", "p.beta_t"),
+    "norm: beta_t": ("norm_block", "(p.gamma_t * point.xhat + p.beta_t)",
+                     "(p.gamma_t * point.xhat)"),
+    "norm gradient: dy xhat_t": ("norm_block", "dy_t * point.xhat + dy * point.xhat_t",
+                                 "dy_t * point.xhat"),
+    "norm gradient: m1_t": ("norm_block", " - m1_t", ""),
+    "norm gradient: m2_t": ("norm_block", "point.xhat * m2_t", "point.xhat * 0"),
+    "norm gradient: xhat_t m2": ("norm_block", " - point.xhat_t * m2", ""),
+    "norm gradient: scale_t": ("norm_block", "scale_t * projected + ", ""),
+    "norm gradient: r_t": ("norm_block", "p.gamma_t - p.scale * p.q", "p.gamma_t"),
+    "norm gradient: what the pool drops": ("norm_block", "write(n, zero, zero);", ""),
+    "halo": ("convnet", "clear_halo(0, i, block, blocks);", ""),
+}
+
+
+def compile_all(folder, sources, *flags):
+    """Compile sources {name: path} and return {name: object file}."""
+
+    def compile_one(name):
+        target = folder / f"{name}.o"
+        command = [COMPILER, *FLAGS, *flags, f"-I{ROOT / 'csrc'}", f"-I{ROOT / 'csrc' / 'cpu'}",
+                   "-c", str(sources[name]), "-o", str(target)]
+        done = subprocess.run(command, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        return target
+
+    with ThreadPoolExecutor(2) as pool:
+        return dict(zip(sources, pool.map(compile_one, sources), strict=True))
+
+
+def link(folder, objects, *flags):
+    program = folder / "program"
+    command = [COMPILER, *flags, *map(str, objects.values()), "-o", str(program)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return program
+
+
+def draw(problem):
+    """theta, theta_t, x, x_t, probabilities as float64 arrays."""
+    depth, width, channels, height, image_width, padding, classes, images = problem
+    generator = np.random.default_rng(5)
+    h = (height + 2 * padding - 2) >> depth
+    w = (image_width + 2 * padding - 2) >> depth
+    count = width * (9 * channels + 3) + (depth - 1) * width * (9 * width + 3)
+    count += classes * (width * h * w + 1)
+    x_shape = (images, channels, height, image_width)
+    arrays = [generator.standard_normal(shape) for shape in (count, count, x_shape, x_shape)]
+    return [*arrays, generator.random((images, classes))]
+
+
+def run(program, problem, *arguments):
+    """Return the program's output: four passes of (loss, loss_t, theta, x, probabilities)."""
+    arrays = draw(problem)
+    data = np.array(problem, dtype=np.int64).tobytes() + b"".join(a.tobytes() for a in arrays)
+    done = subprocess.run([str(program), *arguments], input=data, capture_output=True, timeout=120)
+    assert done.returncode == 0, done.stderr.decode()
+    values = np.frombuffer(done.stdout)
+    return values.reshape(4, -1)
+
+
+def expected(problem):
+    """The same by autograd of the twin, with zeros for the convolutions' biases."""
+    depth, width, channels, _, _, padding, _, _ = problem
+    theta, theta_t, x, x_t, y = map(torch.from_numpy, draw(problem))
+    is_bias, start = torch.zeros(len(theta), dtype=torch.bool), 0
+    for _ in range(depth):
+        start += 9 * channels * width
+        is_bias[start : start + width] = True
+        start, channels = start + 3 * width, width
+    leaves = [t.requires_grad_() for t in (theta, x, y)]
+    loss = reference.convnet_loss(*leaves, depth, width, padding)
+    grads = torch.autograd.grad(loss, leaves, create_graph=True)
+    rows = []
+    for along in range(4):
+        found, loss_t = grads, torch.zeros(())
+        if along > 0:
+            directions = (theta_t * (along & 1), x_t * (along >> 1))
+            loss_t = sum((g * v).sum() for g, v in zip(grads, directions, strict=False))
+            found = torch.autograd.grad(loss_t, leaves, retain_graph=True)
+        by_theta = found[0].detach().masked_fill(is_bias, 0)
+        parts = (loss, loss_t, by_theta, *found[1:])
+        rows.append(torch.cat([part.detach().flatten() for part in parts]).numpy())
+    return np.stack(rows)
+
+
+def error(ours, exact):
+    """Largest difference of one pass, relative to the largest value of that pass."""
+    return max(np.abs(a - b).max() / np.abs(b).max() for a, b in zip(ours, exact, strict=True))
+
+
+CPU = ROOT / "csrc" / "cpu"
+ALL = {"program": Path(__file__).with_name("convnet_program.cpp"),
+       **{name: CPU / f"{name}.cpp" for name in SOURCES}}
+
+
+def test_clean_under_sanitizers_and_right(tmp_path):
+    flags = ("-O1", "-g1", "-fsanitize=address,undefined", "-fno-sanitize-recover=all")
+    program = link(tmp_path, compile_all(tmp_path, ALL, *flags), *flags)
+    for problem in PROBLEMS:
+        assert error(run(program, problem), expected(problem)) < 1e-10
+        assert error(run(program, problem, "float"), expected(problem)) < 1e-3
+
+
+def test_every_term_is_noticed(tmp_path):
+    objects = compile_all(tmp_path, ALL, "-O0")
+    exact = {problem: expected(problem) for problem in PROBLEMS}
+    intact = link(tmp_path, objects)
+    assert max(error(run(intact, p), exact[p]) for p in PROBLEMS) < 1e-10
+
+    unnoticed = []
+    for number, (label, (name, old, new)) in enumerate(MUTATIONS.items()):
+        text = (CPU / f"{name}.cpp").read_text()
+        assert old in text, f"{old!r} is no longer in {name}.cpp"
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        mutated = folder / f"{name}.cpp"
+        mutated.write_text(text.replace(old, new))
+        program = link(folder, objects | compile_all(folder, {name: mutated}, "-O0"))
+        if max(error(run(program, p), exact[p]) for p in PROBLEMS) < 1e-4:
+            unnoticed.append(label)
+    assert not unnoticed
