@@ -1,8 +1,13 @@
-"""Write files whole or not at all."""
+"""Name files, and write them whole or not at all."""
 
 import os
 from collections.abc import Callable
 from pathlib import Path
+
+
+def file_name(text: str) -> str:
+    """Make text fit for a file name: all but letters, digits, ".", "_" and "-" becomes "_"."""
+    return "".join(c if c.isalnum() or c in "._-" else "_" for c in text)
 
 
 def write_atomically(path: Path, write: Callable[[Path], object]) -> None:

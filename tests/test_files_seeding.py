@@ -1,9 +1,9 @@
-"""Atomic writes and named random streams."""
+"""File names, atomic writes and named random streams."""
 
 import pytest
 import torch
 
-from nsdbench.files import write_atomically
+from nsdbench.files import file_name, write_atomically
 from nsdbench.seeding import generator
 
 
@@ -19,6 +19,19 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):
         write_atomically(path, fail)
     assert path.read_text() == "old"
     assert list(path.parent.iterdir()) == [path]
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        ("FashionMNIST", "FashionMNIST"),
+        ("folder:/data/my-set@64", "folder__data_my-set_64"),
+        ("a.b_c-D9", "a.b_c-D9"),
+        ("é \\\0\n", "é____"),
+    ],
+)
+def test_file_names(text, name):
+    assert file_name(text) == name
 
 
 def test_streams_depend_on_every_part_of_their_name():
