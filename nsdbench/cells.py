@@ -25,9 +25,9 @@ from nsdbench.data.training import TrainingData
 from nsdbench.distillation import distill, set_name, silent
 from nsdbench.errors import BudgetExceeded, DataCorrupt, DataMissing, Diverged
 from nsdbench.evaluation import Evaluation, evaluate
-from nsdbench.files import write_atomically
+from nsdbench.files import file_name, write_atomically
 from nsdbench.protocols import Protocol
-from nsdbench.store import SCHEMA
+from nsdbench.store import SCHEMA, Store
 
 _PICTURES_PER_CLASS = 10
 _PICTURED_CLASSES = 10
@@ -65,8 +65,7 @@ class Cell:
     def id(self) -> str:
         """Name of the cell within its scale, fit for a file name."""
         size = "full" if self.ipc == 0 else f"ipc{self.ipc}"
-        dataset = "".join(c if c.isalnum() or c in "._" else "_" for c in self.dataset)
-        return f"{dataset}-{size}-{self.method}-{self.arch}-{self.protocol}"
+        return f"{file_name(self.dataset)}-{size}-{self.method}-{self.arch}-{self.protocol}"
 
 
 def run(
@@ -145,9 +144,9 @@ def _measure(
     data = load(cell.dataset, data_root)
     finished = _FinishedNetworks(
         results / "work" / f"{cell.scale}-{cell.id}.json",
-        f"{recipe.hash} {protocol.hash} {data.checksum}",
+        f"{recipe.hash} {protocol.hash} {data.checksum} {data.test.checksum} {device}",
     )
-    seconds: dict[str, float] = {}
+    seconds: dict[str, float] = {}  # of the experts, what this cell's distillation waited for
     sets: list[Artefact] = []
     for seed in range(seeds):
         for repeat in range(repeats):
@@ -173,7 +172,13 @@ def _measure(
             cost = artefact.metadata.get("cost", {}).get(phase, 0.0)
             seconds[phase] = seconds.get(phase, 0.0) + cost
     seconds["evaluate"] = sum(network["seconds"] for row in networks for network in row)
+    commits = [network["commit"] for row in networks for network in row]
+    commits += [artefact.metadata["commit"] for artefact in sets]
     measured = {
+        "work": {
+            "commits": sorted({str(commit) for commit, _ in commits}),
+            "is_dirty": any(is_dirty is not False for _, is_dirty in commits),
+        },
         "accuracy": statistics.summary([[n["accuracy"] for n in row] for row in networks]),
         "budget": _budget(cell, data, sets),
         "cost": {"seconds": seconds, "peak_bytes": provenance.peak_bytes()},
@@ -186,7 +191,7 @@ def _measure(
         "data": {"checksum": data.checksum, "test_checksum": data.test.checksum},
     }
     if sets:
-        _save_pictures(sets[0], data, results / "images" / cell.scale / f"{cell.id}.npz")
+        _save_pictures(sets[0], data, Store(results).images_path(cell.scale, cell.id))
         if "distillation" in sets[0].metadata:
             measured["distillation"] = sets[0].metadata["distillation"]
             measured["training"]["code_path"]["unroll"] = sets[0].metadata["distillation"][
@@ -269,6 +274,7 @@ class _FinishedNetworks:
             "num_images": evaluation.num_images,
             "seconds": evaluation.seconds,
             "code_path": evaluation.code_path,
+            "commit": provenance.commit(),
         }
         text = json.dumps(self._content)
         write_atomically(self._path, lambda partial: partial.write_text(text))

@@ -145,6 +145,9 @@ def experts_import(
     files: Annotated[list[Path], typer.Argument(help="replay_buffer_*.pt of MTT")],
     dataset: Annotated[str, typer.Option(help="the data set they were trained on")],
     name: Annotated[str, typer.Option(help="what to call the buffer")],
+    preprocessing: Annotated[
+        str, typer.Option(help="zca, or standardise (folders of MTT that end in _NO_ZCA)")
+    ],
     arch: Annotated[str, typer.Option(help="see `list archs`")] = "convnet",
     root: Annotated[Path | None, typer.Option(help="None: the user cache")] = None,
 ) -> None:
@@ -153,7 +156,12 @@ def experts_import(
 
     described = data.spec(dataset)
     buffer = experts.import_mtt(
-        files, arch_id=models.resolve_id(arch, described), spec=described, root=root, name=name
+        files,
+        arch_id=models.resolve_id(arch, described),
+        spec=described,
+        preprocessing=preprocessing,
+        root=root,
+        name=name,
     )
     make_console().print(f"{buffer.num_experts} experts, {buffer.num_epochs} epochs: {buffer.path}")
 

@@ -4,7 +4,7 @@ import os
 
 import torch
 
-from nsdbench import methods, parameterizations
+from nsdbench import methods, parameterizations, provenance
 from nsdbench.artefact import Artefact, load_artefact
 from nsdbench.data import Dataset, load, preprocessing
 from nsdbench.data.training import TrainingData
@@ -48,15 +48,14 @@ def select(
     Raises:
         ValueError: the method selects nothing, or a class has fewer than `ipc` images.
     """
-    name = dataset if isinstance(dataset, str) else dataset.name
-    recipe = methods.resolve(method, name, ipc, scale)
+    data = load(dataset, data_root) if isinstance(dataset, str) else dataset
+    recipe = methods.resolve(method, data.spec.name, ipc, scale)
     selection = recipe.values.get("coreset", {}).get("name")
     if recipe.kind != "coreset" or selection not in _SELECTIONS:
         raise ValueError(
             f"method {method!r} of kind {recipe.kind} names the selection {selection!r}; known: "
             f"{', '.join(_SELECTIONS)}"
         )
-    data = load(dataset, data_root) if isinstance(dataset, str) else dataset
     data = data.without_test()
     real = TrainingData(data, preprocessing(recipe.values["data"]["preprocessing"], data))
     rows = _SELECTIONS[selection](real, ipc, generator(seed, "coreset", draw))
@@ -67,7 +66,7 @@ def select(
         pixels.requires_grad_(False),
         {
             "method": method,
-            "dataset": name,
+            "dataset": data.name,
             "ipc": ipc,
             "scale": scale,
             "seed": seed,
@@ -75,6 +74,7 @@ def select(
             "recipe_hash": recipe.hash,
             "preprocessing": real.preprocessing.kind,
             "preprocessing_hash": real.preprocessing.hash,
+            "commit": provenance.commit(),
             "rows": rows.tolist(),
         },
     )

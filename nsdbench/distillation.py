@@ -4,6 +4,7 @@ Every random draw of step k comes from a stream named by (seed, k), so a resumed
 undisturbed one bit for bit; a checkpoint holds parameters, optimiser state and the loss curve.
 """
 
+import hashlib
 import math
 import os
 import time
@@ -14,13 +15,13 @@ from typing import Any
 
 import torch
 
-from nsdbench import experts, methods, models, objectives, parameterizations
+from nsdbench import experts, methods, models, objectives, parameterizations, provenance
 from nsdbench.artefact import Artefact, load_artefact
 from nsdbench.budget import check
 from nsdbench.data import Dataset, DatasetSpec, load, preprocessing
 from nsdbench.data.training import TrainingData
 from nsdbench.errors import Diverged
-from nsdbench.files import write_atomically
+from nsdbench.files import file_name, write_atomically
 from nsdbench.objectives import Objective, ObjectiveContext
 from nsdbench.parameterizations import Parameterization
 from nsdbench.seeding import generator
@@ -46,6 +47,7 @@ class DistillationRun:
     optimiser: torch.optim.Optimizer
     step: int = 0
     losses: list[float] = field(default_factory=list)
+    seconds: float = 0.0
 
     @staticmethod
     def start(
@@ -74,6 +76,7 @@ class DistillationRun:
             "optimiser": self.optimiser.state_dict(),
             "step": self.step,
             "losses": self.losses,
+            "seconds": self.seconds,
         }
         write_atomically(path, lambda partial: torch.save(state, partial))
 
@@ -85,6 +88,7 @@ class DistillationRun:
         self.optimiser.load_state_dict(state["optimiser"])
         self.step = state["step"]
         self.losses = state["losses"]
+        self.seconds = state["seconds"]
 
 
 def optimise(
@@ -98,10 +102,12 @@ def optimise(
     """Take the outer steps that remain, with checkpoints on the way.
 
     Raises:
-        Diverged: a loss is not finite or beyond the objective's explosion threshold.
+        Diverged: a loss, or what the last step left behind, is not finite, or a loss is beyond the
+            objective's explosion threshold.
     """
     every = max(1, iterations // _CHECKPOINTS_PER_RUN)
     while run.step < iterations:
+        started = time.perf_counter()
         run.optimiser.zero_grad(set_to_none=True)
         loss = run.objective.loss(
             run.parameterization, run.step, generator(seed, "distill", "step", run.step)
@@ -118,9 +124,23 @@ def optimise(
         run.objective.constrain()
         run.losses.append(value)
         run.step += 1
+        run.seconds += time.perf_counter() - started
+        if run.step == iterations:
+            _check_finite(run)
         if checkpoint is not None and (run.step % every == 0 or run.step == iterations):
             run.save(checkpoint)
         progress("distill", run.step, iterations, f"loss {value:.4f}")
+
+
+def _check_finite(run: DistillationRun) -> None:
+    """Raise Diverged, naming the tensor, if a stored tensor or its image is not finite."""
+    with torch.no_grad():
+        stored = {**run.parameterization.state_dict(), "images": run.parameterization.decode()[0]}
+    for name, tensor in stored.items():
+        if not torch.isfinite(tensor).all():
+            raise Diverged(
+                f"after step {run.step}: {name} is not finite; lower the learning rates"
+            )
 
 
 def distill(
@@ -160,11 +180,10 @@ def distill(
         BudgetExceeded: the set would store more than Eq. 3 allows.
         Diverged: the loss stopped being finite.
     """
-    name = dataset if isinstance(dataset, str) else dataset.name
-    recipe = methods.resolve(method, name, ipc, scale, overrides)
+    data = load(dataset, data_root) if isinstance(dataset, str) else dataset
+    recipe = methods.resolve(method, data.spec.name, ipc, scale, overrides)
     if recipe.kind != "distillation":
         raise ValueError(f"method {method!r} is of kind {recipe.kind}; there is nothing to distil")
-    data = load(dataset, data_root) if isinstance(dataset, str) else dataset
     data = data.without_test()
     real = TrainingData(data, preprocessing(recipe.values["data"]["preprocessing"], data), device)
 
@@ -172,7 +191,6 @@ def distill(
     objective = _objective(recipe, data, real, seed, device, progress)
     experts_seconds = time.perf_counter() - started
 
-    started = time.perf_counter()
     parameterization = _initialized(recipe, data, real, ipc, seed).to(device)
     run = DistillationRun.start(parameterization, objective, recipe.values["optimiser"])
     checkpoint = None
@@ -180,7 +198,6 @@ def distill(
         checkpoint = Path(work) / f"{set_name(recipe, data, ipc, seed)}.pt"
         if checkpoint.exists():
             run.restore(checkpoint)
-    resumed_at = run.step
     optimise(
         run,
         recipe.values["optimiser"]["iterations"],
@@ -193,7 +210,7 @@ def distill(
         parameterization,
         {
             "method": method,
-            "dataset": name,
+            "dataset": data.name,
             "ipc": ipc,
             "scale": scale,
             "seed": seed,
@@ -208,11 +225,8 @@ def distill(
                 ),
                 **objective.describe(),
             },
-            "cost": {
-                "experts": experts_seconds,
-                "distill": time.perf_counter() - started,
-                "distill_resumed_at": resumed_at,
-            },
+            "commit": provenance.commit(),
+            "cost": {"experts": experts_seconds, "distill": run.seconds},
         },
     )
     check(artefact.ledger(), data.image_shape, data.num_classes, ipc)
@@ -242,7 +256,7 @@ def _objective(
     def open_experts() -> experts.ExpertBuffer:
         settings = {"dsa_strategy": data.spec.dsa_strategy, **recipe.values["experts"]}
         if "buffer" in settings:
-            return _imported_experts(settings["buffer"], data.name, arch)
+            return _imported_experts(settings["buffer"], data.name, arch, real.preprocessing.kind)
         try:
             expert_recipe = experts.ExpertRecipe(**settings)
         except TypeError as error:
@@ -261,23 +275,29 @@ def _objective(
     return objectives.build(recipe.values["objective"], context).to(device)
 
 
-def _imported_experts(name: str, dataset: str, arch: str) -> experts.ExpertBuffer:
-    """Open a buffer that was imported under a name, if it fits the data set and the network."""
+def _imported_experts(
+    name: str, dataset: str, arch: str, preprocessing_kind: str
+) -> experts.ExpertBuffer:
+    """Open a buffer that was imported under a name, if it fits data set, network and inputs."""
     buffer = experts.ExpertBuffer(experts.default_root() / name)
-    there = (buffer.manifest["dataset"], buffer.manifest["arch"])
-    if there != (dataset, arch):
+    there = tuple(buffer.manifest[key] for key in ("dataset", "arch", "preprocessing"))
+    if there != (dataset, arch, preprocessing_kind):
         raise ValueError(
-            f"experts.buffer {name!r} holds {there[1]} trained on {there[0]}, this recipe needs "
-            f"{arch} trained on {dataset}; set network.width, or import fitting experts"
+            f"experts.buffer {name!r} holds {there[1]} trained on {there[0]} with {there[2]}, this "
+            f"recipe needs {arch} trained on {dataset} with {preprocessing_kind}; set "
+            "network.width or data.preprocessing, or import fitting experts"
         )
     return buffer
 
 
 def set_name(recipe: methods.Recipe, data: Dataset, ipc: int, seed: int) -> str:
     """Name the set that a recipe yields on a data set: equal names, equal sets."""
-    dataset = "".join(c if c.isalnum() or c in "._" else "_" for c in data.name)
     digests = f"{recipe.hash[:12]}-{data.checksum[:8]}"
-    return f"{recipe.method}-{dataset}-ipc{ipc}-{digests}-seed{seed}"
+    if "buffer" in recipe.values.get("experts", {}):  # other files may be imported by one name
+        buffer = experts.ExpertBuffer(experts.default_root() / recipe.values["experts"]["buffer"])
+        files = "".join(file["sha256"] for file in buffer.manifest["files"])
+        digests += f"-{hashlib.sha256(files.encode()).hexdigest()[:8]}"
+    return file_name(f"{recipe.method}-{data.name}-ipc{ipc}-{digests}-seed{seed}")
 
 
 def student_arch(recipe: methods.Recipe, spec: DatasetSpec) -> str:

@@ -11,7 +11,7 @@ import nsdbench
 from nsdbench import _build_info
 from nsdbench.ops import library, reconstruct, reference
 
-PACKAGES = ("numpy", "scipy", "pandas", "scikit-learn", "matplotlib", "safetensors", "pooch")
+PACKAGES = ("numpy", "scipy", "scikit-learn", "matplotlib", "safetensors", "pooch")
 
 
 def report() -> dict:

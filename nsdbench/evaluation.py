@@ -1,6 +1,6 @@
 """Train fresh networks on a set and test them once, after the last epoch.
 
-This is the only module that opens a test split. The loop is MTT's `evaluate_synset`: SGD with
+Networks meet a test split only here. The loop is MTT's `evaluate_synset`: SGD with
 momentum and weight decay on all parameters, shuffled batches, one DSA operation a batch, the rate
 divided by ten and the optimiser rebuilt after the epoch the protocol names.
 """
@@ -122,7 +122,7 @@ def evaluate(
         steps,
         training_set.num_images,
         time.perf_counter() - started,
-        "generic",
+        models.code_path(model),
     )
 
 
@@ -146,7 +146,7 @@ def train(
     """Train a network in place by a protocol and return the number of optimiser steps.
 
     Raises:
-        Diverged: the loss at the end of an epoch is not finite.
+        Diverged: the loss at the decay or at the last step is not finite.
     """
     strategy = dsa_strategy if protocol.augment else ""
 

@@ -9,6 +9,8 @@ from pathlib import Path
 import numpy
 import torch
 
+from nsdbench import ops
+
 _SOURCES = ("csrc", "nsdbench", "setup.py", "CMakeLists.txt", "pyproject.toml")
 
 
@@ -36,7 +38,7 @@ def commit() -> tuple[str | None, bool | None]:
 
 
 def machine(device: str) -> dict:
-    """Return versions and the device that computed, as plain JSON types."""
+    """Return versions, build and the device that computed, as plain JSON types."""
     on_gpu = torch.device(device).type == "cuda"
     return {
         "versions": {
@@ -46,6 +48,11 @@ def machine(device: str) -> dict:
         },
         "device": torch.cuda.get_device_name(device) if on_gpu else _processor(),
         "threads": torch.get_num_threads(),
+        "build": {
+            "simd": ops.library.simd_level(),
+            "native": ops.is_native_enabled(torch.device(device)),
+            "cuda": ops.library.cuda_unavailable_because or "loaded",
+        },
     }
 
 

@@ -7,6 +7,7 @@ import pytest
 
 from nsdbench import cells, distillation
 from nsdbench.cells import Cell
+from nsdbench.store import comparable
 
 NAME = "synthetic:3x1x8x8"
 
@@ -16,15 +17,6 @@ pytestmark = pytest.mark.usefixtures("tiny_methods")
 
 def cell(method="tiny-nsd", ipc=4, arch="convnet1-w8", protocol="common-20ep", dataset=NAME):
     return Cell(dataset, ipc, method, arch, protocol, "smoke")
-
-
-def comparable(record):
-    """Everything but cost and time stamps."""
-    record = json.loads(json.dumps(record))
-    record.pop("cost")
-    for key in ("started", "finished", "command"):
-        record["provenance"].pop(key)
-    return record
 
 
 def test_a_record_is_complete_and_plain_json(tmp_path):
@@ -44,7 +36,9 @@ def test_a_record_is_complete_and_plain_json(tmp_path):
     assert record["cost"]["seconds"].keys() == {"experts", "distill", "evaluate"}
     assert record["cost"]["peak_bytes"] > 1e6
     assert record["distillation"]["iterations"] == 6
-    assert record["training"]["code_path"]["unroll"] in ("generic", "native")
+    assert record["training"]["code_path"] == {"evaluation": "native", "unroll": "native"}
+    assert record["provenance"]["build"]["native"] is True
+    assert len(record["work"]["commits"]) == 1
     with numpy.load(tmp_path / "images" / "smoke" / f"{cell().id}.npz") as pictures:
         assert pictures["images"].dtype == numpy.uint8
         assert pictures["images"].shape[1:] == (1, 8, 8)
@@ -104,6 +98,12 @@ def test_architectures_share_one_distilled_set(tmp_path, monkeypatch):
         record = cells.run(cell(arch=arch), results=tmp_path, seeds=1, repeats=1)
         assert record["status"] == "done", record.get("failure")
     assert len(calls) == 1
+
+
+def test_the_generic_path_says_so(tmp_path, monkeypatch):
+    monkeypatch.setenv("NSDBENCH_NATIVE", "0")
+    record = cells.run(cell(), results=tmp_path, seeds=1, repeats=1)
+    assert record["training"]["code_path"] == {"evaluation": "generic", "unroll": "generic"}
 
 
 def test_another_protocol_does_not_reuse_numbers(tmp_path):

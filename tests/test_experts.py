@@ -439,7 +439,9 @@ def replay_buffer(path, num_experts, num_snapshots=3, arch=ARCH, seed=0):
 
 def import_files(root, files, name="imported", arch=ARCH):
     spec = data.spec(DATASET)
-    return experts.import_mtt(files, arch_id=arch, spec=spec, root=root, name=name)
+    return experts.import_mtt(
+        files, arch_id=arch, spec=spec, preprocessing="standardise", root=root, name=name
+    )
 
 
 def test_import_of_mtt_buffers(tmp_path):

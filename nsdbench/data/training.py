@@ -68,6 +68,6 @@ class TrainingData:
         return rows[torch.randperm(len(rows), generator=generator)[:size]]
 
     def pixel_std(self, limit: int = 5000) -> float:
-        """Return the standard deviation of network inputs over the first `limit` images."""
-        images, _ = self.batch(torch.arange(min(limit, len(self))))
+        """Return the standard deviation of network inputs over `limit` evenly spaced images."""
+        images, _ = self.batch(torch.linspace(0, len(self) - 1, min(limit, len(self))).long())
         return float(images.double().std())

@@ -45,10 +45,7 @@ class Zca(Preprocessing):
         self.mean, self.matrix, self.inverse = mean, matrix, inverse
         self.ridge = ridge
         self.shape = shape
-        # not the matrix: its last digits depend on the linear algebra library, and experts
-        # recorded on one machine are to be found again on another
-        text = f"{kind} 1 {ABSOLUTE_RIDGE} {RELATIVE_RIDGE} {fitted_on}"
-        self.hash = hashlib.sha256(text.encode()).hexdigest()
+        self.hash = _identity(kind, fitted_on)
 
     def apply(self, images: Tensor) -> Tensor:
         self._check(images)
@@ -89,7 +86,7 @@ def whitening(dataset: Dataset, kind: str) -> Zca:
             f"{kind} of {dataset.name}: expected images of at most {LARGEST_DIMENSION} numbers, "
             f"got {channels} x {height} x {width} = {dimension}; use standardise"
         )
-    store = cache_dir() / "zca" / f"{kind}-{dataset.checksum[:32]}.safetensors"
+    store = cache_dir() / "zca" / f"{kind}-{_identity(kind, dataset.checksum)[:32]}.safetensors"
     tensors = _read_cache(store, dimension)
     if tensors is None:
         tensors = fit(dataset.train.images, kind)
@@ -139,6 +136,16 @@ def fit(images: Tensor, kind: str) -> dict[str, Tensor]:
         "inverse": ((vectors * scale) @ vectors.T).float(),
         "ridge": ridge,
     }
+
+
+def _identity(kind: str, fitted_on: str) -> str:
+    """Hash what decides a whitening: its kind, the constants of this file and the training data.
+
+    Not the matrix: its last digits depend on the linear algebra library, and experts recorded on
+    one machine are to be found again on another.
+    """
+    text = f"{kind} 1 {ABSOLUTE_RIDGE} {RELATIVE_RIDGE} {fitted_on}"
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _read_cache(store: Path, dimension: int) -> dict[str, Tensor] | None:

@@ -13,6 +13,7 @@ import torch
 
 from nsdbench import models
 from nsdbench.data import DatasetSpec
+from nsdbench.data.preprocess import KINDS
 from nsdbench.errors import DataCorrupt, DataMissing
 from nsdbench.experts.buffer import (
     MANIFEST,
@@ -31,6 +32,7 @@ def import_mtt(
     *,
     arch_id: str,
     spec: DatasetSpec,
+    preprocessing: str,
     root: Path | str | None = None,
     name: str,
 ) -> ExpertBuffer:
@@ -41,14 +43,20 @@ def import_mtt(
             read without executing pickled code.
         arch_id: the network they were trained with, for example "convnet3-w128".
         spec: the dataset they were trained on; decides input and classifier sizes.
+        preprocessing: kind of inputs they saw: "zca" or "standardise". MTT's CIFAR buffers are
+            whitened unless their folder's name ends in _NO_ZCA.
         root: folder for buffers; None is `cache_dir() / "experts"`.
         name: name of the new buffer's folder.
 
     Raises:
-        ValueError: no files, the name is taken, or the tensors are not those of the network.
+        ValueError: no files, an unknown preprocessing, the name is taken, or the tensors are not those of the network.
         DataMissing: a file does not exist.
         DataCorrupt: a file is not a replay buffer.
     """
+    if preprocessing not in KINDS:
+        raise ValueError(
+            f"preprocessing: expected one of {', '.join(KINDS)}, got {preprocessing!r}"
+        )
     paths = [Path(file) for file in files]
     if not paths:
         raise ValueError("files is empty: name at least one replay_buffer_*.pt")
@@ -76,6 +84,7 @@ def import_mtt(
         "name": name,
         "dataset": spec.name,
         "arch": arch_id,
+        "preprocessing": preprocessing,
         "files": [{"name": path.name, "sha256": _file_hash(path)} for path in paths],
         "num_experts": len(lengths),
         "num_epochs": lengths[0] - 1,

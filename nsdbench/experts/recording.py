@@ -34,6 +34,7 @@ from nsdbench.experts.buffer import (
     write_snapshot,
 )
 from nsdbench.experts.recipe import ExpertRecipe, content_hash
+from nsdbench.files import file_name
 from nsdbench.seeding import generator
 
 # our choice: training sets up to this size are preprocessed once, larger ones batch by batch
@@ -85,7 +86,7 @@ def record(
         "recipe": asdict(recipe),
         "seed": seed,
     }
-    name = f"{_as_file_name(dataset.name)}-{arch_id}-{content_hash(identity)[:16]}"
+    name = f"{file_name(dataset.name)}-{arch_id}-{content_hash(identity)[:16]}"
     folder = Path(root or default_root()) / name
     total = recipe.num_experts * recipe.epochs
     with _locked(folder, total, progress):
@@ -263,8 +264,3 @@ def _locked(folder: Path, total: int, progress: Progress | None) -> Iterator[Non
         yield
     finally:
         lock.release()
-
-
-def _as_file_name(name: str) -> str:
-    """Keep letters, digits, dot, dash and underscore of a dataset's name."""
-    return "".join(c if c.isalnum() or c in ".-_" else "_" for c in name)

@@ -74,11 +74,11 @@ class TrajectoryMatching(Objective):
         expert_epochs: int,
         max_start_epoch: int,
         lr_inner: float,
+        lr_inner_min: float,
+        guided_weight: float,
+        real_batch: int,
+        mode: str,
         batch_syn: int | None = None,
-        lr_inner_min: float = 1e-3,
-        guided_weight: float = 0.0,
-        real_batch: int = 256,
-        mode: str = "exact",
     ):
         super().__init__()
         if syn_steps < 1:

@@ -6,7 +6,7 @@ from math import prod
 from nsdbench.errors import BudgetExceeded
 from nsdbench.parameterizations.separable import ClassScheme, SeparableShape
 
-_MAX_IMAGES_PER_CLASS = 250  # our choice: beyond it training cost grows and accuracy does not
+_MAX_IMAGES_PER_CLASS = 250  # our choice: every decoded image costs training time
 
 
 @dataclass(frozen=True)
@@ -92,10 +92,10 @@ def plan_spectral(
         t1 = 1
         if shape(t1, u1 or least_u1(t1)).num_elements > limit:
             return _checked(shape(t1, u1 or least_u1(t1)), image_shape, num_classes, ipc)
-        while shape(t1 + 1, u1 or least_u1(t1 + 1)).num_elements <= limit:
+        while (u1 is None or t1 + 1 < u1) and (
+            shape(t1 + 1, u1 or least_u1(t1 + 1)).num_elements <= limit
+        ):
             t1 += 1
-            if u1 is not None and t1 + 1 >= u1:
-                break
     if u1 is None:
         cap = max(1, images_per_class // num_kernel_sets) * (1 if per_class else num_classes)
         u1 = least_u1(t1)

@@ -13,7 +13,16 @@ from nsdbench.objectives.trajectory import TrajectoryMatching, draw_batches, mat
 from nsdbench.seeding import generator
 
 NAME = "synthetic:3x1x8x8"
-SETTINGS = {"syn_steps": 3, "expert_epochs": 2, "max_start_epoch": 2, "lr_inner": 0.05}
+SETTINGS = {
+    "syn_steps": 3,
+    "expert_epochs": 2,
+    "max_start_epoch": 2,
+    "lr_inner": 0.05,
+    "lr_inner_min": 1e-3,
+    "guided_weight": 0.0,
+    "real_batch": 7,
+    "mode": "exact",
+}
 
 
 @dataclass(frozen=True)
@@ -52,9 +61,8 @@ def world():
 def test_loss_is_the_papers_formula(world, gamma, batch_syn):
     """l + gamma L of Algorithm 1, with the student trained by an explicit loop."""
     buffer, model, real, pixels = world
-    objective = TrajectoryMatching(
-        buffer, model, real, "", **SETTINGS, batch_syn=batch_syn, guided_weight=gamma, real_batch=7
-    )
+    settings = {**SETTINGS, "batch_syn": batch_syn, "guided_weight": gamma}
+    objective = TrajectoryMatching(buffer, model, real, "", **settings)
     loss = objective.loss(pixels, 0, generator(1, "step"))
 
     stream = generator(1, "step")
@@ -112,7 +120,8 @@ def test_the_guided_loss_changes_the_gradient_of_the_images(world):
     buffer, model, real, pixels = world
     gradients = []
     for gamma in (0.0, 1.0):
-        objective = TrajectoryMatching(buffer, model, real, "", **SETTINGS, guided_weight=gamma)
+        settings = {**SETTINGS, "guided_weight": gamma}
+        objective = TrajectoryMatching(buffer, model, real, "", **settings)
         loss = objective.loss(pixels, 0, generator(1, "step"))
         gradients.append(torch.autograd.grad(loss, pixels.spectra)[0])
     assert (gradients[0] - gradients[1]).norm() > 1e-3 * gradients[0].norm()

@@ -88,6 +88,11 @@ def test_free_plan_fits_and_no_larger_t1_would(
         )
 
 
+@pytest.mark.parametrize("u1", [1, 2, 3, 8])
+def test_a_fixed_u1_keeps_t1_below_it(u1):
+    assert plan_spectral(CIFAR, 10, 10, u1=u1).shape.t[0] == max(1, u1 - 1)
+
+
 def test_resolution_above_ten_images_per_class_is_seven_eighths():
     assert plan_spectral(CIFAR, 10, 50).shape.t[2:] == (28, 28)
     assert plan_spectral(TINY, 200, 11).shape.t[2:] == (56, 56)
