@@ -12,16 +12,15 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from nsdbench import methods, protocols, tables
+from nsdbench import protocols, tables
 from nsdbench.cells import Cell
 from nsdbench.data import how_to_get, load, locate, spec
 from nsdbench.data.lookup import is_offline
 from nsdbench.errors import DataCorrupt, NsdbenchError
 from nsdbench.estimate import Estimate, Work, estimate
-from nsdbench.store import Store, is_done
+from nsdbench.store import Store, change_since, is_done
 from nsdbench.tables import Entry
 
-STATUSES = ("todo", "done", "not implemented", "data missing")
 WHERE_KEYS = ("dataset", "ipc", "method", "arch", "protocol")
 
 
@@ -157,6 +156,8 @@ def fetch(
             load(name, data_root)
         except NsdbenchError as error:
             reasons[name] = str(error)
+        except OSError as error:  # no space, no permission: the other data sets may fit
+            reasons[name] = how_to_get(name, data_root, f"{type(error).__name__}: {error}")
     return reasons
 
 
@@ -193,7 +194,7 @@ def _plan_cell(
     if not entry.is_implemented:
         reason = f"method {entry.method!r} is not implemented"
         return replace(planned, status="not implemented", reason=reason), None
-    recipe = methods.resolve(entry.method, entry.dataset, entry.ipc, entry.scale)
+    recipe = entry.recipe
     protocol = protocols.get(entry.protocol)
     planned = replace(planned, recipe_hash=recipe.hash, protocol_hash=protocol.hash)
     record, warning = None, None
@@ -236,8 +237,5 @@ def _why_again(record: dict, planned: PlannedCell) -> str:
     """Say why a cell that has a record is measured again."""
     if record["status"] == "failed":
         return f"failed before: {record['failure']['reason'].splitlines()[0]}"
-    if record["recipe_hash"] != planned.recipe_hash:
-        return "its recipe has changed since"
-    if record["protocol_hash"] != planned.protocol_hash:
-        return "its protocol has changed since"
-    return f"has {record['seeds']} x {record['repeats']} runs"
+    change = change_since(record, planned.recipe_hash, planned.protocol_hash)
+    return change or f"has {record['seeds']} x {record['repeats']} runs"

@@ -4,7 +4,8 @@
     results/work/locks/<scale>-<cell id>.lock   who works on a cell; a lock dies with its process
 
 A reader sees the old record or the new one, never half of one. A failure is a record too; it does
-not count as done, and it never replaces a result of the same recipe and protocol.
+not count as done. It never replaces a result of the same recipe and protocol, and one that only
+says that data is missing replaces no result at all.
 """
 
 import json
@@ -28,6 +29,7 @@ _REQUIRED = {
 }
 _CELL_KEYS = ("dataset", "ipc", "method", "arch", "protocol", "scale", "id")
 # What two runs of one cell may differ in: cost, and where, when and by which words they ran.
+_VOLATILE = ("cost", "work")
 _VOLATILE_PROVENANCE = ("started", "finished", "commit", "dirty", "command")
 
 
@@ -59,7 +61,8 @@ class Store:
 
         Returns:
             The file that now holds the cell's record. If `record` is a failure and a result of
-            the same recipe and protocol is there, that result stays.
+            the same recipe and protocol is there, or any result and the data is missing, that
+            result stays.
 
         Raises:
             ValueError: the record lacks a field or has an unknown status.
@@ -69,7 +72,7 @@ class Store:
         if fault:
             raise ValueError(f"not a record: {fault}")
         path = self.path(record["cell"]["scale"], record["cell"]["id"])
-        if record["status"] == "failed" and self._has_result(path, record):
+        if record["status"] == "failed" and self._keeps_result(path, record):
             return path
         lines = [
             f"{json.dumps(key)}: {json.dumps(record[key], sort_keys=True, allow_nan=False)}"
@@ -79,18 +82,17 @@ class Store:
         write_atomically(path, lambda partial: partial.write_text(text, encoding="utf-8"))
         return path
 
-    def _has_result(self, path: Path, failure: Mapping[str, Any]) -> bool:
-        """Say whether a done record of the failure's recipe and protocol is at `path`."""
+    def _keeps_result(self, path: Path, failure: Mapping[str, Any]) -> bool:
+        """Say whether a result is at `path` that the failure must not replace."""
         try:
             there = _read(path) if path.exists() else None
         except DataCorrupt:
             return False
-        keys = ("recipe_hash", "protocol_hash")
-        return (
-            there is not None
-            and there["status"] == "done"
-            and all(there[key] == failure.get(key) for key in keys)
-        )
+        if there is None or there["status"] != "done":
+            return False
+        asked = (failure.get("recipe_hash"), failure.get("protocol_hash"))
+        # data that is missing here says nothing about the recipe
+        return failure["failure"]["kind"] == "data_missing" or not change_since(there, *asked)
 
     def records(self, scale: str | None = None) -> tuple[list[dict[str, Any]], list[str]]:
         """Read all records, sorted by scale and cell id.
@@ -144,16 +146,26 @@ def is_done(
         record is not None
         and record["status"] == "done"
         and all(record["cell"].get(key) == value for key, value in cell.items())
-        and record["recipe_hash"] == recipe_hash
-        and record["protocol_hash"] == protocol_hash
+        and not change_since(record, recipe_hash, protocol_hash)
         and record["seeds"] >= seeds
         and record["repeats"] >= repeats
     )
 
 
+def change_since(
+    record: Mapping[str, Any], recipe_hash: str | None, protocol_hash: str | None
+) -> str:
+    """Say what has changed since a done record was made; empty if it is of these hashes."""
+    if record["recipe_hash"] != recipe_hash:
+        return "its recipe has changed since"
+    if record["protocol_hash"] != protocol_hash:
+        return "its protocol has changed since"
+    return ""
+
+
 def comparable(record: Mapping[str, Any]) -> dict[str, Any]:
     """Return a record without what two runs of one cell may differ in: costs, times, commit."""
-    kept = deepcopy({key: value for key, value in record.items() if key != "cost"})
+    kept = deepcopy({key: value for key, value in record.items() if key not in _VOLATILE})
     for key in _VOLATILE_PROVENANCE:
         kept.get("provenance", {}).pop(key, None)
     return kept

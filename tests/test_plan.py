@@ -183,6 +183,19 @@ def test_only_what_can_be_downloaded_is_tried_and_only_once(store, monkeypatch):
     assert lookup.is_offline() is False
 
 
+def test_a_disk_that_is_full_keeps_one_data_set_out(store, monkeypatch):
+    monkeypatch.delenv("NSDBENCH_OFFLINE")
+
+    def load(name, root):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(plan, "load", load)
+    reasons = plan.fetch(plan.make(["mine"], "paper", store), notify=lambda text: None)
+    assert list(reasons) == ["CIFAR10", "ImageNette"]
+    assert "[OSError: [Errno 28] No space left on device]" in reasons["CIFAR10"]
+    assert "--data-root" in reasons["CIFAR10"]
+
+
 def test_data_that_is_there_is_found_under_the_given_root(store, tmp_path):
     folder = tmp_path / "data" / "CIFAR10"
     folder.mkdir(parents=True)

@@ -129,7 +129,10 @@ def test_failures_are_records_but_never_replace_a_result(tmp_path):
     store.write(done_record())
     store.write(failed)
     assert store.read("smoke", CELL["id"])["status"] == "done"
-    store.write(failed | {"recipe_hash": "r2"})
+    other_recipe = {"recipe_hash": "r2", "protocol_hash": "p2"}
+    store.write(failed | other_recipe)  # data that is missing here says nothing about the recipe
+    assert store.read("smoke", CELL["id"])["status"] == "done"
+    store.write(failure_record(CELL, "diverged", "the loss is nan", **other_recipe))
     assert store.read("smoke", CELL["id"])["status"] == "failed"
 
 
@@ -139,6 +142,7 @@ def test_comparable_ignores_cost_and_circumstances_only():
         cost={"seconds": {"evaluate": 9.0}},
         provenance={"commit": "def", "started": "8", "finished": "9", "command": "x", "seed": 0},
     )
+    there["work"] = {"commits": ["abc", "def"], "is_dirty": False}
     assert comparable(here) == comparable(there)
     assert here["provenance"]["commit"] == "abc"
     for change in ({"provenance": {"seed": 1}}, {"seeds": 4}, {"accuracy": summary([[1.0]])}):

@@ -4,16 +4,20 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from nsdbench import protocols
 from nsdbench.statistics import Verdict, verdict
+from nsdbench.store import change_since
 from nsdbench.tables import Column, Entry, Table
 
-STATUSES = ("measured", "not run", "not implemented", "data missing", "failed")
 _KEY = ("dataset", "ipc", "method", "arch", "protocol", "scale")
 
 
 @dataclass(frozen=True)
 class CellReport:
-    """One cell of a table: `record` and `verdict` are there where it was measured."""
+    """One cell of a table: `record` and `verdict` are there where it was measured.
+
+    `reason` says why there is no number, or what has changed since it was measured.
+    """
 
     entry: Entry
     status: str
@@ -84,15 +88,28 @@ def _cell(entry: Entry, record: dict[str, Any] | None) -> CellReport:
         reason = failure["reason"].splitlines()[0] if failure["reason"] else failure["kind"]
         status = "data missing" if failure["kind"] == "data_missing" else "failed"
         return CellReport(entry, status, reason)
-    return CellReport(entry, "measured", "", record, verdict(record, entry.published))
+    change = _change_since(entry, record)
+    compared = Verdict("not comparable", change) if change else verdict(record, entry.published)
+    return CellReport(entry, "measured", change, record, compared)
+
+
+def _change_since(entry: Entry, record: dict[str, Any]) -> str:
+    """Say what has changed since a cell was measured, empty if nothing has."""
+    if not entry.is_implemented:
+        return "its method has no file any more"
+    return change_since(record, entry.recipe.hash, protocols.get(entry.protocol).hash)
 
 
 def gain(cells: list[CellReport], minus: tuple[str, str], column: Column) -> str:
-    """Write the difference of two measured rows in one column; a dash if one is not measured."""
+    """Write the difference of two measured rows in one column.
+
+    It is a dash if one is not measured, or was measured before its recipe or protocol changed.
+    """
     means = []
     for label in minus:
         for cell in cells:
-            if cell.entry.row.label == label and column in cell.entry.columns and cell.record:
+            is_meant = cell.entry.row.label == label and column in cell.entry.columns
+            if is_meant and cell.record and not cell.reason:
                 means.append(cell.record["accuracy"]["mean"])
     return f"{means[0] - means[1]:+.1f}" if len(means) == 2 else "-"
 

@@ -69,7 +69,11 @@ def build(
             *_published_grid(table, scale),
         ),
         tuple(_unmeasured(cells)),
-        table.footnotes + tuple(f"{r.label}: {r.note}" for r in table.rows if r.note),
+        (
+            *_changed(cells),
+            *table.footnotes,
+            *(f"{row.label}: {row.note}" for row in table.rows if row.note),
+        ),
         tuple(_pictures(cells, images)) if images is not None else (),
     )
 
@@ -85,7 +89,9 @@ def _paragraphs(table: Table, scale: str) -> tuple[str, ...]:
         text += f" Full data: protocol {settings.full_protocol}, {settings.full_repeats} networks."
     style = (
         "Numbers are test accuracies in per cent after the last epoch, mean ± population standard "
-        "deviation over sets x networks; nothing is selected on the test set."
+        "deviation over sets x networks; nothing is selected on the test set. "
+        "The interval treats all sets x networks as independent; where one distilled set serves "
+        "several networks it does not cover the variation between sets."
     )
     return tuple(
         part for part in (f"Published in: {table.source}.", settings.note, text, style) if part
@@ -191,6 +197,19 @@ def _unmeasured(cells: list[CellReport]) -> list[str]:
             names = "; ".join(f"{row} ({', '.join(columns)})" for row, columns in rows.items())
         lines.append(f"{status}: {names}" + (f" - {reason}" if reason else ""))
     return lines
+
+
+def _changed(cells: list[CellReport]) -> list[str]:
+    """Name the measured cells that a run would measure otherwise now, by what has changed."""
+    groups: dict[str, list[str]] = {}
+    labels = _labels([(c.entry.dataset, c.entry.ipc, c.entry.arch) for c in cells])
+    for cell, label in zip(cells, labels, strict=True):
+        if cell.record is not None and cell.reason:
+            groups.setdefault(cell.reason, []).append(f"{cell.entry.row.label} ({label})")
+    return [
+        f"Measured, but {reason}, so not comparable: {', '.join(names)}"
+        for reason, names in sorted(groups.items())
+    ]
 
 
 def _pictures(cells: list[CellReport], images: Path) -> list[Picture]:

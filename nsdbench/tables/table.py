@@ -68,6 +68,11 @@ class Entry:
         """Say whether a file describes the method."""
         return self.method in methods.names()
 
+    @property
+    def recipe(self) -> methods.Recipe:
+        """Return what the method's file says for this cell now."""
+        return methods.resolve(self.method, self.dataset, self.ipc, self.scale)
+
 
 @dataclass(frozen=True)
 class Table:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import nsdbench.report
-from nsdbench import methods, tables
+from nsdbench import methods, protocols, tables
 from nsdbench.report import build, collect, figures, latex, markdown, writing
 from nsdbench.statistics import summary
 from nsdbench.store import failure_record
@@ -25,6 +25,10 @@ def record_of(entry, values, **changes):
         "schema": 1,
         "status": "done",
         "cell": cell | {"id": f"{entry.dataset}-ipc{entry.ipc}-{entry.method}"},
+        "recipe_hash": methods.resolve(
+            entry.method, entry.dataset, entry.ipc, entry.scale
+        ).hash if entry.is_implemented else "gone",
+        "protocol_hash": protocols.get(entry.protocol).hash,
         "accuracy": summary([values]),
         "budget": {
             "stored_bits": 983,
@@ -71,6 +75,7 @@ def test_paper_scale_shows_measured_beside_published():
     assert grid(document, "Published")["NSD"]["CIFAR10 ipc 1"] == "68.5 ± 0.8"
     assert grid(document, "Published")["Full dataset"]["CIFAR100 ipc 10"] == "56.2 ± 0.3"
     assert grid(document, "Published")["IDC"]["TinyImageNet ipc 1"] == "-"
+    assert "does not cover the variation between sets" in markdown.render(document)
 
 
 def test_other_protocols_show_no_difference():
@@ -110,6 +115,31 @@ def test_records_of_other_cells_are_not_shown():
         assert all(
             cell.record is None for cell in collect(tables.load("table1"), "smoke", [record])
         )
+
+
+@pytest.mark.parametrize("what", ["recipe", "protocol"])
+def test_records_of_another_recipe_or_protocol_are_shown_but_not_compared(what):
+    table = tables.load("table5")
+    ours, mtt = (
+        record_of(entry_of("table5", "paper", label, dataset="CIFAR10", arch="convnet3-w128"), v)
+        for label, v in (("MTT w. ours", [73.8] * 5), ("MTT", [65.3] * 5))
+    )
+    change = f"its {what} has changed since"
+
+    def shown():
+        document = build(table, "paper", [ours, mtt])
+        (details,) = [g for g in document.grids if g.title == "Every measured cell"]
+        (row,) = [row for row in details.rows if row[0] == "MTT w. ours"]
+        gains = grid(document, "Measured")["MTT gain (measured)"]
+        notes = [note for note in document.notes if change in note]
+        return row[2], row[6], row[7], gains["CIFAR10 ipc 10 convnet3-w128"], notes
+
+    number, difference, verdict, gain, notes = shown()
+    assert (verdict, gain, notes) == ("reproduced", "+8.5", [])
+    ours[f"{what}_hash"] = "another"
+    assert shown()[:4] == (number, "-", f"not comparable: {change}", "-")
+    (note,) = shown()[4]
+    assert "MTT w. ours (CIFAR10 ipc 10 convnet3-w128)" in note
 
 
 def test_every_cell_has_a_status():
@@ -299,7 +329,10 @@ def test_unknown_names_and_kinds():
 
 
 def test_reports_read_records_and_tables_and_nothing_else():
-    allowed = ("nsdbench.report", "nsdbench.tables", "nsdbench.statistics")
+    allowed = (
+        "nsdbench.report", "nsdbench.tables", "nsdbench.statistics", "nsdbench.protocols",
+        "nsdbench.store",
+    )  # fmt: skip
     for path in Path(nsdbench.report.__file__).parent.glob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):
             names = []
