@@ -8,6 +8,7 @@ Processes are spawned, one a cell; jobs x threads never exceed the cores of this
 import multiprocessing
 import os
 import signal
+import threading
 import time
 import traceback
 from collections import deque
@@ -219,7 +220,7 @@ def _in_processes(
                 planned, process = running[ready]
                 try:
                     kind, *content = ready.recv()
-                except EOFError:
+                except (EOFError, OSError):  # OSError: it died in the middle of a message
                     process.join()
                     kind, content = "record", [_record_death(planned, process.exitcode, settings)]
                 if kind == "started":
@@ -250,6 +251,7 @@ def _work(
     wait_for_others: bool,
 ) -> None:
     """Measure one cell in a process of its own; ends at once if the parent is gone."""
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides what Ctrl-C means
     torch.set_num_threads(threads)
     last = -SECONDS_BETWEEN_MESSAGES
@@ -272,6 +274,14 @@ def _work(
     )
     send(*(("busy",) if record is None else ("record", record)))
     pipe.close()
+
+
+def _end_with_parent() -> None:
+    """Wait for the end of the parent and end this process; the next run goes on from its work."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        wait([parent.sentinel])
+        os._exit(1)
 
 
 def _count(
@@ -306,7 +316,7 @@ def _record_missing_data(planned: PlannedCell, store: Store, reason: str | None)
 def _record_death(
     planned: PlannedCell, exit_code: int | None, settings: Settings
 ) -> dict[str, Any]:
-    """Record that the process of a cell ended without a word."""
+    """Record that the process of a cell ended without a word, unless another run has the cell."""
     reason = f"its process ended with exit code {exit_code}"
     kind = "error"
     if exit_code is not None and exit_code < 0:
@@ -315,6 +325,7 @@ def _record_death(
             kind, reason = "memory", f"{reason}, as the system does when memory runs out"
     record = _failure(planned, kind, reason)
     store = Store(settings.results)
-    with store.lock(planned.cell.scale, planned.cell.id):
-        store.write(record)
+    with store.lock(planned.cell.scale, planned.cell.id, wait=False) as is_ours:
+        if is_ours:
+            store.write(record)
     return record

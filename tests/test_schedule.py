@@ -2,8 +2,10 @@
 
 import os
 import signal
+import struct
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -34,6 +36,8 @@ def fake_run(cell, *, results, seeds, repeats, progress, **_):
         raise KeyboardInterrupt
     if cell.method == "threads":
         time.sleep(0.5)
+    if cell.method == "silent":
+        time.sleep(120)
     for step in range(600 if cell.method == "endless" else 0):
         progress("distill", step, 600, "")
         time.sleep(0.1)
@@ -51,6 +55,12 @@ def fake_run(cell, *, results, seeds, repeats, progress, **_):
         failure = {"kind": "diverged", "reason": "the loss is nan"}
         record |= {"status": "failed", "failure": failure}
     return record
+
+
+def die_while_speaking(planned, settings, pipe, threads, wait_for_others):
+    """Stand in for `schedule._work`: be killed with half of a message sent."""
+    os.write(pipe.fileno(), struct.pack("!i", 1000) + b"half")
+    os.kill(os.getpid(), signal.SIGKILL)
 
 
 def planned_cell(method, status="todo"):
@@ -185,6 +195,29 @@ def test_two_processes_survive_everything_their_cells_do(tmp_path, two_cores):
 
 
 @pytest.mark.slow
+def test_a_process_killed_in_the_middle_of_a_message_is_a_failure(
+    tmp_path, two_cores, monkeypatch
+):
+    monkeypatch.setattr(schedule, "_work", die_while_speaking)
+    outcome, _ = run(tmp_path, ["good", "fine"], jobs=2)
+    assert len(outcome.failed) == 2 and not outcome.done
+    assert record_of(tmp_path, "good")["failure"]["kind"] == "memory"
+
+
+def test_a_death_is_not_recorded_over_another_run(tmp_path):
+    planned = planned_cell("killed")
+    arguments = (planned, -signal.SIGKILL, Settings(tmp_path))
+    with Store(tmp_path).lock("smoke", planned.cell.id):
+        recording = threading.Thread(target=schedule._record_death, args=arguments, daemon=True)
+        recording.start()
+        recording.join(10)
+        assert not recording.is_alive(), "it waits for the other run"
+    assert record_of(tmp_path, "killed") is None
+    assert schedule._record_death(*arguments)["failure"]["kind"] == "memory"
+    assert record_of(tmp_path, "killed")["failure"]["kind"] == "memory"
+
+
+@pytest.mark.slow
 def test_jobs_times_threads_stay_within_the_cores(tmp_path, two_cores):
     _, events = run(tmp_path, ["threads", "good"], jobs=2)
     assert [record["accuracy"]["mean"] for record in events.records.values()] == [1.0, 1.0]
@@ -201,15 +234,16 @@ sys.path.append(sys.argv[1])
 if __name__ == "__main__":
     from pathlib import Path
     from tests.test_schedule import run
-    run(Path(sys.argv[2]), ["endless", "endless"], jobs=2)
+    run(Path(sys.argv[2]), [sys.argv[3], sys.argv[3]], jobs=2)
 """
 
 
 @pytest.mark.slow
-def test_workers_end_with_a_parent_that_is_killed(tmp_path):
+@pytest.mark.parametrize("method", ["endless", "silent"])
+def test_workers_end_with_a_parent_that_is_killed(tmp_path, method):
     script = tmp_path / "parent.py"
     script.write_text(PARENT.replace("jobs=2", f"jobs={min(2, schedule.cores())}"))
-    arguments = [sys.executable, str(script), str(ROOT), str(tmp_path)]
+    arguments = [sys.executable, str(script), str(ROOT), str(tmp_path), method]
     with subprocess.Popen(arguments) as parent:
         deadline = time.monotonic() + 60
         while not list(tmp_path.glob("ran-*")) and time.monotonic() < deadline:
@@ -217,7 +251,8 @@ def test_workers_end_with_a_parent_that_is_killed(tmp_path):
         parent.kill()
     pids = [int(path.name.rpartition("-")[2]) for path in tmp_path.glob("ran-*")]
     assert pids
-    while any(map(is_alive, pids)) and time.monotonic() < deadline + 20:
+    deadline = time.monotonic() + 20
+    while any(map(is_alive, pids)) and time.monotonic() < deadline:
         time.sleep(0.1)
     assert not any(map(is_alive, pids))
 
