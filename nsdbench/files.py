@@ -1,4 +1,4 @@
-"""Name files, and write them whole or not at all."""
+"""Name files, find the folders of those that users declare, write files whole or not at all."""
 
 import os
 from collections.abc import Callable
@@ -8,6 +8,26 @@ from pathlib import Path
 def file_name(text: str) -> str:
     """Make text fit for a file name: all but letters, digits, ".", "_" and "-" becomes "_"."""
     return "".join(c if c.isalnum() or c in "._-" else "_" for c in text)
+
+
+def search_folders(ours: Path, variable: str) -> list[Path]:
+    """Return the folders that are searched for TOML files: ours, then those of a variable.
+
+    Args:
+        ours: the folder of the files that are part of the package.
+        variable: environment variable that lists the user's folders, separated as in PATH.
+
+    Raises:
+        ValueError: it names something that is not a folder.
+    """
+    extra = [Path(part) for part in os.environ.get(variable, "").split(os.pathsep) if part]
+    for folder in extra:
+        if not folder.is_dir():
+            raise ValueError(
+                f"{variable} names {folder}, which is not a folder; give folders that hold TOML "
+                "files, or unset the variable"
+            )
+    return [ours, *extra]
 
 
 def write_atomically(path: Path, write: Callable[[Path], object]) -> None:

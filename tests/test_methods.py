@@ -1,5 +1,6 @@
 """The TOML loader: order of blocks, inheritance, sources, hashes, and its errors."""
 
+import dataclasses
 import hashlib
 import json
 
@@ -7,6 +8,7 @@ import pytest
 
 from nsdbench import methods
 from nsdbench.errors import NotImplementedYet
+from nsdbench.experts import ExpertRecipe
 
 BASE = """
 name = "base"
@@ -126,6 +128,9 @@ def test_unknown_method_is_not_implemented_yet(folder):
         ("[[settings]]", "[settings]", "not valid TOML|must be blocks"),
         ("syn_steps = 50", "syn_steps = ", "not valid TOML"),
         ("iterations = 20", "iteration = 20", "block 2: unknown key `optimiser.iteration`; known"),
+        ("[settings.objective]", "[settings.training]", "unknown section `training`"),
+        ("[settings.objective]", "[settings.coreset]", "key `coreset.syn_steps`; known: name, dr"),
+        ("[settings.objective]", "[settings.experts]", "key `experts.name`; known: buffer, num_ex"),
     ],
 )
 def test_errors_name_the_file_and_the_key(folder, old, new, message):
@@ -149,6 +154,11 @@ def test_circles_duplicates_and_missing_folders(folder, tmp_path, monkeypatch):
     monkeypatch.setenv(methods.FOLDERS_VARIABLE, str(tmp_path / "absent"))
     with pytest.raises(ValueError, match="absent, which is not a folder"):
         methods.names()
+
+
+def test_expert_settings_are_those_of_the_expert_recipe():
+    fields = [field.name for field in dataclasses.fields(ExpertRecipe)]
+    assert methods.SECTIONS["experts"] == ("buffer", *fields)
 
 
 def test_every_shipped_method_resolves_everywhere():

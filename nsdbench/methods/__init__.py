@@ -26,7 +26,6 @@ names the file and the key.
 
 import hashlib
 import json
-import os
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -34,21 +33,25 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import NotImplementedYet
+from ..files import search_folders
 
 KINDS = ("distillation", "coreset", "full")
-# Every section with the keys it may hold. None: what reads the section refuses keys it does not
-# know (constructors of objectives, parameterizations, experts); the others are read key by key,
-# so that a misspelt key would go unnoticed.
+# Every section with the keys it may hold. None: which keys there are depends on the section's
+# `name`, and the constructor it names refuses those it does not know. The others are read key by
+# key, or only in part (beside `buffer` nothing trains experts), so that a misspelt key would go
+# unnoticed if it were not refused here.
 SECTIONS: dict[str, tuple[str, ...] | None] = {
     "data": ("preprocessing",),
     "parameterization": None,
     "objective": None,
-    "experts": None,
+    "experts": (
+        "buffer", "num_experts", "epochs", "lr", "momentum", "weight_decay", "batch_size",
+        "dsa_strategy",
+    ),
     "optimiser": ("momentum", "iterations", "lr_syn", "lr_kernels", "lr_lr"),
     "network": ("name", "depth", "width"),
-    "coreset": None,
-    "training": None,
-}
+    "coreset": ("name", "draw_per_network"),
+}  # fmt: skip
 CONDITIONS = ("scale", "dataset", "ipc")
 FOLDERS_VARIABLE = "NSDBENCH_METHODS"
 _TOP_LEVEL = ("name", "title", "kind", "extends", "source", "settings")
@@ -107,18 +110,6 @@ class Recipe:
         content = {"method": self.method, "values": self.values}
         text = json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False)
         return hashlib.sha256(text.encode()).hexdigest()
-
-
-def folders() -> list[Path]:
-    """Return the folders that are searched: ours, then those of NSDBENCH_METHODS."""
-    extra = [Path(part) for part in os.environ.get(FOLDERS_VARIABLE, "").split(os.pathsep) if part]
-    for folder in extra:
-        if not folder.is_dir():
-            raise ValueError(
-                f"{FOLDERS_VARIABLE} names {folder}, which is not a folder; "
-                "give folders that hold <method>.toml files, or unset the variable"
-            )
-    return [Path(__file__).parent, *extra]
 
 
 def names() -> list[str]:
@@ -181,7 +172,7 @@ def resolve(
 def _files() -> dict[str, Path]:
     """Map every method's name to its file; two files of one name are an error."""
     found: dict[str, Path] = {}
-    for folder in folders():
+    for folder in search_folders(Path(__file__).parent, FOLDERS_VARIABLE):
         for path in sorted(folder.glob("*.toml")):
             if path.stem in found:
                 raise ValueError(

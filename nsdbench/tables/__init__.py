@@ -30,12 +30,12 @@ A column may add `published_arch` where the paper names another network than the
 Further folders come from the environment variable NSDBENCH_TABLES.
 """
 
-import os
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from nsdbench.files import search_folders
 from nsdbench.tables.published import PUBLISHED_ARCHS, PrintedNumber, read_published
 from nsdbench.tables.table import Column, Entry, Row, ScaleSettings, Table
 
@@ -47,7 +47,6 @@ __all__ = [
     "Row",
     "ScaleSettings",
     "Table",
-    "folders",
     "load",
     "names",
 ]
@@ -64,21 +63,9 @@ _SCALE_KEYS = (
 _TOP_LEVEL = ("name", "title", "source", "published", "footnotes", "rows", "scales")
 
 
-def folders() -> list[Path]:
-    """Return the folders that are searched: ours, then those of NSDBENCH_TABLES."""
-    extra = [Path(part) for part in os.environ.get(FOLDERS_VARIABLE, "").split(os.pathsep) if part]
-    for folder in extra:
-        if not folder.is_dir():
-            raise ValueError(
-                f"{FOLDERS_VARIABLE} names {folder}, which is not a folder; "
-                "give folders that hold <table>.toml files, or unset the variable"
-            )
-    return [Path(__file__).parent, *extra]
-
-
 def names() -> list[str]:
     """Return the names of all declared tables, sorted."""
-    return sorted(path.stem for folder in folders() for path in folder.glob("*.toml"))
+    return sorted(path.stem for folder in _folders() for path in folder.glob("*.toml"))
 
 
 def load(name: str) -> Table:
@@ -87,11 +74,15 @@ def load(name: str) -> Table:
     Raises:
         ValueError: no such table, or its file is wrong; the message names file and key.
     """
-    for folder in folders():
+    for folder in _folders():
         path = folder / f"{name}.toml"
         if name == path.stem and path.is_file():
             return _table(path)
     raise ValueError(f"unknown table {name!r}; known: {', '.join(names())}")
+
+
+def _folders() -> list[Path]:
+    return search_folders(Path(__file__).parent, FOLDERS_VARIABLE)
 
 
 def _table(path: Path) -> Table:
