@@ -30,6 +30,7 @@ from nsdbench.console import (
     show_outcome,
     show_plan,
     show_table,
+    show_totals,
 )
 from nsdbench.errors import NotImplementedYet, NsdbenchError
 
@@ -105,10 +106,11 @@ def run(
 
     console = make_console()
     made, seconds = _plan(table, scale, where, seeds, results, data_root, device)
+    show_plan(console, made, seconds)
     reasons = planning.fetch(made, data_root, console.print)
     if len(reasons) < len(made.missing_data()):
         made, seconds = _plan(table, scale, where, seeds, results, data_root, device)
-    show_plan(console, made, seconds)
+        show_totals(console, made, seconds)
     show_missing(console, made, reasons)
     if not made.with_status("todo") and not made.missing_data():
         console.print("Nothing left to do.")

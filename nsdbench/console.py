@@ -75,18 +75,18 @@ def show_plan(console: Console, plan: Plan, seconds: Mapping[str, float]) -> Non
     show_table(console, header, rows)
     for warning in plan.warnings:
         console.print(f"warning: {warning}", style="yellow", markup=False)
-    console.print(_totals(plan, seconds))
+    show_totals(console, plan, seconds)
 
 
-def _totals(plan: Plan, seconds: Mapping[str, float]) -> str:
-    """Count the cells by status, and the time of those to do."""
+def show_totals(console: Console, plan: Plan, seconds: Mapping[str, float]) -> None:
+    """Print how many cells have each status, and the time of those to do."""
     statuses = [planned.status for planned in plan.cells]
     counts = ", ".join(f"{statuses.count(s)} {s}" for s in dict.fromkeys(statuses))
     text = f"{len(plan.cells)} cells at scale {plan.scale}: {counts}."
     left = sum(seconds[planned.cell.id] for planned in plan.with_status("todo"))
     if left:
         text += f" Estimated time: {duration(left)}, within a factor of three."
-    return text
+    console.print(text, markup=False)
 
 
 def show_missing(console: Console, plan: Plan, reasons: Mapping[str, str]) -> None:

@@ -5,8 +5,6 @@ Needs no data, and says for a method that does not exist what it would be.
 
 import json
 
-import torch
-
 from nsdbench import methods, models, protocols, unroll
 from nsdbench.cells import Cell
 from nsdbench.data import spec
@@ -93,17 +91,16 @@ def _settings(recipe: methods.Recipe) -> list[str]:
 
 
 def _code_path(recipe: methods.Recipe, cell: Cell) -> str:
-    """Say which implementation differentiates the student's training."""
+    """Say which implementation differentiates the student's training on the CPU."""
     described = spec(cell.dataset)
-    with torch.device("meta"):
-        model = models.from_id(
-            student_arch(recipe, described),
-            in_channels=described.image_shape[0],
-            image_size=described.image_shape[1],
-            num_classes=described.num_classes,
-        )
+    model = models.from_id(
+        student_arch(recipe, described),
+        in_channels=described.image_shape[0],
+        image_size=described.image_shape[1],
+        num_classes=described.num_classes,
+    )
     mode = recipe.values.get("objective", {}).get("mode", "exact")
-    return f"unrolled gradient: mode {mode}, {unroll.code_path(model, mode)} code path"
+    return f"unrolled gradient: mode {mode}, {unroll.code_path(model, mode)} code path on the CPU"
 
 
 def _cost(recipe: methods.Recipe, cell: Cell) -> str:

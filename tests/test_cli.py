@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from nsdbench import cli, coresets, doctor, experts, methods, tables
+from nsdbench import cli, coresets, doctor, experts, methods, models, schedule, tables, unroll
+from nsdbench import plan as planning
 from nsdbench.data import names as dataset_names
 from nsdbench.store import Store
 
@@ -143,6 +144,21 @@ def test_missing_data_is_named_with_the_ways_and_exits_3(nsdbench, folder):
     assert code == 0 and "data missing: Random (ImageNette ipc 1)" in out
 
 
+def test_the_plan_is_printed_once_and_before_a_download(nsdbench, folder, monkeypatch):
+    path = folder / "tables" / "mine.toml"
+    path.write_text(path.read_text().replace("ImageNette", "CIFAR10").replace("net5", "net3"))
+    monkeypatch.delenv("NSDBENCH_OFFLINE")
+    fetched = []
+    monkeypatch.setattr(planning, "locate", lambda name, root: folder if fetched else None)
+    monkeypatch.setattr(planning, "load", lambda name, root: fetched.append(name))
+    monkeypatch.setattr(schedule, "run", lambda *_, **__: schedule.Outcome())
+    code, out, _ = nsdbench("run mine --scale paper --where method=random")
+    before, after = out.split("CIFAR10 is not on this machine; trying to download it\n")
+    assert code == 0 and fetched == ["CIFAR10"]
+    assert "1 data missing" in before and "1 todo" in after
+    assert out.count("CIFAR10-ipc1-random-convnet3-w128-common") == 1
+
+
 def test_a_failing_cell_exits_3_without_a_traceback(nsdbench, monkeypatch):
     def fail(*_, **__):
         raise RuntimeError("out of luck")
@@ -213,7 +229,10 @@ def test_explain_gives_every_value_its_source(nsdbench):
         value = json.dumps(recipe.values[section][key])
         (line,) = [line for line in out.splitlines() if line.split()[:1] == [path]]
         assert value in line and line.endswith(source)
-    assert "unrolled gradient: mode exact" in out and "source:" in out
+    network = models.from_id("convnet3-w128", in_channels=3, image_size=32, num_classes=10)
+    code_path = unroll.code_path(network, "exact")
+    assert f"unrolled gradient: mode exact, {code_path} code path on the CPU" in out
+    assert "source:" in out
     same = nsdbench("explain CIFAR10-ipc1-nsd-convnet3-w128-common")[1]
     assert same == out
     assert "'sorcery' is not implemented" in nsdbench("explain mine --where method=sorcery")[1]
@@ -266,7 +285,7 @@ def test_experts_record_list_and_import(nsdbench, folder):
     torch.save([[theta, theta]], folder / "replay_buffer_0.pt")
     code, out, err = nsdbench(
         "experts import replay_buffer_0.pt --dataset synthetic:3x1x8x8@8+4 --arch convnet1-w8 "
-        "--name theirs --root buffers"
+        "--preprocessing zca --name theirs --root buffers"
     )
     assert code == 0, err
     code, out, _ = nsdbench("experts list --root buffers")
