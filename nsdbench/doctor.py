@@ -1,15 +1,14 @@
-"""Say what is built and with what, what is missing, and whether the native code is right here."""
+"""Say what is built and with what, what is missing, and whether the native code is right."""
 
 import importlib.metadata
 import os
 import platform
 
 import torch
-from torch import Tensor
 
 import nsdbench
-from nsdbench import _build_info
-from nsdbench.ops import library, reconstruct, reference
+from nsdbench import _build_info, self_test
+from nsdbench.ops import library
 
 PACKAGES = ("numpy", "scipy", "scikit-learn", "matplotlib", "safetensors", "pooch")
 
@@ -56,7 +55,7 @@ def report() -> dict:
             "reason": library.cuda_unavailable_because or None,
         },
         "datasets": _datasets(),
-        "self_test": [_self_test(device) for device in _devices()],
+        "self_test": [test for device in _devices() for test in self_test.run(device)],
     }
 
 
@@ -130,30 +129,3 @@ def _datasets() -> dict[str, str | None]:
 
 def _devices() -> list[str]:
     return ["cpu"] if library.cuda_unavailable_because else ["cpu", "cuda"]
-
-
-def _self_test(device: str) -> dict:
-    """Compare `reconstruct` and its gradients with the twin, at the sizes of CIFAR10 with ipc 1."""
-    generator = torch.Generator().manual_seed(0)
-
-    def draw(*shape: int) -> Tensor:
-        values = torch.randn(shape, generator=generator, dtype=torch.float64)
-        return values.to(device).requires_grad_()
-
-    operands = [draw(2, 3, 3, 16, 16), draw(2, 3, 8), draw(2, 3, 3), draw(2, 16, 32)]
-    operands.append(draw(2, 16, 32))
-    error = 0.0
-    values = []
-    for run in (reconstruct, reference.reconstruct):
-        images = run(operands[0], operands[1:])
-        values.append([images, *torch.autograd.grad(images.square().sum(), operands)])
-    for ours, twin in zip(*values, strict=True):
-        error = max(error, ((ours - twin).abs().max() / twin.abs().max()).item())
-    tolerance = 1e-10
-    return {
-        "operator": "reconstruct",
-        "device": device,
-        "error": error,
-        "tolerance": tolerance,
-        "passed": error <= tolerance,
-    }

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from nsdbench import doctor
+from nsdbench import doctor, ops, self_test
+from nsdbench.convnet_step import ConvNetStep
 from nsdbench.ops import library
 
 
@@ -56,12 +57,20 @@ def test_self_test_passes(report):
         assert test["passed"] and test["error"] <= test["tolerance"]
 
 
-def test_self_test_notices_a_wrong_operator(monkeypatch):
-    right = doctor.reconstruct
-    monkeypatch.setattr(doctor, "reconstruct", lambda *operands: right(*operands) * (1 + 1e-9))
-    test = doctor._self_test("cpu")
-    assert not test["passed"]
-    assert "WRONG" in doctor.render(doctor.report() | {"self_test": [test]})
+@pytest.mark.parametrize("operator", ["reconstruct", "dsa", "inorm_relu_pool"])
+def test_self_test_notices_a_wrong_operator(monkeypatch, operator):
+    right = getattr(ops, operator)
+    monkeypatch.setattr(ops, operator, lambda *operands: right(*operands) * (1 + 1e-9))
+    tests = {test["operator"]: test for test in self_test.run("cpu")}
+    assert [name for name, test in tests.items() if not test["passed"]] == [operator]
+    assert "WRONG" in doctor.render(doctor.report() | {"self_test": list(tests.values())})
+
+
+def test_self_test_notices_a_wrong_step(monkeypatch):
+    right = ConvNetStep.gradient
+    monkeypatch.setattr(ConvNetStep, "gradient", lambda *a: right(*a) * (1 + 1e-9))
+    tests = {test["operator"]: test["passed"] for test in self_test.run("cpu")}
+    assert tests == {"reconstruct": True, "dsa": True, "inorm_relu_pool": True, "convnet": False}
 
 
 def test_rendering_names_every_part(report):
