@@ -1,7 +1,8 @@
 # Every target creates .venv and builds the extension when they are missing or out of date.
 #   make demo        distil, evaluate and report Table 1 at scale smoke
 #   make test        all tests        make test-fast   without those marked slow
-#   make bench       operators beside what PyTorch offers
+#   make bench       operators beside what PyTorch offers (results/benchmarks/bench.json)
+#   make bench-quick the headline ratios within 3 minutes (results/benchmarks/headline.json)
 #   make cuda-check  compile and link the CUDA code, list its resources, fail on spills (needs nvcc)
 #   make lint, make clean
 
@@ -18,7 +19,7 @@ DEMO_JOBS ?= $(shell $(PYTHON) -c 'import os; print(min(2, len(os.sched_getaffin
 # One thread a process: the tests run in parallel, and sums must not depend on the machine.
 TEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -p no:benchmark -n $(TEST_JOBS)
 
-.PHONY: all env demo test test-fast bench cuda-check lint clean
+.PHONY: all env demo test test-fast bench bench-quick cuda-check lint clean
 all: $(BUILT)
 env: $(BUILT)
 
@@ -44,7 +45,12 @@ test-fast: $(BUILT)
 	$(TEST) -m 'not slow'
 
 bench: $(BUILT)
-	$(BIN)/python -m pytest benchmarks -p no:xdist --benchmark-only
+	@mkdir -p results/benchmarks
+	$(BIN)/python -m pytest benchmarks -p no:xdist --benchmark-only \
+	  --benchmark-json=results/benchmarks/bench.json
+
+bench-quick: $(BUILT)
+	$(BIN)/python -m benchmarks.headline
 
 cuda-check: $(ENVIRONMENT)
 	NSDBENCH_CUDA=1 $(PIP) install --quiet --constraint constraints.txt --no-build-isolation --editable '.[test]'

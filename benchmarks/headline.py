@@ -1,0 +1,143 @@
+"""The headline ratios, measured side by side: `make bench-quick`.
+
+Arms take turns, so that whatever else the machine does hits all of them; a ratio is that of two
+medians. Prints a table and writes results/benchmarks/headline.json.
+"""
+
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import time
+from contextlib import ExitStack
+from pathlib import Path
+
+import torch
+
+from benchmarks.arms import MIB, Arm, Job
+from nsdbench.ops import library
+
+RESULTS = Path(__file__).resolve().parents[1] / "results" / "benchmarks"
+
+OUTER = {
+    "autograd": Job("outer_step", "generic", mode="full"),
+    "autograd, tuned": Job("outer_step", "generic", "tuned", mode="full"),
+    "checkpointed, tuned": Job("outer_step", "generic", "tuned", mode="exact"),
+    "native": Job("outer_step", "native", mode="exact"),
+    "native, tuned": Job("outer_step", "native", "tuned", mode="exact"),
+    "first order, native": Job("outer_step", "native", mode="first_order"),
+}
+TRAINING = {
+    f"{name} {channels}x{size}x{size}": Job(
+        "training_step", code_path, allocator, batch_size=256, channels=channels, size=size
+    )
+    for channels, size in ((3, 32), (1, 28))
+    for name, code_path, allocator in (
+        ("stock", "generic", "stock"),
+        ("stock, tuned", "generic", "tuned"),
+        ("native", "native", "stock"),
+    )
+}
+MEMORY = {
+    "autograd": Job("outer_step", "generic", mode="full", num_steps=24),
+    "native": Job("outer_step", "native", mode="exact", num_steps=24),
+}
+# (what, arms, slower arm, faster arm, at least, aim): the targets of the project
+RATIOS = (
+    ("exact outer step vs full autograd, time", OUTER, "autograd", "native", 2.7, 3.5),
+    ("the same, both allocators tuned", OUTER, "autograd, tuned", "native, tuned", 1.5, 2.0),
+    ("vs the generic exact path, both tuned", OUTER, "checkpointed, tuned", "native, tuned",
+     1.5, 2.0),
+    ("training step vs stock PyTorch, 3x32x32", TRAINING, "stock 3x32x32", "native 3x32x32",
+     2.2, 3.0),
+    ("training step vs stock PyTorch, 1x28x28", TRAINING, "stock 1x28x28", "native 1x28x28",
+     2.2, 3.0),
+    ("vs stock PyTorch, allocator tuned, 3x32x32", TRAINING, "stock, tuned 3x32x32",
+     "native 3x32x32", None, None),
+)
+
+
+def take_turns(jobs: dict[str, Job], rounds: int) -> dict[str, dict]:
+    """Run every arm once for warmth, then `rounds` times in turn; return medians and peaks."""
+    with ExitStack() as stack:
+        arms = {name: stack.enter_context(Arm(job)) for name, job in jobs.items()}
+        for arm in arms.values():
+            arm.warm_up()
+        runs = [{name: arm.run() for name, arm in arms.items()} for _ in range(rounds)]
+    return {
+        name: {
+            "seconds": statistics.median(run[name]["seconds"] for run in runs),
+            "all_seconds": [round(run[name]["seconds"], 4) for run in runs],
+            "peak_mib": round(runs[-1][name]["peak_bytes"] / MIB),
+            "code_path": job.code_path,
+        }
+        for name, job in jobs.items()
+    }
+
+
+def peaks(jobs: dict[str, Job]) -> dict[str, dict]:
+    """Run every job once in a fresh process; return peak memory above its start."""
+    found = {}
+    for name, job in jobs.items():
+        with Arm(job) as arm:
+            run = arm.run()
+        found[name] = {"peak_mib": round(run["peak_bytes"] / MIB), "seconds": run["seconds"]}
+    return found
+
+
+def machine() -> dict:
+    """Facts that the numbers depend on."""
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    names = [line.split(":")[1].strip() for line in lines if line.startswith("model name")]
+    commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True,
+                            cwd=RESULTS.parents[1]).stdout.strip()
+    return {
+        "cpu": names[0] if names else platform.processor(),
+        "cores": len(os.sched_getaffinity(0)),
+        "simd": library.simd_level(),
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+        "system": platform.platform(),
+        "commit": commit,
+        "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "load_before": os.getloadavg()[0],
+    }
+
+
+def main(rounds: int = 2) -> int:
+    """Measure, print, write; the exit status is 1 if a ratio misses what it should be at least."""
+    result = {"machine": machine()}
+    outer, training = take_turns(OUTER, rounds), take_turns(TRAINING, rounds)
+    memory = peaks(MEMORY)
+    measured = {id(OUTER): outer, id(TRAINING): training}
+    rows = []
+    for what, arms, slow, fast, least, aim in RATIOS:
+        seconds = {name: facts["seconds"] for name, facts in measured[id(arms)].items()}
+        rows.append((what, seconds[slow] / seconds[fast], least, aim))
+    rows.append(("peak memory above the start, N = 24",
+                 memory["autograd"]["peak_mib"] / memory["native"]["peak_mib"], 10, 20))
+    result |= {
+        "outer_step": outer,
+        "training_step": training,
+        "memory_of_24_steps": memory,
+        "ratios": {what: round(ratio, 2) for what, ratio, _, _ in rows},
+    }
+    RESULTS.mkdir(parents=True, exist_ok=True)
+    (RESULTS / "headline.json").write_text(json.dumps(result, indent=1) + "\n")
+
+    for title, arms in (("outer step, N = 8, B = 64", outer), ("training step, B = 256", training),
+                        ("outer step, N = 24, one run", memory)):
+        print(f"\n{title}")
+        for name, facts in arms.items():
+            print(f"  {name:28} {facts['seconds']:8.3f} s  {facts['peak_mib']:6} MiB")
+    print()
+    for what, ratio, least, aim in rows:
+        target = "" if least is None else f"   at least {least}, aim {aim}"
+        print(f"{what:46} {ratio:6.2f}x{target}")
+    return int(any(least is not None and ratio < least for _, ratio, least, _ in rows))
+
+
+if __name__ == "__main__":
+    sys.exit(main(*map(int, sys.argv[1:])))
