@@ -49,7 +49,8 @@ def import_mtt(
         name: name of the new buffer's folder.
 
     Raises:
-        ValueError: no files, an unknown preprocessing, the name is taken, or the tensors are not those of the network.
+        ValueError: no files, an unknown preprocessing, the name is taken, or the tensors are not
+            those of the network.
         DataMissing: a file does not exist.
         DataCorrupt: a file is not a replay buffer.
     """
