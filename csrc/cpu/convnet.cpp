@@ -18,8 +18,9 @@ namespace {
 constexpr int64_t kPositions = 16;
 constexpr int64_t kFirstBlocks = 2;  // channel blocks of the first convolution done at a time
 
+constexpr int64_t kPixels = 96;        // of the first layer's input gradient, done at a time
 constexpr int64_t kMaxGroups = 16;     // each holds sums as large as the weights
-constexpr int64_t kImagesInGroup = 4;  // at least, where there are enough images
+constexpr int64_t kImagesInGroup = 8;  // at least, where there are enough images
 constexpr int64_t kStrip = 64;         // tiles; more do not fit the second-level cache at 128 channels
 constexpr int64_t kMaxChunk = 8;
 
@@ -103,9 +104,11 @@ class Runner {
     }
   }
 
-  // Images [begin, end); `sums` were zeroed, loss and loss_t are added to.
+  // Images [begin, end); all sums but those of transformed weights were zeroed, loss and loss_t are
+  // added to.
   void run(int64_t begin, int64_t end, const WeightSums<T>& sums, double& loss, double& loss_t) {
     sums_ = sums;
+    begin_ = begin;
     for (first_ = begin; first_ < end; first_ += count_) {
       count_ = std::min(cut_.chunk, end - first_);
       if (!pass_.has_activations) {
@@ -267,16 +270,26 @@ class Runner {
           }
         }
         if (pass_.grad_x != nullptr) {
-          first_conv_input_columns<T>(sizes, block > 0, dz, block, blocks,
-                                      weights_.first_transposed, layout_.padded_taps, columns_);
-          if (has_theta_t_) {
-            first_conv_input_columns<T>(sizes, true, z_first_.p, block, blocks,
-                                        weights_t_.first_transposed, layout_.padded_taps,
-                                        columns_);
-          }
+          input_columns(block, blocks);
         }
       }
       if (pass_.grad_x != nullptr) write_image_gradient(i);
+    }
+  }
+
+  // columns_ (+)= dz w, or its tangent dz_t w + dz w_t; some pixels at a time, to stay in the cache.
+  void input_columns(int64_t block, int64_t blocks) const {
+    const FirstConvSizes& sizes = layout_.first;
+    const int64_t pixels = sizes.plane / kBlock<T>;
+    for (int64_t pixel = 0; pixel < pixels; pixel += kPixels) {
+      const int64_t count = std::min(kPixels, pixels - pixel);
+      T* target = columns_ + pixel * layout_.padded_taps;
+      first_conv_input_columns<T>(sizes, block > 0, pixel, count,
+                                  has_tangent_ ? z_first_.t : z_first_.p, block, blocks,
+                                  weights_.first_transposed, layout_.padded_taps, target);
+      if (!has_theta_t_) continue;
+      first_conv_input_columns<T>(sizes, true, pixel, count, z_first_.p, block, blocks,
+                                  weights_t_.first_transposed, layout_.padded_taps, target);
     }
   }
 
@@ -318,20 +331,20 @@ class Runner {
 
   void multiply_position(bool accumulate, int64_t rows, const T* a, const T* w, T* c) const {
     for (int64_t panel = 0; panel < layout_.channels; panel += kPanel<T>) {
-      const int64_t width = std::min(kPanel<T>, layout_.channels - panel);
+      const int64_t width = layout_.weight.panel_width(panel);
       tile_product<T>(accumulate, rows, width, net_.width, a, layout_.channels, 1,
                       w + panel * net_.width, width, c + panel, layout_.channels);
     }
   }
 
-  // dU += V^T dM at every position.
-  void multiply_weights(int64_t count, const T* v, const T* dm, T* du) const {
+  // dU (+)= V^T dM at every position.
+  void multiply_weights(bool accumulate, int64_t count, const T* v, const T* dm, T* du) const {
     for (int64_t p = 0; p < kPositions; ++p) {
       for (int64_t panel = 0; panel < layout_.channels; panel += kPanel<T>) {
-        tile_product<T>(true, net_.width, std::min(kPanel<T>, layout_.channels - panel), count,
-                        v + p * position_, 1, layout_.channels, dm + p * position_ + panel,
-                        layout_.channels, du + p * layout_.weight.matrix() + panel,
-                        layout_.channels);
+        const int64_t width = layout_.weight.panel_width(panel);
+        tile_product<T>(accumulate, net_.width, width, count, v + p * position_, 1,
+                        layout_.channels, dm + p * position_ + panel, layout_.channels,
+                        du + p * layout_.weight.matrix() + panel * net_.width, width);
       }
     }
   }
@@ -371,13 +384,14 @@ class Runner {
       transform_output_transposed<T>(out, dz_.p, m_.p);
       if (has_tangent_) transform_output_transposed<T>(out, dz_.t, m_.t);
       if (pass_.grad_theta != nullptr) {
+        const bool add = first_ > begin_ || in.first > 0;  // sums_.u is not zeroed before
         transform_input<T>(in, a.p, v_.p);
         if (has_tangent_) {
           transform_input<T>(in, a.t, v_.t);
-          multiply_weights(in.count, v_.p, m_.t, sums_.u[l]);
-          multiply_weights(in.count, v_.t, m_.p, sums_.u[l]);
+          multiply_weights(add, in.count, v_.p, m_.t, sums_.u[l]);
+          multiply_weights(true, in.count, v_.t, m_.p, sums_.u[l]);
         } else {
-          multiply_weights(in.count, v_.p, m_.p, sums_.u[l]);
+          multiply_weights(add, in.count, v_.p, m_.p, sums_.u[l]);
         }
       }
       TileRange gradient = in;
@@ -512,6 +526,7 @@ class Runner {
   const PreparedWeights<T>&weights_, &weights_t_;
   const bool has_tangent_, has_theta_t_, has_backward_;
   int64_t position_ = 0;           // elements between positions of a transform
+  int64_t begin_ = 0;              // first image of the group
   int64_t first_ = 0, count_ = 0;  // images of the chunk
   WeightSums<T> sums_{};
   Pair<T> record_{}, features_{}, grad_features_{}, logits_{}, grad_logits_{};
@@ -566,11 +581,10 @@ void run_convnet(const ConvNetPass<T>& pass) {
     Pieces<T> pieces(own_memory.get<T>(counted.used()));
     runner.place(pieces);
     for (int64_t group = begin; group < end; ++group) {
-      T* base = sums.first + group * group_stride;
-      std::fill_n(base, group_stride, T(0));
       WeightSums<T> own{};
-      Pieces<T> place_of_group(base);
+      Pieces<T> place_of_group(sums.first + group * group_stride);
       own.place(layout, place_of_group);
+      std::fill_n(own.first, pass.images == 0 ? group_stride : own.before_u, T(0));
       loss[group] = loss_t[group] = 0;
       runner.run(cut.first(group, pass.images), cut.first(group + 1, pass.images), own,
                  loss[group], loss_t[group]);

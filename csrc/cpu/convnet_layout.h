@@ -62,7 +62,7 @@ struct Layout {
     pixels = net.height(net.depth) * net.map_width(net.depth);
     features = channels * pixels;
     padded_classes = round_up(net.classes, kBlock<T>);
-    weight = {net.width, net.width, channels};
+    weight = {net.width, net.width, channels, kPanel<T>};
   }
 
   NormSizes norm(int64_t l) const {
@@ -117,20 +117,23 @@ void prepare_weights(const Layout<T>& layout, const T* theta, bool with_transpos
 template <typename T>
 struct WeightSums {
   T* first;                  // [taps, channels]
-  PerLayer<T*> u;            // [16, width, channels]
   PerLayer<T*> gamma, beta;  // [channels]
   T* classifier;             // [features, padded_classes]
   T* classifier_bias;        // [padded_classes]
+  PerLayer<T*> u;            // of the transformed weights, laid out as they are
+  int64_t before_u;          // elements from `first` on before u; sums start there at 0
 
   void place(const Layout<T>& layout, Pieces<T>& pieces) {
+    const int64_t start = pieces.used();
     first = pieces.take(layout.first.taps() * layout.channels);
     for (int64_t l = 0; l < layout.net.depth; ++l) {
       gamma[l] = pieces.take(layout.channels);
       beta[l] = pieces.take(layout.channels);
-      if (l > 0) u[l] = pieces.take(16 * layout.weight.matrix());
     }
     classifier = pieces.take(layout.features * layout.padded_classes);
     classifier_bias = pieces.take(layout.padded_classes);
+    before_u = pieces.used() - start;
+    for (int64_t l = 1; l < layout.net.depth; ++l) u[l] = pieces.take(16 * layout.weight.matrix());
   }
 };
 

@@ -169,13 +169,12 @@ void first_conv_weight_gradient(const FirstConvSizes& sizes, const T* x, const T
 }
 
 template <typename T>
-void first_conv_input_columns(const FirstConvSizes& sizes, bool accumulate, const T* dz,
-                              int64_t first_block, int64_t blocks, const T* w,
-                              int64_t padded_taps, T* columns) {
-  const int64_t pixels = sizes.plane / kBlock<T>;
+void first_conv_input_columns(const FirstConvSizes& sizes, bool accumulate, int64_t pixel,
+                              int64_t count, const T* dz, int64_t first_block, int64_t blocks,
+                              const T* w, int64_t padded_taps, T* columns) {
   for (int64_t block = 0; block < blocks; ++block) {
-    tile_product<T>(accumulate || block > 0, pixels, padded_taps, kBlock<T>,
-                    dz + block * sizes.plane, kBlock<T>, 1,
+    tile_product<T>(accumulate || block > 0, count, padded_taps, kBlock<T>,
+                    dz + block * sizes.plane + pixel * kBlock<T>, kBlock<T>, 1,
                     w + (first_block + block) * kBlock<T> * padded_taps, padded_taps, columns,
                     padded_taps);
   }
@@ -203,8 +202,8 @@ void first_conv_scatter(const FirstConvSizes& sizes, const T* columns, int64_t p
                               T*);                                                               \
   template void first_conv_weight_gradient<T>(const FirstConvSizes&, const T*, const T*,         \
                                               int64_t, int64_t, T*);                             \
-  template void first_conv_input_columns<T>(const FirstConvSizes&, bool, const T*, int64_t,      \
-                                            int64_t, const T*, int64_t, T*);                     \
+  template void first_conv_input_columns<T>(const FirstConvSizes&, bool, int64_t, int64_t,       \
+                                            const T*, int64_t, int64_t, const T*, int64_t, T*);  \
   template void first_conv_scatter<T>(const FirstConvSizes&, const T*, int64_t, T*);
 NSDBENCH_INSTANTIATE(float)
 NSDBENCH_INSTANTIATE(double)

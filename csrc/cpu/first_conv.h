@@ -32,12 +32,13 @@ template <typename T>
 void first_conv_weight_gradient(const FirstConvSizes& sizes, const T* x, const T* dz,
                                 int64_t first_block, int64_t blocks, T* dw);
 
-// columns[pixel, tap] (+)= sum over the blocks of dz[pixel, co] w[co, tap].
-//   w: [channels, padded_taps]    columns: [rows * columns, padded_taps]; pixels that pad odd maps too
+// columns[pixel, tap] (+)= sum over the blocks of dz[pixel, co] w[co, tap], for `count` pixels from `pixel`
+// on, those that pad odd maps included.
+//   w: [channels, padded_taps]    columns: [count, padded_taps]
 template <typename T>
-void first_conv_input_columns(const FirstConvSizes& sizes, bool accumulate, const T* dz,
-                              int64_t first_block, int64_t blocks, const T* w,
-                              int64_t padded_taps, T* columns);
+void first_conv_input_columns(const FirstConvSizes& sizes, bool accumulate, int64_t pixel,
+                              int64_t count, const T* dz, int64_t first_block, int64_t blocks,
+                              const T* w, int64_t padded_taps, T* columns);
 
 // dx += the columns at their places; dx is like the padded input.
 template <typename T>

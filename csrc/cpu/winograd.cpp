@@ -175,12 +175,10 @@ NSDBENCH_INLINE void output_transposed_body(const TileRange& range, const T* z, 
   }
 }
 
-template <typename T>
-NSDBENCH_INLINE T* panel_row(const WeightSizes& sizes, T* matrix, int64_t in, int64_t out) {
-  const int64_t first = out / kPanel<T> * kPanel<T>;
-  const int64_t rest = sizes.out_padded - first;
-  const int64_t width = rest < kPanel<T> ? rest : kPanel<T>;
-  return matrix + first * sizes.in + in * width + (out - first);
+// Offset of row `in`, column `out` of a matrix in panels.
+NSDBENCH_INLINE int64_t panel_offset(const WeightSizes& sizes, int64_t in, int64_t out) {
+  const int64_t first = out / sizes.panel * sizes.panel;
+  return first * sizes.in + in * sizes.panel_width(first) + (out - first);
 }
 
 template <typename T, int kBytes>
@@ -205,7 +203,7 @@ NSDBENCH_INLINE void weight_body(const WeightSizes& sizes, bool transposed, cons
         rows[2][j] = T(0.5) * (a - b + c);
         rows[3][j] = c;
       }
-      T* target = panel_row(sizes, u, in, out);
+      T* target = u + panel_offset(sizes, in, out);
       for (int i = 0; i < 4; ++i) {
         const V a = rows[i][0], b = rows[i][1], c = rows[i][2];
         T* position = target + 4 * i * sizes.matrix();
@@ -227,8 +225,9 @@ NSDBENCH_INLINE void weight_transposed_body(const WeightSizes& sizes, const T* d
   for (int64_t in = begin; in < end; ++in) {
     for (int64_t out = 0; out < sizes.out_padded; out += kWidth) {
       V sum[4][4];
+      const T* first = du + panel_offset(sizes, in, out);
       for (int p = 0; p < 16; ++p) {
-        const T* source = du + p * sizes.matrix() + in * sizes.out_padded + out;
+        const T* source = first + p * sizes.matrix();
         V total = load<V>(source);
         for (int64_t part = 1; part < parts; ++part) total += load<V>(source + part * part_stride);
         sum[p / 4][p % 4] = total;

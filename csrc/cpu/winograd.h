@@ -81,8 +81,11 @@ void transform_output_transposed(const TileRange& range, const T* z, T* m);
 // be narrower), output channels padded with zeros.
 struct WeightSizes {
   int64_t in, out;  // channels of the weight tensor
-  int64_t out_padded;
+  int64_t out_padded, panel;
   int64_t matrix() const { return in * out_padded; }
+  int64_t panel_width(int64_t first) const {
+    return out_padded - first < panel ? out_padded - first : panel;
+  }
 };
 
 // U = G g G^T for input channels [begin, end) of weights g [out, in, 3, 3].
@@ -91,8 +94,8 @@ template <typename T>
 void transform_weight(const WeightSizes& sizes, bool transposed, const T* weight, int64_t begin,
                       int64_t end, T* u);
 
-// dg = G^T dU G for input channels [begin, end); dU is [16][in][out_padded], the sum over `parts`
-// buffers part_stride apart; dg is [out, in, 3, 3].
+// dg = G^T dU G for input channels [begin, end); dU is laid out as U, the sum over `parts` buffers
+// part_stride apart; dg is [out, in, 3, 3].
 template <typename T>
 void transform_weight_transposed(const WeightSizes& sizes, const T* du, int64_t parts,
                                  int64_t part_stride, int64_t begin, int64_t end, T* grad_weight);
