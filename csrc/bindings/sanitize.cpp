@@ -12,6 +12,7 @@
 #include "cpu/reconstruct.h"
 #include "cuda/reconstruct.cu"  // NOLINT: the very source that nvcc compiles
 #include "sanitize_dsa.h"
+#include "sanitize_inorm_relu_pool.h"
 #include "simt_programs.h"
 
 namespace {
@@ -136,6 +137,7 @@ int main(int argc, char** argv) {
       for (const Case& test : cases) run(test);
       run_programs();
       nsdbench::bindings::sanitize_dsa();
+      nsdbench::bindings::sanitize_inorm_relu_pool();
     }
   } catch (const std::exception& error) {
     std::fprintf(stderr, "%s\n", error.what());

@@ -11,6 +11,7 @@
 
 #include "cuda/reconstruct.cu"  // NOLINT: the very source that nvcc compiles
 #include "simt_dsa.h"
+#include "simt_inorm_relu_pool.h"
 #include "simt_programs.h"
 
 namespace py = pybind11;
@@ -163,6 +164,7 @@ PYBIND11_MODULE(_simt, m) {
   define<float>(m, "float32");
   define<double>(m, "float64");
   nsdbench::bindings::define_dsa(m);
+  nsdbench::bindings::define_inorm_relu_pool(m);
   m.def("reverse", &reverse, py::arg("values"), py::arg("has_barrier"));
   m.def("shift", &shift, py::arg("values"), py::arg("has_barrier"));
   m.def("prefix_sum", &prefix_sum, py::arg("values"), py::arg("has_barrier"));

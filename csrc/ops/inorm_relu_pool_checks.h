@@ -12,7 +12,7 @@
 #include <string>
 #include <vector>
 
-#include "cpu/inorm_relu_pool.h"
+#include "kernels/inorm_relu_pool.h"
 
 namespace nsdbench::ops::inorm_relu_pool {
 
@@ -61,7 +61,7 @@ inline MaybeTensor check(const char* name, const MaybeTensor& tensor, const Shap
 }
 
 struct Call {
-  cpu::PlaneSizes sizes;
+  PlaneSizes sizes;
   Tensor x, weight, bias;
   double eps;
 

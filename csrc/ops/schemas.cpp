@@ -28,7 +28,7 @@ STABLE_TORCH_LIBRARY(nsdbench, m) {
       "int wanted"
       ") -> (Tensor, Tensor, Tensor, Tensor, Tensor)");
 
-  // Instance norm with scale and shift, ReLU, 2x2 mean pool (formulas: cpu/inorm_relu_pool.h).
+  // Instance norm with scale and shift, ReLU, 2x2 mean pool (formulas: kernels/inorm_relu_pool.h).
   //   x [N,C,H,W], weight [C], bias [C]; returns [N,C,H/2,W/2]
   m.def("inorm_relu_pool(Tensor x, Tensor weight, Tensor bias, float eps) -> Tensor");
 

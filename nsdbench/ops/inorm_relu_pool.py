@@ -6,7 +6,7 @@ With f the operator and v a direction in (x, weight, bias), the gradients obey
 
 so differentiating the gradients once more needs only the two tangent operators: with respect to
 `grad` it is the tangent of f along v, with respect to the rest the tangent of the gradients
-along v. Formulas: csrc/cpu/inorm_relu_pool.h.
+along v. Formulas: csrc/kernels/inorm_relu_pool.h.
 """
 
 from collections.abc import Sequence
