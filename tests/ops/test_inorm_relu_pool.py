@@ -1,4 +1,4 @@
-"""`inorm_relu_pool`: values, first and second derivatives against the plain-PyTorch twin."""
+"""`inorm_relu_pool`: values and derivatives on every implementation, against the plain twin."""
 
 import os
 import statistics
@@ -8,7 +8,7 @@ import sys
 import pytest
 import torch
 
-from nsdbench import ops
+from nsdbench import _simt, ops
 from nsdbench.ops import reference
 from nsdbench.ops.inorm_relu_pool import EPS
 
@@ -23,15 +23,31 @@ SHAPES = {  # N, C, H, W
     "block-of-convnet": (3, 5, 16, 16),
     "largest": (1, 2, 128, 128),
     "many-planes": (7, 19, 4, 4),
+    "many-images": (70, 9, 3, 2),
+    "two-warps-a-plane": (3, 3, 17, 19),
+    "four-warps-a-plane": (1, 3, 25, 30),
 }
 TINY = {"even": (2, 2, 2, 4), "odd": (2, 1, 3, 5)}
 
 
-@pytest.fixture(autouse=True)
-def needs_kernel(device):
-    has_kernel = torch._C._dispatch_has_kernel_for_dispatch_key
-    if not has_kernel("nsdbench::inorm_relu_pool", device.type.upper()):
-        pytest.skip(f"no {device.type} kernel is built")
+def native(name, *args):
+    """Call an operator by its name."""
+    return getattr(NATIVE, name)(*args)
+
+
+def host_simt(name, *args):
+    """Call its CUDA kernels on the host."""
+    arrays = [a.detach().contiguous().numpy() if isinstance(a, torch.Tensor) else a for a in args]
+    results = getattr(_simt, f"{name}_{arrays[0].dtype.name}")(*arrays)
+    if isinstance(results, tuple):
+        return tuple(map(torch.from_numpy, results))
+    return torch.from_numpy(results)
+
+
+@pytest.fixture
+def call(backend):
+    """What calls an operator, without autograd, on every implementation."""
+    return host_simt if backend.is_host_simt else native
 
 
 def draw(shape, device="cpu", dtype=torch.float64, seed=0):
@@ -66,15 +82,16 @@ def twin_derivatives(tensors, directions):
     return [t.detach() for t in (out, *grads, out_t, *grads_t)]
 
 
-def native_derivatives(tensors, directions):
+def derivatives(call, tensors, directions):
     x, weight, bias, grad = tensors
     x_t, weight_t, bias_t, grad_t = directions
     point = (x, weight, bias, EPS)
+    tangent = (x_t, weight_t, bias_t)
     return [
-        NATIVE.inorm_relu_pool(*point),
-        *NATIVE.inorm_relu_pool_backward(grad, *point),
-        NATIVE.inorm_relu_pool_jvp(*point, x_t, weight_t, bias_t),
-        *NATIVE.inorm_relu_pool_backward_jvp(grad, *point, grad_t, x_t, weight_t, bias_t),
+        call("inorm_relu_pool", *point),
+        *call("inorm_relu_pool_backward", grad, *point),
+        call("inorm_relu_pool_jvp", *point, *tangent),
+        *call("inorm_relu_pool_backward_jvp", grad, *point, grad_t, *tangent),
     ]
 
 
@@ -89,9 +106,9 @@ def error(x, exact):
 
 
 @pytest.mark.parametrize("name", SHAPES)
-def test_values_and_derivatives_equal_the_twin(device, name):
-    tensors, directions = draw(SHAPES[name], device)
-    ours = native_derivatives(tensors, directions)
+def test_values_and_derivatives_equal_the_twin(backend, call, name):
+    tensors, directions = draw(SHAPES[name], backend.device)
+    ours = derivatives(call, tensors, directions)
     exact = twin_derivatives(tensors, directions)
     for label, a, b in zip(LABELS, ours, exact, strict=True):
         assert a.shape == b.shape
@@ -99,15 +116,15 @@ def test_values_and_derivatives_equal_the_twin(device, name):
 
 
 @pytest.mark.parametrize("name", SHAPES)
-def test_float32_is_as_accurate_as_the_twin_in_float32(device, name):
+def test_float32_is_as_accurate_as_the_twin_in_float32(backend, call, name):
     """Median over ten draws: one rounding at a ReLU's kink decides the error of a single draw."""
     ratios = {label: [] for label in LABELS}
     for seed in range(10):
-        narrow = draw(SHAPES[name], device, torch.float32, seed)
+        narrow = draw(SHAPES[name], backend.device, torch.float32, seed)
         wide = [[tensor.double() for tensor in half] for half in narrow]
         rows = zip(
             LABELS,
-            native_derivatives(*narrow),
+            derivatives(call, *narrow),
             twin_derivatives(*narrow),
             twin_derivatives(*wide),
             strict=True,
@@ -127,39 +144,41 @@ def test_gradcheck_and_gradgradcheck(device, name):
 
 
 @pytest.mark.parametrize("name", TINY)
-def test_tangents_equal_finite_differences(device, name):
-    (x, weight, bias, grad), (x_t, weight_t, bias_t, grad_t) = draw(TINY[name], device)
+def test_tangents_equal_finite_differences(backend, call, name):
+    tensors, directions = draw(TINY[name], backend.device)
+    (x, weight, bias, grad), (x_t, weight_t, bias_t, grad_t) = tensors, directions
 
     def along(step):
-        moved = (x + step * x_t, weight + step * weight_t, bias + step * bias_t)
-        gradients = NATIVE.inorm_relu_pool_backward(grad + step * grad_t, *moved, EPS)
-        return torch.cat([t.flatten() for t in (ops.inorm_relu_pool(*moved), *gradients)])
+        moved = (x + step * x_t, weight + step * weight_t, bias + step * bias_t, EPS)
+        gradients = call("inorm_relu_pool_backward", grad + step * grad_t, *moved)
+        return torch.cat([t.flatten() for t in (call("inorm_relu_pool", *moved), *gradients)])
 
     h = 1e-4  # the fourth-order difference
     difference = (8 * (along(h) - along(-h)) - (along(2 * h) - along(-2 * h))) / (12 * h)
-    out_t = ops.inorm_relu_pool_jvp(x, weight, bias, x_t, weight_t, bias_t)
-    grads_t = NATIVE.inorm_relu_pool_backward_jvp(
-        grad, x, weight, bias, EPS, grad_t, x_t, weight_t, bias_t
-    )
-    tangent = torch.cat([t.flatten() for t in (out_t, *grads_t)])
+    tangent = torch.cat([t.flatten() for t in derivatives(call, tensors, directions)[4:]])
     torch.testing.assert_close(tangent, difference, rtol=1e-7, atol=1e-7)
+
+
+def test_tangent_by_name_and_by_transform(device):
+    (x, weight, bias, _), (x_t, weight_t, bias_t, _) = draw((2, 3, 5, 4), device)
+    out_t = ops.inorm_relu_pool_jvp(x, weight, bias, x_t, weight_t, bias_t)
+    native_t = NATIVE.inorm_relu_pool_jvp(x, weight, bias, EPS, x_t, weight_t, bias_t)
     _, functional = torch.func.jvp(ops.inorm_relu_pool, (x, weight, bias), (x_t, weight_t, bias_t))
-    assert torch.equal(functional, out_t)
+    assert torch.equal(out_t, native_t) and torch.equal(functional, native_t)
 
 
-@pytest.mark.parametrize("left_out", range(8))
-def test_absent_tangents_are_zero(device, left_out):
-    (x, weight, bias, grad), (x_t, weight_t, bias_t, _) = draw((2, 3, 5, 4), device)
-    tangents = (x_t, weight_t, bias_t)
-    some = [None if left_out >> n & 1 else t for n, t in enumerate(tangents)]
-    full = [torch.zeros_like(t) if left_out >> n & 1 else t for n, t in enumerate(tangents)]
+@pytest.mark.parametrize("left_out", range(16))
+def test_absent_tangents_are_zero(backend, call, left_out):
+    (x, weight, bias, grad), directions = draw((2, 3, 5, 4), backend.device)
+    some = [None if left_out >> n & 1 else t for n, t in enumerate(directions)]
+    full = [torch.zeros_like(t) if left_out >> n & 1 else t for n, t in enumerate(directions)]
     point = (x, weight, bias, EPS)
-    for op, head, zero in (
-        (NATIVE.inorm_relu_pool_jvp, point, ()),
-        (NATIVE.inorm_relu_pool_backward_jvp, (grad, *point), (torch.zeros_like(grad),)),
-    ):
-        ours = op(*head, *((None,) * len(zero)), *some)
-        expected = op(*head, *zero, *full)
+    for name, order in (("jvp", (0, 1, 2)), ("backward_jvp", (3, 0, 1, 2))):
+        head = point if name == "jvp" else (grad, *point)
+        ours, expected = (
+            call(f"inorm_relu_pool_{name}", *head, *(tangents[n] for n in order))
+            for tangents in (some, full)
+        )
         torch.testing.assert_close(ours, expected, rtol=1e-12, atol=1e-12)
 
 
@@ -208,31 +227,66 @@ def test_no_images_and_non_contiguous_tensors(device):
     assert torch.equal(torch.autograd.grad(out.sum(), weight)[0], torch.zeros_like(weight))
 
 
-def test_nan_is_not_clipped_away(device):
-    (x, weight, bias, _), _ = draw((1, 2, 4, 4), device)
-    x[0, 1, 2, 2] = torch.nan
-    out = ops.inorm_relu_pool(x, weight, bias)
-    assert out[0, 0].isfinite().all() and out[0, 1].isnan().all()
+@pytest.mark.parametrize("shape", [(0, 3, 4, 5), (2, 0, 4, 5), (0, 0, 2, 2)])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_no_images_or_no_channels(backend, call, shape, dtype):
+    """The gradients of weight and bias are sums over no images: zero, not left as they were."""
+    tensors, directions = draw(shape, backend.device, dtype)
+    pooled = (*shape[:2], shape[2] // 2, shape[3] // 2)
+    expected = [pooled, shape, shape[1:2], shape[1:2]] * 2
+    for ours, size in zip(derivatives(call, tensors, directions), expected, strict=True):
+        assert ours.shape == size and ours.dtype == dtype and not ours.any()
 
 
-def test_constant_planes(device):
+def test_nan_is_not_clipped_away(backend, call):
+    tensors, directions = draw((1, 2, 4, 4), backend.device)
+    tensors[0][0, 1, 2, 2] = torch.nan
+    out, grad_x, _, _, out_t, grad_x_t, _, _ = derivatives(call, tensors, directions)
+    for result in (out, grad_x, out_t, grad_x_t):
+        assert result[0, 0].isfinite().all() and result[0, 1].isnan().all()
+
+
+def test_constant_planes(backend, call):
     """Variance 0: xhat = 0, so the output is max(bias, 0) and the gradient of x is finite."""
-    x = torch.full((1, 2, 4, 4), 3.0, device=device, dtype=torch.float64, requires_grad=True)
-    weight = torch.ones(2, device=device, dtype=torch.float64)
-    bias = torch.tensor([0.5, -0.5], device=device, dtype=torch.float64)
-    out = ops.inorm_relu_pool(x, weight, bias)
+    tensors, directions = draw((1, 2, 4, 4), backend.device)
+    tensors[0] = torch.full_like(tensors[0], 3.0)
+    tensors[2] = torch.tensor([0.5, -0.5], device=backend.device, dtype=torch.float64)
+    out, grad_x, *_ = derivatives(call, tensors, directions)
     assert torch.equal(out[0, 0], torch.full_like(out[0, 0], 0.5)) and out[0, 1].abs().max() == 0
-    assert torch.autograd.grad(out.sum(), x)[0].isfinite().all()
+    assert grad_x.isfinite().all()
 
 
-def test_equal_calls_give_equal_bits_whatever_the_number_of_threads(device):
-    tensors, directions = draw((5, 33, 9, 12), device, torch.float32)
-    first = native_derivatives(tensors, directions)
+def test_equal_calls_give_equal_bits(backend, call):
+    for name in ("many-planes", "many-images", "four-warps-a-plane"):
+        operands = draw(SHAPES[name], backend.device, torch.float32)
+        first, second = (derivatives(call, *operands) for _ in range(2))
+        assert all(map(torch.equal, first, second))
+
+
+@pytest.mark.parametrize("name", SHAPES)
+def test_bits_do_not_depend_on_the_order_of_cuda_threads(name):
+    operands, results = draw(SHAPES[name], dtype=torch.float32), []
+    for order in ("natural", "reversed", "shuffled"):
+        _simt.set_order(order, seed=4)
+        results.append(derivatives(host_simt, *operands))
+    for other in results[1:]:
+        assert all(map(torch.equal, results[0], other))
+
+
+def test_bits_of_a_plane_do_not_depend_on_the_batch(backend, call):
+    (x, weight, bias, _), _ = draw((9, 3, 5, 6), backend.device, torch.float32)
+    whole = call("inorm_relu_pool", x, weight, bias, EPS)
+    assert torch.equal(call("inorm_relu_pool", x[4:5], weight, bias, EPS), whole[4:5])
+
+
+def test_bits_do_not_depend_on_the_number_of_cpu_threads():
+    tensors, directions = draw((5, 33, 9, 12), dtype=torch.float32)
+    first = derivatives(native, tensors, directions)
     threads = torch.get_num_threads()
     try:
         for count in (1, 2, 3):
             torch.set_num_threads(count)
-            assert all(map(torch.equal, first, native_derivatives(tensors, directions)))
+            assert all(map(torch.equal, first, derivatives(native, tensors, directions)))
     finally:
         torch.set_num_threads(threads)
 
@@ -243,7 +297,7 @@ sys.path.insert(0, sys.argv[1])
 from test_inorm_relu_pool import *
 for shape in SHAPES.values():
     tensors, directions = draw(shape)
-    pairs = zip(native_derivatives(tensors, directions), twin_derivatives(tensors, directions))
+    pairs = zip(derivatives(native, tensors, directions), twin_derivatives(tensors, directions))
     assert all(error(a, b) <= 1e-10 * (float(b.abs().max()) + 1) for a, b in pairs), shape
 print(ops.library.simd_level())
 """
