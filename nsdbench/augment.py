@@ -157,10 +157,21 @@ def apply(images: torch.Tensor, params: DsaParams) -> torch.Tensor:
         raise ValueError(f"images must be floating point, got {images.dtype}: preprocess first")
     if params.op == IDENTITY:
         return images
-    parameters = _PARAMETERS[params.op](params.values, *params.image_shape[1:])
+    parameters = native_parameters(params)
     is_native = images.dtype in _NATIVE_DTYPES and ops.is_native_enabled(images.device)
     run = ops.dsa if is_native else reference_dsa.dsa
     return run(images, params.op, parameters.to(images.device), params.align_corners)
+
+
+def native_parameters(params: DsaParams) -> torch.Tensor:
+    """Turn what was drawn into the parameters of `nsdbench.ops.dsa`.
+
+    Returns:
+        [n, columns] float64 on the device of the draws, columns as in `ops.dsa.PARAMETERS`.
+    """
+    if params.op == IDENTITY:
+        return torch.zeros(1, 0, dtype=torch.float64)
+    return _PARAMETERS[params.op](params.values, *params.image_shape[1:])
 
 
 def parse_strategy(strategy: str | None) -> tuple[str, ...]:
@@ -216,7 +227,7 @@ def _draw_rotate(n: int, height: int, width: int, generator: torch.Generator) ->
     return {"angle": (torch.rand(n, generator=generator) - 0.5) * 2 * highest}
 
 
-# Columns of nsdbench.ops.dsa.PARAMETERS from what was drawn, [n, columns] float64.
+# What native_parameters returns, by operation.
 
 
 def _color_parameters(values: Values, height: int, width: int) -> torch.Tensor:
@@ -231,10 +242,10 @@ def _crop_parameters(values: Values, height: int, width: int) -> torch.Tensor:
 
 
 def _cutout_parameters(values: Values, height: int, width: int) -> torch.Tensor:
-    rows, columns = values["centre"].double().unbind(dim=1)
-    tall, wide = _cutout_side(height), _cutout_side(width)
-    top, left = rows - tall // 2, columns - wide // 2
-    return torch.stack((top, left, top + tall, left + wide), dim=1)
+    centre = values["centre"].double()
+    sides = torch.tensor([_cutout_side(height), _cutout_side(width)], device=centre.device)
+    first = centre - sides // 2
+    return torch.cat((first, first + sides), dim=1)
 
 
 def _flip_parameters(values: Values, height: int, width: int) -> torch.Tensor:

@@ -98,6 +98,14 @@ NSDBENCH_INLINE Rows limited_lanes(Rows value, Rows lowest, Rows highest) {
   return value < highest ? value : highest;
 }
 
+template <typename Rows>
+NSDBENCH_INLINE void store_whole(int64_t* out, Rows value) {
+  using Bits = decltype(value < value);
+  const Bits bits = reinterpret_cast<Bits>(value + kWhole) -
+                    reinterpret_cast<Bits>(Rows{} + kWhole);
+  __builtin_memcpy(out, &bits, sizeof(bits));
+}
+
 template <typename T, typename Rows>
 NSDBENCH_INLINE void store_as(T* out, Rows value) {
   typedef T Converted __attribute__((vector_size(sizeof(Rows) / sizeof(double) * sizeof(T))));
@@ -193,7 +201,6 @@ NSDBENCH_INLINE void find_windows(const DsaProblem& problem, const Rotation& rot
                                   int64_t pitch, int64_t w, int64_t h0,
                                   const Windows<T>& windows) {
   using Rows = typename NativeVector<double, kBytes>::type;
-  using Bits = decltype(Rows{} < Rows{});
   constexpr int64_t kLanes = NativeVector<T, kBytes>::kWidth;
   constexpr int64_t kBlock = NativeVector<double, kBytes>::kWidth;
   const ResampleMap& map = rotation.map;
@@ -216,9 +223,7 @@ NSDBENCH_INLINE void find_windows(const DsaProblem& problem, const Rotation& rot
     const Rows r = first + static_cast<double>(n);
     const Rows k = limited_lanes(whole(edge - taps.rw * rotation.inverse_kw * r), lowest, highest);
     const Rows offset = (h + r) * static_cast<double>(pitch) + k + static_cast<double>(w);
-    const Bits bits = reinterpret_cast<Bits>(offset + kWhole) -
-                      reinterpret_cast<Bits>(kWhole + Rows{});
-    __builtin_memcpy(windows.offset + n * kBlock, &bits, sizeof(bits));
+    store_whole(windows.offset + n * kBlock, offset);
     store_as(windows.v_w + n * kBlock, s_w + taps.rw * r + taps.kw * k);
     store_as(windows.v_h + n * kBlock, s_h + taps.rh * r + taps.kh * k);
   }
@@ -335,6 +340,50 @@ NSDBENCH_INLINE void rotate_image_body(const DsaProblem& problem, const Resample
   }
 }
 
+// The window of rows of every output row: first[h] is where it begins, weights[n * pitch + h] belongs to
+// row first[h] + n. Written in whole vectors: pitch is the height rounded up.
+template <typename T, int kBytes>
+NSDBENCH_INLINE void find_rows(int64_t height, double slope, const Taps& taps, int64_t rows,
+                               int64_t pitch, int64_t* first, T* weights) {
+  using Rows = typename NativeVector<double, kBytes>::type;
+  const double middle = static_cast<double>(height - 1) / 2, inverse = 1 / taps.rh;
+  const double edge = window_edge(0, 0, taps.rh);
+  const Rows one = opaque_one<Rows, double>();
+  for (int64_t h0 = 0; h0 < height; h0 += NativeVector<double, kBytes>::kWidth) {
+    const Rows h = lane_numbers<double, kBytes>() + static_cast<double>(h0);
+    const Rows s_h = (slope - 1) * (h - middle);
+    const Rows start = limited_lanes(whole(0.5 - (s_h + edge) * inverse), -h,
+                                     static_cast<double>(height - rows) - h);
+    store_whole(first + h0, h + start);
+    for (int64_t n = 0; n < rows; ++n) {
+      const Rows v_h = s_h + taps.rh * (start + static_cast<double>(n));
+      store_as(weights + n * pitch + h0, 1 - distance(v_h, one));
+    }
+  }
+}
+
+// out[w] = sum over n of weights[n * pitch] in[n * width + w]; kRows: their number where it is known.
+template <typename T, int kBytes, int kRows>
+NSDBENCH_INLINE void combine_rows(int64_t width, int64_t rows, const T* weights, int64_t pitch,
+                                  const T* in, T* out) {
+  const auto combine = [&]<typename U>(int64_t w) NSDBENCH_INLINE_LAMBDA {
+    U sum = {};
+    if constexpr (kRows > 0) {
+#pragma GCC unroll 3
+      for (int n = 0; n < kRows; ++n) sum += weights[n * pitch] * load<U>(in + n * width + w);
+    } else {
+      for (int64_t n = 0; n < rows; ++n) sum += weights[n * pitch] * load<U>(in + n * width + w);
+    }
+    store(out + w, sum);
+  };
+  using V = typename NativeVector<T, kBytes>::type;
+  constexpr int64_t kLanes = NativeVector<T, kBytes>::kWidth;
+  if (width < kLanes) return for_lanes<T, kBytes>(0, width, combine);
+  for (int64_t w0 = 0, chunk = 0; w0 < width; w0 = ++chunk * kLanes) {
+    combine.template operator()<V>(chunk_start(chunk, kLanes, width));
+  }
+}
+
 // Rows first, then columns: a product of two sparse matrices instead of their outer product.
 template <typename T, int kBytes>
 NSDBENCH_INLINE void scale_image_body(const DsaProblem& problem, const ResampleMap& map,
@@ -343,34 +392,36 @@ NSDBENCH_INLINE void scale_image_body(const DsaProblem& problem, const ResampleM
   constexpr int64_t kLanes = NativeVector<T, kBytes>::kWidth;
   const Taps taps = taps_of(map, is_transposed);
   const int64_t height = problem.height, width = problem.width;
-  const double cx = static_cast<double>(width - 1) / 2, cy = static_cast<double>(height - 1) / 2;
+  const int64_t pitch = (height + kLanes - 1) / kLanes * kLanes;
+  const double cx = static_cast<double>(width - 1) / 2;
   const double drift = (map.xx - 1) * static_cast<double>(kLanes - 1);
   const int64_t rows = window_length(2 / magnitude(taps.rh), height);
   const int64_t columns = window_length((2 + magnitude(drift)) / magnitude(taps.kw),
                                         width + kLanes - 1);
   Padded<T, kBytes> tall{problem.channels * height, width, nullptr};
-  tall.memory = workspace<T>(tall.size() + columns * kLanes + rows);
+  tall.memory = workspace<T>(tall.size() + columns * kLanes + rows * pitch);
   T* weights = tall.memory + tall.size();
   T* row_weights = weights + columns * kLanes;
+  int64_t* first_row = workspace<int64_t>(pitch);
   tall.clear_borders();
 
-  for (int64_t h = 0; h < height; ++h) {
-    const double s_h = (map.yy - 1) * (static_cast<double>(h) - cy);
-    const int64_t first = limited(window_start(s_h, 0, taps.rh), -h,
-                                  height - rows - h);
-    for (int64_t r = 0; r < rows; ++r) {
-      const double v_h = s_h + taps.rh * static_cast<double>(first + r);
-      row_weights[r] = static_cast<T>(1 - std::min(magnitude(v_h), 1.0));
-    }
+  find_rows<T, kBytes>(height, map.yy, taps, rows, pitch, first_row, row_weights);
+  const auto combine_all = [&]<int kRows>(std::integral_constant<int, kRows>)
+      NSDBENCH_INLINE_LAMBDA {
     for (int64_t c = 0; c < problem.channels; ++c) {
-      const T* source = x + (c * height + h + first) * width;
-      T* target = tall.row(c * height + h);
-      for_lanes<T, kBytes>(0, width, [&]<typename U>(int64_t w) NSDBENCH_INLINE_LAMBDA {
-        U sum = {};
-        for (int64_t r = 0; r < rows; ++r) sum += row_weights[r] * load<U>(source + r * width + w);
-        store(target + w, sum);
-      });
+      for (int64_t h = 0; h < height; ++h) {
+        combine_rows<T, kBytes, kRows>(width, rows, row_weights + h, pitch,
+                                       x + (c * height + first_row[h]) * width,
+                                       tall.row(c * height + h));
+      }
     }
+  };
+  if (rows == 2) {
+    combine_all(std::integral_constant<int, 2>{});
+  } else if (rows == 3) {
+    combine_all(std::integral_constant<int, 3>{});
+  } else {
+    combine_all(std::integral_constant<int, 0>{});
   }
 
   const V w_slope = lane_numbers<T, kBytes>() * static_cast<T>(map.xx - 1);

@@ -7,6 +7,7 @@ again by each other.
 
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
 
 # Numbered as in csrc/kernels/dsa.h.
 OPERATIONS = ("color", "crop", "cutout", "flip", "scale", "rotate")
@@ -20,6 +21,10 @@ PARAMETERS = {
     "rotate": ("angle",),
     IDENTITY: (),
 }
+
+
+# A private name of torch; should it go, every call is made as if a transform were active.
+_are_transforms_active = getattr(torch._C, "_are_functorch_transforms_active", lambda: True)
 
 
 def dsa(images: Tensor, operation: str, parameters: Tensor, align_corners: bool = True) -> Tensor:
@@ -57,9 +62,7 @@ def dsa(images: Tensor, operation: str, parameters: Tensor, align_corners: bool 
     _check("images", images, operation, parameters)
     if operation == IDENTITY:
         return images
-    return _Apply.apply(
-        images, OPERATIONS.index(operation), parameters, align_corners, False, False
-    )
+    return _run(images, OPERATIONS.index(operation), parameters, align_corners, False, False)
 
 
 def dsa_jvp(
@@ -72,9 +75,7 @@ def dsa_jvp(
     _check("images_t", images_t, operation, parameters)
     if operation == IDENTITY:
         return images_t
-    return _Apply.apply(
-        images_t, OPERATIONS.index(operation), parameters, align_corners, True, False
-    )
+    return _run(images_t, OPERATIONS.index(operation), parameters, align_corners, True, False)
 
 
 def dsa_backward(
@@ -88,7 +89,7 @@ def dsa_backward(
     _check("grad", grad, operation, parameters)
     if operation == IDENTITY:
         return grad
-    return _Apply.apply(grad, OPERATIONS.index(operation), parameters, align_corners, True, True)
+    return _run(grad, OPERATIONS.index(operation), parameters, align_corners, True, True)
 
 
 def _check(name: str, images: Tensor, operation: str, parameters: Tensor) -> None:
@@ -120,15 +121,58 @@ def _check(name: str, images: Tensor, operation: str, parameters: Tensor) -> Non
         refuse("parameters: expected drawn numbers, got a tensor that requires a gradient")
 
 
-class _Apply(torch.autograd.Function):
-    """The operation or its transpose; registration alone gives no forward-mode rule."""
+def _run(images, operation, parameters, align_corners, is_linear, is_transposed) -> Tensor:
+    """Apply the operation (by number) or its transpose, differentiably."""
+    function = _ApplyUnderTransforms if _are_transforms_active() else _Apply
+    return function.apply(
+        images, operation, parameters, align_corners, is_linear, is_transposed
+    )
+
+
+def _run_natively(images, operation, parameters, align_corners, is_linear, is_transposed) -> Tensor:
+    if is_transposed:
+        return torch.ops.nsdbench.dsa_backward(images, operation, parameters, align_corners)
+    return torch.ops.nsdbench.dsa(images, operation, parameters, align_corners, is_linear)
+
+
+class _Derivatives(torch.autograd.Function):
+    """Gradient and tangent; registering them with the operator alone gives no forward-mode rule."""
+
+    @staticmethod
+    def backward(ctx, grad):
+        (parameters,), (operation, align_corners, is_transposed) = ctx.saved_tensors, ctx.how
+        is_differentiated_again = torch.is_grad_enabled() or forward_ad._current_level >= 0
+        run = _run if is_differentiated_again else _run_natively
+        grad = run(grad, operation, parameters, align_corners, True, not is_transposed)
+        return grad, None, None, None, None, None
+
+    @staticmethod
+    def jvp(ctx, images_t, *rest):
+        (parameters,), (operation, align_corners, is_transposed) = ctx.saved_tensors, ctx.how
+        return _run(images_t, operation, parameters, align_corners, True, is_transposed)
+
+
+class _Apply(_Derivatives):
+    """The quick form: what autograd spends on calling it is as long as augmenting a small batch."""
+
+    @staticmethod
+    def forward(ctx, images, operation, parameters, align_corners, is_linear, is_transposed):
+        ctx.save_for_backward(parameters)
+        ctx.save_for_forward(parameters)
+        ctx.how = operation, align_corners, is_transposed
+        return _run_natively(
+            images, operation, parameters, align_corners, is_linear, is_transposed
+        )
+
+
+class _ApplyUnderTransforms(_Derivatives):
+    """The form that torch.func.grad and torch.func.jvp ask for."""
 
     @staticmethod
     def forward(images, operation, parameters, align_corners, is_linear, is_transposed):
-        native = torch.ops.nsdbench
-        if is_transposed:
-            return native.dsa_backward(images, operation, parameters, align_corners)
-        return native.dsa(images, operation, parameters, align_corners, is_linear)
+        return _run_natively(
+            images, operation, parameters, align_corners, is_linear, is_transposed
+        )
 
     @staticmethod
     def setup_context(ctx, inputs, output):
@@ -136,17 +180,6 @@ class _Apply(torch.autograd.Function):
         ctx.save_for_backward(parameters)
         ctx.save_for_forward(parameters)
         ctx.how = operation, align_corners, is_transposed
-
-    @staticmethod
-    def backward(ctx, grad):
-        (parameters,), (operation, align_corners, is_transposed) = ctx.saved_tensors, ctx.how
-        grad = _Apply.apply(grad, operation, parameters, align_corners, True, not is_transposed)
-        return grad, None, None, None, None, None
-
-    @staticmethod
-    def jvp(ctx, images_t, *rest):
-        (parameters,), (operation, align_corners, is_transposed) = ctx.saved_tensors, ctx.how
-        return _Apply.apply(images_t, operation, parameters, align_corners, True, is_transposed)
 
 
 def _save(ctx, inputs, output) -> None:
