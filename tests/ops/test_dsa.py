@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import pytest
 import torch
+from torch.autograd import forward_ad
 
 from nsdbench import _simt, augment, ops
 from nsdbench.ops import reference_dsa
@@ -243,6 +244,22 @@ def test_tangent_of_the_gradient(device, case):
         images_t, case.operation, parameters, case.align_corners
     )
     exact = ops.dsa_backward(inner, case.operation, parameters, case.align_corners)
+    torch.testing.assert_close(ours, exact, rtol=1e-12, atol=1e-12)
+
+
+@small_cases
+def test_tangent_of_a_gradient_without_a_graph(device, case):
+    """The same in dual numbers, where the backward pass itself need not be differentiable."""
+    images, images_t, parameters = draw(case, device=device)
+    apply = differentiable(case, parameters)
+    leaf = images.clone().requires_grad_()
+    with forward_ad.dual_level():
+        value = apply(forward_ad.make_dual(leaf, images_t)).pow(4).sum() / 4
+        (gradient,) = torch.autograd.grad(value, leaf)
+        ours = forward_ad.unpack_dual(gradient).tangent
+    _, exact = torch.func.jvp(
+        torch.func.grad(lambda x: apply(x).pow(4).sum() / 4), (images,), (images_t,)
+    )
     torch.testing.assert_close(ours, exact, rtol=1e-12, atol=1e-12)
 
 
