@@ -80,14 +80,14 @@ class Block {
     while (true) {
       arrange(order, random_);
       for (const int64_t t : order) {
-        if (threads_[t].state == State::kReady) resume(t);
-        if (failure_) std::rethrow_exception(std::exchange(failure_, nullptr));
+        if (threads_[t].state == State::kReady) run_on(t);
+        run_ahead(static_cast<size_t>(t) / kWarpSize);
       }
       const bool is_done = std::all_of(threads_.begin(), threads_.end(), [](const Thread& thread) {
         return thread.state == State::kDone;
       });
       if (is_done) return;
-      if (!release_barrier() && !release_shuffles()) throw std::logic_error(describe_deadlock());
+      if (!release_barrier()) throw std::logic_error(describe_deadlock());
     }
   }
 
@@ -220,15 +220,23 @@ class Block {
 
   bool release_barrier() { return release(State::kBarrier, 0, threads_.size()); }
 
-  bool release_shuffles() {
-    bool is_any = false;
+  void run_on(int64_t t) {
+    resume(t);
+    if (failure_) std::rethrow_exception(std::exchange(failure_, nullptr));
+  }
+
+  // Lets a warp exchange and go on, again and again, as soon as all its lanes wait at one shuffle: warps
+  // meet at barriers alone, so that a barrier between two shuffles is missed when it is missing.
+  void run_ahead(size_t warp) {
+    const size_t first = warp * kWarpSize;
+    if (first + kWarpSize > threads_.size()) return;
     warp_copy_.resize(threads_.size());
-    for (size_t first = 0; first + kWarpSize <= threads_.size(); first += kWarpSize) {
-      if (!release(State::kShuffle, first, first + kWarpSize)) continue;
+    std::vector<int64_t> order(kWarpSize);
+    while (release(State::kShuffle, first, first + kWarpSize)) {
       for (size_t t = first; t < first + kWarpSize; ++t) warp_copy_[t] = threads_[t].sent;
-      is_any = true;
+      arrange(order, random_);
+      for (const int64_t lane : order) run_on(static_cast<int64_t>(first) + lane);
     }
-    return is_any;
   }
 
   std::string describe(size_t t) const {
