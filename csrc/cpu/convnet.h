@@ -1,13 +1,14 @@
-// The ConvNet of dataset distillation, its gradient, and the tangent of that gradient, without a graph.
+// The ConvNet of dataset distillation, its gradient, and the tangent of that gradient, without a
+// graph.
 //
-// depth x [conv 3x3 -> instance norm -> ReLU -> 2x2 mean pool] -> flatten -> linear classifier. Biases of
-// the convolutions are skipped: the norm removes them, and their gradients are exactly 0.
+// depth x [conv 3x3 -> instance norm -> ReLU -> 2x2 mean pool] -> flatten -> linear classifier.
+// Biases of the convolutions are skipped: the norm removes them, and their gradients are exactly 0.
 //
 // With f(theta, x) the flat features, the network is run in one of two ways:
 //   features   the caller brings dJ/df (one row an image) and differentiates what it likes above f
 //   classifier J = mean cross-entropy of the linear classifier on f, with hard or soft labels
-// One pass gives J and f, and if asked for grad_theta J and grad_x J. Given a direction (theta_t, x_t)
-// it gives the tangents of all of these along it instead: with J twice differentiable almost
+// One pass gives J and f, and if asked for grad_theta J and grad_x J. Given a direction (theta_t,
+// x_t) it gives the tangents of all of these along it instead: with J twice differentiable almost
 // everywhere, that is the product of its Hessian with the direction, in one tangent pass through
 // forward and backward.
 
@@ -28,14 +29,16 @@ struct ConvNet {
   int64_t features() const { return width * height(depth) * map_width(depth); }
   int64_t image_size() const { return in_channels * image_height * image_width; }
 
-  // theta: per layer conv weight [width, in, 3, 3], conv bias, norm weight, norm bias [width] each; then
-  // classifier weight [classes, features] and bias [classes].
+  // theta: per layer conv weight [width, in, 3, 3], conv bias, norm weight, norm bias [width] each;
+  // then classifier weight [classes, features] and bias [classes].
   int64_t layer_in(int64_t layer) const { return layer == 0 ? in_channels : width; }
   int64_t conv_weight(int64_t layer) const {
     const int64_t first = width * (9 * in_channels + 3);
     return layer == 0 ? 0 : first + (layer - 1) * width * (9 * width + 3);
   }
-  int64_t conv_bias(int64_t layer) const { return conv_weight(layer) + 9 * width * layer_in(layer); }
+  int64_t conv_bias(int64_t layer) const {
+    return conv_weight(layer) + 9 * width * layer_in(layer);
+  }
   int64_t norm_weight(int64_t layer) const { return conv_bias(layer) + width; }
   int64_t norm_bias(int64_t layer) const { return norm_weight(layer) + width; }
   int64_t classifier_weight() const { return conv_weight(depth); }
@@ -63,8 +66,9 @@ struct ConvNetPass {
   T* grad_probabilities;       // [images, classes]
   double *loss, *loss_t;       // scalars; loss_t = <grad, direction>
 
-  T* activations;              // [images, activation_size]: written by a pass without derivatives,
-  bool has_activations;        // read instead of recomputed by a pass with derivatives if this is set
+  // [images, activation_size]: written, or if they are there read instead of recomputed.
+  T* activations;
+  bool has_activations;
 };
 
 // Elements an image needs in `activations`.

@@ -1,6 +1,6 @@
-// Where the pieces of a ConvNet pass lie: maps, stored activations, weights in the order the kernels read
-// them, and sums of gradients. Channels come in blocks (tile_product.h), so do the flat features here:
-// [block, pixel, kBlock].
+// Where the pieces of a ConvNet pass lie: maps, stored activations, weights in the order the
+// kernels read them, and sums of gradients. Channels come in blocks (tile_product.h), so do the
+// flat features here: [block, pixel, kBlock].
 
 #pragma once
 
@@ -32,8 +32,9 @@ struct Layout {
   int64_t padded_classes;
   WeightSizes weight;                  // of all convolutions but the first
 
-  // Offsets within one image's record: pooled outputs a[0 .. depth-2] with halo, convolution outputs
-  // z[1 .. depth-1], and two moments of every norm [channels]. A tangent's record is laid out alike.
+  // Offsets within one image's record: pooled outputs a[0 .. depth-2] with halo, convolution
+  // outputs z[1 .. depth-1], and two moments of every norm [channels]. A tangent's record is laid
+  // out alike.
   PerLayer<int64_t> a, z, mean, scale;
   int64_t record;
 
@@ -108,7 +109,8 @@ struct PreparedWeights {
   }
 };
 
-// Rearranges theta; with theta null only scale and shift are set, to 0, and nothing else may be read.
+// Rearranges theta; with theta null only scale and shift are set, to 0, and nothing else may be
+// read.
 template <typename T>
 void prepare_weights(const Layout<T>& layout, const T* theta, bool with_transposed,
                      const PreparedWeights<T>& weights);

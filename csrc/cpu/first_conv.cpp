@@ -34,7 +34,9 @@ NSDBENCH_INLINE void conv_tile(const FirstConvSizes& sizes, bool accumulate, con
       for (int64_t kw = 0; kw < 3; ++kw) {
         V tap[kVectors];
 #pragma GCC unroll 2
-        for (int v = 0; v < kVectors; ++v) tap[v] = load<V>(taps + kw * sizes.channels + v * kWidth);
+        for (int v = 0; v < kVectors; ++v) {
+          tap[v] = load<V>(taps + kw * sizes.channels + v * kWidth);
+        }
 #pragma GCC unroll 8
         for (int p = 0; p < kPixels; ++p) {
           const T pixel = row[kw + p];
@@ -90,8 +92,8 @@ NSDBENCH_INLINE void conv_body(const FirstConvSizes& sizes, bool accumulate, con
   }
 }
 
-// The nine taps of one input channel for kVectors of channels. A row's sums join dw at its end, which
-// keeps sums short and so accurate.
+// The nine taps of one input channel for kVectors of channels. A row's sums join dw at its end,
+// which keeps sums short and so accurate.
 template <typename T, int kBytes, int kVectors>
 NSDBENCH_INLINE void weight_vectors(const FirstConvSizes& sizes, const T* x, const T* dz,
                                     int64_t vector_step, T* dw) {

@@ -1,5 +1,5 @@
-// The first 3x3 convolution, 1 to 4 channels in: direct, straight into channel blocks, a block or two at
-// a time so that its output, the largest of all activations, never exists as a whole.
+// The first 3x3 convolution, 1 to 4 channels in: direct, straight into channel blocks, a block or
+// two at a time so that its output, the largest of all activations, never exists as a whole.
 
 #pragma once
 
@@ -22,7 +22,8 @@ struct FirstConvSizes {
 };
 
 // z (+)= conv(x, w) for `blocks` channel blocks from `first_block` on.
-//   x: padded input    w: [taps, channels], tap = (ci * 3 + kh) * 3 + kw    z: [blocks, rows, columns, kBlock]
+//   x: padded input    w: [taps, channels], tap = (ci * 3 + kh) * 3 + kw
+//   z: [blocks, rows, columns, kBlock]
 template <typename T>
 void first_conv(const FirstConvSizes& sizes, bool accumulate, const T* x, const T* w,
                 int64_t first_block, int64_t blocks, T* z);
@@ -32,8 +33,8 @@ template <typename T>
 void first_conv_weight_gradient(const FirstConvSizes& sizes, const T* x, const T* dz,
                                 int64_t first_block, int64_t blocks, T* dw);
 
-// columns[pixel, tap] (+)= sum over the blocks of dz[pixel, co] w[co, tap], for `count` pixels from `pixel`
-// on, those that pad odd maps included.
+// columns[pixel, tap] (+)= sum over the blocks of dz[pixel, co] w[co, tap], for `count` pixels from
+// `pixel` on, those that pad odd maps included.
 //   w: [channels, padded_taps]    columns: [count, padded_taps]
 template <typename T>
 void first_conv_input_columns(const FirstConvSizes& sizes, bool accumulate, int64_t pixel,

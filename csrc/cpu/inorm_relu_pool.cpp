@@ -1,6 +1,6 @@
-// One plane at a time: it fits the first- or second-level cache, so that the passes for the mean, the
-// variance and the result read main memory once. Sums run over lanes in a fixed order and per-channel
-// sums over images ascending, so results do not depend on the number of threads.
+// One plane at a time: it fits the first- or second-level cache, so that the passes for the mean,
+// the variance and the result read main memory once. Sums run over lanes in a fixed order and
+// per-channel sums over images ascending, so results do not depend on the number of threads.
 
 #include "inorm_relu_pool.h"
 
@@ -25,8 +25,8 @@ struct Plane {
   T *sum_dyx, *sum_dy;  // this plane's part of the gradients of gamma and beta
 };
 
-// A sum with one accumulator per lane of every width that a loop over lanes uses. `take` moves another
-// sum into it: sums of sums of rows stay accurate for large planes.
+// A sum with one accumulator per lane of every width that a loop over lanes uses. `take` moves
+// another sum into it: sums of sums of rows stay accurate for large planes.
 template <typename T, int kBytes>
 struct LaneSum {
   typename NativeVector<T, kBytes>::type wide = {};

@@ -222,7 +222,8 @@ NSDBENCH_INLINE void backward_block(const NormSizes& sizes, const NormWeights<T>
   }
 }
 
-#define NSDBENCH_FORWARD_ARGUMENTS sizes, weights, weights_t, z, z_t, moments, moments_t, pooled, pooled_t
+#define NSDBENCH_FORWARD_ARGUMENTS \
+  sizes, weights, weights_t, z, z_t, moments, moments_t, pooled, pooled_t
 #define NSDBENCH_BACKWARD_ARGUMENTS \
   sizes, weights, weights_t, z, z_t, moments, moments_t, grad, grad_t, dz, dz_t, gamma, beta
 

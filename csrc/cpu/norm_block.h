@@ -1,6 +1,6 @@
-// Instance norm, ReLU and 2x2 mean pool on one channel block of one image, [rows, columns, kBlock], with
-// its gradient and the tangents of both. The formulas are those of inorm_relu_pool.h; here a lane is a
-// channel, so no sum ever crosses lanes.
+// Instance norm, ReLU and 2x2 mean pool on one channel block of one image, [rows, columns, kBlock],
+// with its gradient and the tangents of both. The formulas are those of inorm_relu_pool.h; here a
+// lane is a channel, so no sum ever crosses lanes.
 
 #pragma once
 
@@ -16,7 +16,8 @@ struct NormWeights {
   const T *gamma, *beta;
 };
 
-// Mean and 1 / standard deviation of a block, [kBlock] each; for tangents mean(z_t), mean(xhat z_t).
+// Mean and 1 / standard deviation of a block, [kBlock] each; for tangents mean(z_t) and
+// mean(xhat z_t).
 template <typename T>
 struct NormMoments {
   T *mean, *scale;
@@ -41,8 +42,8 @@ void norm_forward_jvp(const NormSizes& sizes, const NormWeights<T>& weights,
                       const NormMoments<T>& moments, const NormMoments<T>& moments_t, T* pooled,
                       T* pooled_t);
 
-// Gradient dz for the gradient `grad` of the pooled output; adds to the gradients of gamma and beta.
-// dz may be z. Moments are those of norm_forward.
+// Gradient dz for the gradient `grad` of the pooled output; adds to the gradients of gamma and
+// beta. dz may be z. Moments are those of norm_forward.
 template <typename T>
 void norm_backward(const NormSizes& sizes, const NormWeights<T>& weights, const T* z,
                    const NormMoments<T>& moments, const T* grad, T* dz, T* grad_gamma,

@@ -1,8 +1,8 @@
 // Vectors of the native width, and one copy of a function per instruction set.
 //
 // A kernel is an always-inlined template `name_body<T, kBytes>`, with kBytes the width of a vector.
-// NSDBENCH_MULTIVERSION(name, parameters, arguments) makes the function `name<T>` that runs the copy
-// compiled for the instruction set in use (simd_level() in matrix.h).
+// NSDBENCH_MULTIVERSION(name, parameters, arguments) makes the function `name<T>` that runs the
+// copy compiled for the instruction set in use (simd_level() in matrix.h).
 
 #pragma once
 

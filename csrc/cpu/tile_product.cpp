@@ -1,6 +1,6 @@
-// Accumulators stay in registers: 6 rows x 4 vectors with 32 registers (AVX-512), 6 x 2 with 16. Weights
-// of 128 channels at 16 positions do not fit the second-level cache, so while a panel is multiplied, the
-// next one is fetched: without, a fifth of the time goes into waiting for it.
+// Accumulators stay in registers: 6 rows x 4 vectors with 32 registers (AVX-512), 6 x 2 with 16.
+// Weights of 128 channels at 16 positions do not fit the second-level cache, so while a panel is
+// multiplied, the next one is fetched: without, a fifth of the time goes into waiting for it.
 
 #include "tile_product.h"
 
@@ -52,8 +52,8 @@ NSDBENCH_INLINE void tile(bool accumulate, int64_t depth, const T* a, int64_t a_
   }
 }
 
-// All rows of `kVectors` vectors of columns. A dense C that is added to is fetched a tile ahead, else the
-// rows of B after these: the next panel.
+// All rows of `kVectors` vectors of columns. A dense C that is added to is fetched a tile ahead,
+// else the rows of B after these: the next panel.
 template <typename T, int kBytes, int kVectors>
 NSDBENCH_INLINE void columns_of_tiles(bool accumulate, int64_t rows, int64_t depth, const T* a,
                                       int64_t a_row, int64_t a_col, const T* b, int64_t b_row,
@@ -70,8 +70,8 @@ NSDBENCH_INLINE void columns_of_tiles(bool accumulate, int64_t rows, int64_t dep
   c += m * c_row;
 #define NSDBENCH_LAST_ROWS(count)                                                              \
   case count:                                                                                  \
-    return tile<T, kBytes, count, kVectors>(accumulate, depth, a, a_row, a_col, b, b_row, c, c_row, \
-                                            ahead);
+    return tile<T, kBytes, count, kVectors>(accumulate, depth, a, a_row, a_col, b, b_row, c,   \
+                                            c_row, ahead);
   switch (rows - m) {
     NSDBENCH_LAST_ROWS(1)
     NSDBENCH_LAST_ROWS(2)

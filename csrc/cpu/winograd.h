@@ -8,8 +8,8 @@
 //
 //   V = B^T d B,   U = G g G^T,   M[t, co] = sum over ci of V[t, ci] U[ci, co],   z = A^T M A
 //
-// at 16 positions p of the transformed plane: 16 products a tile and channel pair instead of 36. All
-// maps are linear, so gradients are their transposes and share V, U and dM:
+// at 16 positions p of the transformed plane: 16 products a tile and channel pair instead of 36.
+// All maps are linear, so gradients are their transposes and share V, U and dM:
 //
 //   dM = A dz A^T,   dU[ci, co] = sum over t of V[t, ci] dM[t, co],   dV = dM U^T,
 //   da += B dV B^T (at every patch),   dg = G^T dU G
@@ -17,7 +17,8 @@
 // Transforms only add and halve. In float32 the error is that of a direct convolution or smaller: a
 // sum here has as many terms as there are input channels, not nine times as many.
 //
-// Layout of a map: [image, block, rows, columns, kBlock], channels padded to whole blocks with zeros.
+// Layout of a map: [image, block, rows, columns, kBlock], channels padded to whole blocks with
+// zeros.
 //   with halo (what is convolved): one row and column of zeros before, one or two after
 //   without (what a convolution makes): rows and columns padded to whole tiles
 

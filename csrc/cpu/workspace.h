@@ -1,5 +1,5 @@
-// Memory that is kept between calls. Fresh pages cost as much as the arithmetic done on them, and the C
-// library maps large blocks afresh every time.
+// Memory that is kept between calls. Fresh pages cost as much as the arithmetic done on them, and
+// the C library maps large blocks afresh every time.
 
 #pragma once
 
@@ -15,8 +15,8 @@ namespace nsdbench::cpu {
 
 inline constexpr uintptr_t kHugePage = uintptr_t{1} << 21;
 
-// Asks for huge pages in memory that was just allocated: a fault for every 2 MiB instead of every 4 KiB.
-// Only a hint.
+// Asks for huge pages in memory that was just allocated: a fault for every 2 MiB instead of every 4
+// KiB. Only a hint.
 inline void prefer_huge_pages(void* memory, size_t bytes) {
 #if defined(__linux__)
   const uintptr_t first = (reinterpret_cast<uintptr_t>(memory) + kHugePage - 1) & ~(kHugePage - 1);
@@ -57,8 +57,8 @@ class Workspace {
   size_t bytes_ = 0;
 };
 
-// Hands out consecutive pieces of a block, each on its own cache lines. With no memory it only counts,
-// so the code that hands out pieces also says how much they need.
+// Hands out consecutive pieces of a block, each on its own cache lines. With no memory it only
+// counts, so the code that hands out pieces also says how much they need.
 template <typename T>
 class Pieces {
  public:

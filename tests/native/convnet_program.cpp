@@ -1,9 +1,11 @@
-// The ConvNet pass without torch, for tests that build it differently: reads a problem from standard input
-// and writes every derivative to standard output, as raw doubles.
+// The ConvNet pass without torch, for tests that build it differently: reads a problem from
+// standard input and writes every derivative to standard output, as raw doubles.
 //
-// In:  depth, width, channels, height, width of the images, padding, classes, images (int64), then theta,
+// In:  depth, width, channels, height, width of the images, padding, classes, images (int64), then
+// theta,
 //      direction in theta, x, direction in x, probabilities.
-// Out: for the plain pass and then for tangents along (theta), (x) and both: loss, loss_t, grad_theta,
+// Out: for the plain pass and then for tangents along (theta), (x) and both: loss, loss_t,
+// grad_theta,
 //      grad_x, grad_probabilities.
 
 #include <cstdio>

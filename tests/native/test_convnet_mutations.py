@@ -17,8 +17,8 @@ import torch
 from nsdbench.ops import reference
 
 ROOT = Path(__file__).resolve().parents[2]
-SOURCES = ("convnet", "convnet_layout", "first_conv", "norm_block", "tile_product", "winograd",
-           "matrix")
+SOURCES = ("convnet", "convnet_classifier", "convnet_first", "convnet_layout", "convnet_winograd",
+           "first_conv", "norm_block", "tile_product", "winograd", "matrix")
 COMPILER = shutil.which(os.environ.get("CXX", "c++"))
 FLAGS = ("-std=c++20", "-ffp-contract=fast", "-Wno-psabi", "-DNSDBENCH_SERIAL")
 
@@ -34,38 +34,42 @@ PROBLEMS = (
     (1, 3, 4, 5, 4, 1, 2, 3),
 )
 MUTATIONS = {
-    "forward: V_t U": ("convnet", "multiply(false, in.count, v_.t, weights_.u[l], m_.t);",
+    "forward: V_t U": ("convnet_winograd", "multiply(false, in.count, v_.t, weights_.u[l], m_.t);",
                        "multiply(false, in.count, v_.p, weights_.u[l], m_.t);"),
-    "forward: V U_t": ("convnet", "multiply(true, in.count, v_.p, weights_t_.u[l], m_.t);", ";"),
-    "backward: dM_t U": ("convnet",
+    "forward: V U_t": ("convnet_winograd",
+                       "multiply(true, in.count, v_.p, weights_t_.u[l], m_.t);", ";"),
+    "backward: dM_t U": ("convnet_winograd",
                          "multiply(false, in.count, m_.t, weights_.u_transposed[l], v_.t);",
                          "multiply(false, in.count, m_.p, weights_.u_transposed[l], v_.t);"),
-    "backward: dM U_t": ("convnet",
+    "backward: dM U_t": ("convnet_winograd",
                          "multiply(true, in.count, m_.p, weights_t_.u_transposed[l], v_.t);", ";"),
-    "weights: V dM_t": ("convnet", "multiply_weights(add, in.count, v_.p, m_.t, sums_.u[l]);",
+    "weights: V dM_t": ("convnet_winograd",
+                        "multiply_weights(add, in.count, v_.p, m_.t, sums_.u[l]);",
                         "multiply_weights(add, 0, v_.p, m_.t, sums_.u[l]);"),
-    "weights: V_t dM": ("convnet", "multiply_weights(true, in.count, v_.t, m_.p, sums_.u[l]);", ""),
-    "first: x w_t": ("convnet", "x_padded_.p, weights_t_.first, block",
+    "weights: V_t dM": ("convnet_winograd",
+                        "multiply_weights(true, in.count, v_.t, m_.p, sums_.u[l]);", ""),
+    "first: x w_t": ("convnet_first", "x_padded_.p, weights_t_.first, block",
                      "x_padded_.p, weights_.first, block"),
-    "first: x_t w": ("convnet", "has_theta_t_, x_padded_.t, weights_.first",
+    "first: x_t w": ("convnet_first", "has_theta_t_, x_padded_.t, weights_.first",
                      "has_theta_t_, x_padded_.p, weights_.first"),
-    "first weights: x_t dz": ("convnet", "sizes, x_padded_.t, z_first_.p, block",
+    "first weights: x_t dz": ("convnet_first", "sizes, x_padded_.t, z_first_.p, block",
                               "sizes, x_padded_.p, z_first_.p, block"),
-    "first columns: dz w_t": ("convnet", "weights_t_.first_transposed",
+    "first columns: dz w_t": ("convnet_first", "weights_t_.first_transposed",
                               "weights_.first_transposed"),
-    "classifier: f_t W": ("convnet", "f, features_.t, f, 1", "f, features_.p, f, 1"),
-    "classifier: f W_t": ("convnet", "f, 1, weights_t_.classifier_transposed",
+    "classifier: f_t W": ("convnet_classifier", "f, features_.t, f, 1", "f, features_.p, f, 1"),
+    "classifier: f W_t": ("convnet_classifier", "f, 1, weights_t_.classifier_transposed",
                           "f, 1, weights_.classifier_transposed"),
-    "classifier: b_t": ("convnet", "add_bias(weights_t_.classifier_bias, logits_.t);", ";"),
-    "classifier: dl f_t": ("convnet", "features_.t, 1, f, grad_logits_.p",
+    "classifier: b_t": ("convnet_classifier",
+                        "add_bias(weights_t_.classifier_bias, logits_.t);", ";"),
+    "classifier: dl f_t": ("convnet_classifier", "features_.t, 1, f, grad_logits_.p",
                            "features_.p, 1, f, grad_logits_.p"),
-    "classifier: dl_t W": ("convnet", "grad_logits_.t, wide, 1, weights_.classifier",
+    "classifier: dl_t W": ("convnet_classifier", "grad_logits_.t, wide, 1, weights_.classifier",
                            "grad_logits_.p, wide, 1, weights_.classifier"),
-    "classifier: dl W_t": ("convnet", "grad_logits_.p, wide, 1, weights_t_.classifier",
+    "classifier: dl W_t": ("convnet_classifier", "grad_logits_.p, wide, 1, weights_t_.classifier",
                            "grad_logits_.p, wide, 1, weights_.classifier"),
-    "softmax: mean of the tangent": ("convnet", "log_s_t = logits.t[c] - mean_t",
+    "softmax: mean of the tangent": ("convnet_classifier", "log_s_t = logits.t[c] - mean_t",
                                      "log_s_t = logits.t[c]"),
-    "softmax: mass of a label": ("convnet", "s * log_s_t * mass", "s * log_s_t"),
+    "softmax: mass of a label": ("convnet_classifier", "s * log_s_t * mass", "s * log_s_t"),
     "norm: q": ("norm_block", " - point.xhat * p.q)", ")"),
     "norm: mean_t": ("norm_block", "load<V>(z_t) - p.mean_t", "load<V>(z_t)"),
     "norm: gamma_t": ("norm_block", "p.gamma_t * point.xhat + p.beta_t", "p.beta_t"),
@@ -79,7 +83,7 @@ MUTATIONS = {
     "norm gradient: scale_t": ("norm_block", "scale_t * projected + ", ""),
     "norm gradient: r_t": ("norm_block", "p.gamma_t - p.scale * p.q", "p.gamma_t"),
     "norm gradient: what the pool drops": ("norm_block", "write(n, zero, zero);", ""),
-    "halo": ("convnet", "clear_halo(0, i, block, blocks);", ""),
+    "halo": ("convnet_first", "clear_halo(0, i, block, blocks);", ""),
 }
 
 

@@ -1,0 +1,119 @@
+// The other layers of a ConvNet pass: convolutions as products of transforms (winograd.h), a strip
+// of tiles at a time.
+
+#include "convnet_runner.h"
+
+namespace nsdbench::cpu {
+
+// Calls body(range of the map with halo, range of the map without) for the chunk's strips.
+template <typename T>
+template <typename Body>
+void Runner<T>::for_strips(int64_t l, int64_t halo_stride, int64_t plain_stride,
+                           const Body& body) const {
+  const int64_t tiles = count_ * layout_.map[l].tiles();
+  for (int64_t first = 0; first < tiles; first += cut_.strip) {
+    const int64_t count = std::min(cut_.strip, tiles - first);
+    const TileRange with_halo{layout_.map[l], first, count, halo_stride, position_};
+    const TileRange without{layout_.map[l], first, count, plain_stride, position_};
+    body(with_halo, without);
+  }
+}
+
+// C (+)= A W at every position, W [width, channels] in panels.
+template <typename T>
+void Runner<T>::multiply(bool accumulate, int64_t rows, const T* a, const T* w, T* c) const {
+  for (int64_t p = 0; p < kPositions; ++p) {
+    multiply_position(accumulate, rows, a + p * position_, w + p * layout_.weight.matrix(),
+                      c + p * position_);
+  }
+}
+
+template <typename T>
+void Runner<T>::multiply_position(bool accumulate, int64_t rows, const T* a, const T* w,
+                                  T* c) const {
+  for (int64_t panel = 0; panel < layout_.channels; panel += kPanel<T>) {
+    const int64_t width = layout_.weight.panel_width(panel);
+    tile_product<T>(accumulate, rows, width, net_.width, a, layout_.channels, 1,
+                    w + panel * net_.width, width, c + panel, layout_.channels);
+  }
+}
+
+// dU (+)= V^T dM at every position.
+template <typename T>
+void Runner<T>::multiply_weights(bool accumulate, int64_t count, const T* v, const T* dm,
+                                 T* du) const {
+  for (int64_t p = 0; p < kPositions; ++p) {
+    for (int64_t panel = 0; panel < layout_.channels; panel += kPanel<T>) {
+      const int64_t width = layout_.weight.panel_width(panel);
+      tile_product<T>(accumulate, net_.width, width, count, v + p * position_, 1,
+                      layout_.channels, dm + p * position_ + panel, layout_.channels,
+                      du + p * layout_.weight.matrix() + panel * net_.width, width);
+    }
+  }
+}
+
+template <typename T>
+void Runner<T>::forward_layer(int64_t l) const {
+  const Pair<T> a = record(0).at(layout_.a[l - 1]), z = record(0).at(layout_.z[l]);
+  for_strips(l, layout_.record, layout_.record, [&](const TileRange& in, const TileRange& out) {
+    transform_input<T>(in, a.p, v_.p);
+    if (has_tangent_) transform_input<T>(in, a.t, v_.t);
+    multiply(false, in.count, v_.p, weights_.u[l], m_.p);
+    transform_output<T>(out, m_.p, z.p);
+    if (!has_tangent_) return;
+    multiply(false, in.count, v_.t, weights_.u[l], m_.t);
+    if (has_theta_t_) multiply(true, in.count, v_.p, weights_t_.u[l], m_.t);
+    transform_output<T>(out, m_.t, z.t);
+  });
+  for (int64_t i = 0; i < count_; ++i) {
+    for (int64_t block = 0; block < layout_.blocks; ++block) {
+      norm_and_pool(l, i, block, record(i).at(layout_.z[l] + block * layout_.map[l].plane()));
+    }
+    clear_halo(l, i, 0, layout_.blocks);
+  }
+}
+
+template <typename T>
+void Runner<T>::backward_layer(int64_t l) const {
+  const TileMap& map = layout_.map[l];
+  for (int64_t i = 0; i < count_; ++i) {
+    for (int64_t block = 0; block < layout_.blocks; ++block) {
+      norm_and_pool_backward(l, i, block, record(i).at(layout_.z[l] + block * map.plane()),
+                             dz_.at(i * map.size() + block * map.plane()));
+    }
+  }
+  std::fill_n(da_.p, count_ * map.halo_size(), T(0));
+  if (has_tangent_) std::fill_n(da_.t, count_ * map.halo_size(), T(0));
+  const Pair<T> a = record(0).at(layout_.a[l - 1]);
+  for_strips(l, layout_.record, map.size(), [&](const TileRange& in, const TileRange& out) {
+    transform_output_transposed<T>(out, dz_.p, m_.p);
+    if (has_tangent_) transform_output_transposed<T>(out, dz_.t, m_.t);
+    if (pass_.grad_theta != nullptr) {
+      const bool add = first_ > begin_ || in.first > 0;  // sums_.u is not zeroed before
+      transform_input<T>(in, a.p, v_.p);
+      if (has_tangent_) {
+        transform_input<T>(in, a.t, v_.t);
+        multiply_weights(add, in.count, v_.p, m_.t, sums_.u[l]);
+        multiply_weights(true, in.count, v_.t, m_.p, sums_.u[l]);
+      } else {
+        multiply_weights(add, in.count, v_.p, m_.p, sums_.u[l]);
+      }
+    }
+    TileRange gradient = in;
+    gradient.image_stride = map.halo_size();
+    multiply(false, in.count, m_.p, weights_.u_transposed[l], v_.p);
+    transform_input_transposed<T>(gradient, v_.p, da_.p);
+    if (!has_tangent_) return;
+    multiply(false, in.count, m_.t, weights_.u_transposed[l], v_.t);
+    if (has_theta_t_) multiply(true, in.count, m_.p, weights_t_.u_transposed[l], v_.t);
+    transform_input_transposed<T>(gradient, v_.t, da_.t);
+  });
+}
+
+#define NSDBENCH_INSTANTIATE(T)                           \
+  template void Runner<T>::forward_layer(int64_t) const;  \
+  template void Runner<T>::backward_layer(int64_t) const;
+NSDBENCH_INSTANTIATE(float)
+NSDBENCH_INSTANTIATE(double)
+
+}  // namespace nsdbench::cpu
