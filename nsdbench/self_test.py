@@ -21,7 +21,12 @@ def run(device: str) -> list[dict]:
         For each operator: its name, the device, the largest relative error over its values and
         gradients, the tolerance, and whether it holds.
     """
-    tests = {"reconstruct": _reconstruct, "dsa": _dsa, "inorm_relu_pool": _inorm_relu_pool}
+    tests = {
+        "reconstruct": _reconstruct,
+        "dsa": _dsa,
+        "inorm_relu_pool": _inorm_relu_pool,
+        "trajectory_distance": _trajectory_distance,
+    }
     if device == "cpu":
         tests |= {"convnet": _convnet_step}
     results = []
@@ -84,6 +89,14 @@ def _dsa(device: str) -> list[float]:
         )
         errors += _errors(ours, twins)
     return errors
+
+
+def _trajectory_distance(device: str) -> list[float]:
+    operands = _draw(device, (4099,), (4099,), (4099,))
+    return _errors(
+        _with_gradients(ops.trajectory_distance, operands),
+        _with_gradients(reference.trajectory_distance, operands),
+    )
 
 
 def _inorm_relu_pool(device: str) -> list[float]:

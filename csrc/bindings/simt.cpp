@@ -13,6 +13,7 @@
 #include "simt_dsa.h"
 #include "simt_inorm_relu_pool.h"
 #include "simt_programs.h"
+#include "simt_trajectory_distance.h"
 
 namespace py = pybind11;
 namespace programs = nsdbench::simt_programs;
@@ -164,6 +165,7 @@ PYBIND11_MODULE(_simt, m) {
   define<float>(m, "float32");
   define<double>(m, "float64");
   nsdbench::bindings::define_dsa(m);
+  nsdbench::bindings::define_trajectory_distance(m);
   nsdbench::bindings::define_inorm_relu_pool(m);
   m.def("reverse", &reverse, py::arg("values"), py::arg("has_barrier"));
   m.def("shift", &shift, py::arg("values"), py::arg("has_barrier"));

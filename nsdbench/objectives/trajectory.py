@@ -12,17 +12,21 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from nsdbench import augment, models
+from nsdbench import augment, models, ops
 from nsdbench.data.training import TrainingData
 from nsdbench.experts import ExpertBuffer
 from nsdbench.objectives.base import Objective
+from nsdbench.ops import reference
+from nsdbench.ops.trajectory_distance import DTYPES
 from nsdbench.parameterizations.base import Parameterization
 from nsdbench.unroll import code_path, unrolled_sgd
 
 
 def matching_distance(theta: Tensor, theta_start: Tensor, theta_target: Tensor) -> Tensor:
     """Return |theta - target|^2 / |start - target|^2: 1 where the student has made no progress."""
-    return (theta - theta_target).square().sum() / (theta_start - theta_target).square().sum()
+    is_native = theta.dtype in DTYPES and ops.is_native_enabled(theta.device)
+    run = ops.trajectory_distance if is_native else reference.trajectory_distance
+    return run(theta, theta_start, theta_target)
 
 
 def draw_batches(

@@ -11,6 +11,7 @@ from nsdbench.ops.dsa import dsa, dsa_backward, dsa_jvp
 from nsdbench.ops.inorm_relu_pool import inorm_relu_pool, inorm_relu_pool_jvp
 from nsdbench.ops.reconstruct import reconstruct, reconstruct_jvp
 from nsdbench.ops.switch import is_native_enabled
+from nsdbench.ops.trajectory_distance import trajectory_distance
 
 __all__ = [
     "dsa",
@@ -22,4 +23,5 @@ __all__ = [
     "library",
     "reconstruct",
     "reconstruct_jvp",
+    "trajectory_distance",
 ]
