@@ -1,0 +1,94 @@
+"""What the ConvNet operators require of their arguments, in words the native code uses too."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+MAX_DEPTH = 8
+MAX_IN_CHANNELS = 4
+
+
+@dataclass(frozen=True)
+class ConvNetShape:
+    """What the operators need to know about a ConvNet besides theta and the images.
+
+    Attributes:
+        depth: blocks of convolution, instance norm, ReLU and pool.
+        width: channels of every block.
+        padding: of the first convolution.
+    """
+
+    depth: int
+    width: int
+    padding: int
+
+    def map_sizes(self, x: Tensor) -> list[tuple[int, int]]:
+        """List the sizes of the maps that the blocks normalise, then that of the features."""
+        grown = 2 * self.padding - 2
+        height, width = x.shape[2] + grown, x.shape[3] + grown
+        return [(height >> layer, width >> layer) for layer in range(self.depth + 1)]
+
+    def num_features(self, x: Tensor) -> int:
+        height, width = self.map_sizes(x)[-1]
+        return self.width * height * width
+
+    def num_parameters(self, x: Tensor, num_classes: int = 0) -> int:
+        first = self.width * (9 * x.shape[1] + 3)
+        rest = (self.depth - 1) * self.width * (9 * self.width + 3)
+        return first + rest + num_classes * (self.num_features(x) + 1)
+
+
+def _refuse(text: str) -> None:
+    raise ValueError(f"convnet: {text}")
+
+
+def check(theta: Tensor, x: Tensor, shape: ConvNetShape, num_classes: int = 0, **others) -> None:
+    """Refuse what the native code would refuse (csrc/ops/convnet_cpu.cpp).
+
+    `others` maps names to (tensor or None, expected shape).
+    """
+    if x.dim() != 4:
+        _refuse(f"x: expected 4 dimensions [N, C, H, W], got {list(x.shape)}")
+    if x.dtype not in (torch.float32, torch.float64):
+        _refuse(f"x: expected dtype float32 or float64, got {x.dtype}")
+    if not 1 <= x.shape[1] <= MAX_IN_CHANNELS:
+        _refuse(f"x: expected 1 to {MAX_IN_CHANNELS} channels, got {list(x.shape)}")
+    if not 1 <= shape.depth <= MAX_DEPTH:
+        _refuse(f"depth: expected 1 to {MAX_DEPTH}, got {shape.depth}")
+    for name in ("width", "padding"):
+        if getattr(shape, name) < 1:
+            _refuse(f"{name}: expected at least 1, got {getattr(shape, name)}")
+    if min(shape.map_sizes(x)[-1]) < 1:
+        _refuse(f"x: {shape.depth} blocks halve {list(x.shape)} to nothing")
+    others = {"theta": (theta, [shape.num_parameters(x, num_classes)]), **others}
+    for name, (tensor, expected) in others.items():
+        if tensor is None:
+            continue
+        if list(tensor.shape) != expected:
+            _refuse(f"{name}: expected shape {expected}, got {list(tensor.shape)}")
+        if tensor.dtype != x.dtype:
+            _refuse(f"{name}: expected the dtype of x, {x.dtype}, got {tensor.dtype}")
+        if tensor.device != x.device:
+            _refuse(f"{name}: expected the device of x, {x.device}, got {tensor.device}")
+
+
+def check_classifier(
+    theta: Tensor, x: Tensor, y: Tensor, shape: ConvNetShape, **others: Tensor | None
+) -> None:
+    is_hard = y.dim() == 1 and y.dtype == torch.int64
+    if not is_hard and not (y.dim() == 2 and y.dtype == x.dtype):
+        _refuse(
+            "y: expected classes [N] int64 or probabilities [N, K] with the dtype of x, "
+            f"got {list(y.shape)} {y.dtype}"
+        )
+    if x.dim() == 4 and len(y) != len(x):
+        _refuse(f"y: expected {len(x)} rows, one an image, got {len(y)}")
+    if len(y) < 1:
+        _refuse("x: expected at least one image, got none")
+    num_classes = 1 if is_hard else y.shape[1]
+    if is_hard and x.dim() == 4 and theta.dim() == 1:  # only theta can tell
+        missing = theta.numel() - shape.num_parameters(x)
+        num_classes = max(1, missing // (shape.num_features(x) + 1))
+    expected = [shape.num_parameters(x, num_classes)] if x.dim() == 4 else []
+    check(theta, x, shape, num_classes, **{n: (t, expected) for n, t in others.items()})
