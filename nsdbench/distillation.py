@@ -257,15 +257,11 @@ def _objective(
         settings = {"dsa_strategy": data.spec.dsa_strategy, **recipe.values["experts"]}
         if "buffer" in settings:
             return _imported_experts(settings["buffer"], data.name, arch, real.preprocessing.kind)
-        try:
-            expert_recipe = experts.ExpertRecipe(**settings)
-        except TypeError as error:
-            raise ValueError(f"section experts: {error}") from None
         return experts.record(
             data,
             real.preprocessing,
             arch,
-            expert_recipe,
+            experts.ExpertRecipe(**settings),
             seed=EXPERT_SEED,
             device=device,
             progress=progress,

@@ -57,7 +57,8 @@ columns = [{ dataset = "Digits16", ipc = 2, arch = "convnet1-w8" }]
 """
 # The command line as it is, but every step of progress is a line of output.
 PROGRAM = """
-import sys
+import signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)  # whoever runs the tests may ignore it
 sys.path.append(sys.argv.pop(1))
 from nsdbench import cli, console
 console.SECONDS_BETWEEN_LINES = 0.0
