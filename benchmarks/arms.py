@@ -56,6 +56,10 @@ class Arm:
         self.job = job
         self.base_bytes = 0
 
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
     def __enter__(self) -> "Arm":
         environment = {
             **os.environ,
