@@ -1,0 +1,107 @@
+"""The tables of speed in README.md and docs/speed.md, rendered from results/benchmarks.
+
+`python -m benchmarks.table` prints them; a test compares them with what the pages say.
+"""
+
+import json
+
+from benchmarks.headline import RESULTS
+
+# (what, group in headline.json, slower arm, faster arm)
+HEADLINE = (
+    ("exact outer step, 3x32x32, batch 64, N = 8 / full autograd, as MTT's code",
+     "outer_step", "autograd", "native"),
+    ("the same, both tuned / full autograd", "outer_step", "autograd, tuned", "native, tuned"),
+    ("the same, both tuned / double backward step by step",
+     "outer_step", "checkpointed, tuned", "native, tuned"),
+    ("training step, 3x32x32, batch 256 / stock PyTorch",
+     "training_step", "stock 3x32x32", "native 3x32x32"),
+    ("training step, 3x32x32, batch 256 / PyTorch, tuned",
+     "training_step", "stock, tuned 3x32x32", "native 3x32x32"),
+    ("training step, 1x28x28, batch 256 / stock PyTorch",
+     "training_step", "stock 1x28x28", "native 1x28x28"),
+)  # fmt: skip
+# (what, group of bench.json, slower benchmark, faster benchmark)
+OPERATORS = (
+    *(
+        (f"reconstruct, {name} / fastest order of einsum",
+         f"reconstruct {name} forward+backward",
+         f"test_reconstruct[{name}-einsum-forward+backward]",
+         f"test_reconstruct[{name}-native-forward+backward]")
+        for name in ("cifar10-ipc1", "cifar10-ipc10", "imagenet-subset-ipc1")
+    ),
+    *(
+        (f"norm, ReLU, pool, {name} / PyTorch's three layers",
+         f"inorm_relu_pool {name} forward+backward",
+         f"test_inorm_relu_pool[{name}-composed-forward+backward]",
+         f"test_inorm_relu_pool[{name}-native-forward+backward]")
+        for name in ("32px-block1", "32px-block3", "128px-block1")
+    ),
+    ("inference, 3x32x32, batch 256 / stock PyTorch", "inference 3x32x32, allocator stock",
+     "test_training[inference-3-32-generic-stock]", "test_training[inference-3-32-native-stock]"),
+)  # fmt: skip
+
+
+def read(name: str) -> dict:
+    """Read one committed result."""
+    return json.loads((RESULTS / f"{name}.json").read_text())
+
+
+def duration(seconds: float) -> str:
+    """Write a time with three significant digits."""
+    return f"{seconds:.3g} s" if seconds >= 0.1 else f"{1e3 * seconds:.3g} ms"
+
+
+def row(what: str, fast: str, slow: str, ratio: float) -> str:
+    """Write one line of a table."""
+    ours, other = what.split(" / ")
+    return f"| {ours} | {other} | {fast} / {slow} | {ratio:.1f} |"
+
+
+def timed_row(what: str, fast: float, slow: float) -> str:
+    return row(what, duration(fast), duration(slow), slow / fast)
+
+
+def headline_lines() -> list[str]:
+    """Render the README's table, from headline.json."""
+    headline = read("headline")
+    found = ["| what | against | time | ratio |", "|---|---|---:|---:|"]
+    for what, group, slow, fast in HEADLINE:
+        arms = headline[group]
+        found.append(timed_row(what, arms[fast]["seconds"], arms[slow]["seconds"]))
+    peaks = {name: arm["peak_mib"] for name, arm in headline["memory_of_24_steps"].items()}
+    times = f"{peaks['native']} MiB", f"{peaks['autograd']:,} MiB"
+    ratio = peaks["autograd"] / peaks["native"]
+    return [*found, row("peak memory above the start, N = 24 / full autograd", *times, ratio)]
+
+
+def operator_lines() -> list[str]:
+    """Render the table of single operators, from bench.json and dsa.json."""
+    found = ["| operator | against | time | ratio |", "|---|---|---:|---:|"]
+    seconds = {
+        (entry["group"], entry["name"]): entry["stats"]["median"]
+        for entry in read("bench")["benchmarks"]
+    }
+    for what, group, slow, fast in OPERATORS:
+        found.append(timed_row(what, seconds[group, fast], seconds[group, slow]))
+    against = {"pytorch": "vectorised PyTorch", "reference_loop": "loop over images"}
+    for name, facts in read("dsa")["rows"].items():
+        dataset, _, operation = name.rpartition("-")
+        times = facts["milliseconds"]
+        for other in (key for key in against if key in times):
+            what = f"DSA, {dataset}, {operation} / {against[other]}"
+            found.append(timed_row(what, times["native"] / 1e3, times[other] / 1e3))
+    return found
+
+
+def profile_lines() -> list[str]:
+    """Render where an outer step spends its time, from profile.json."""
+    found = ["| share | kind | what |", "|---:|---|---|"]
+    return found + [
+        f"| {row['percent']} % | {row['kind']} | {row['what']} |" for row in read("profile")["rows"]
+    ]
+
+
+if __name__ == "__main__":
+    for table in (headline_lines(), operator_lines(), profile_lines()):
+        print("\n".join(table), end="\n\n")
