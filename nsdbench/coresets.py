@@ -8,6 +8,7 @@ from nsdbench import methods, parameterizations, provenance
 from nsdbench.artefact import Artefact, load_artefact
 from nsdbench.data import Dataset, load, preprocessing
 from nsdbench.data.training import TrainingData
+from nsdbench.registry import Registry
 from nsdbench.seeding import generator
 
 
@@ -21,6 +22,7 @@ def select_random(real: TrainingData, ipc: int, stream: torch.Generator) -> torc
 
 
 _SELECTIONS = {"random": select_random}
+_REGISTRY = Registry("selection", "nsdbench.coresets", _SELECTIONS)
 
 
 def select(
@@ -50,15 +52,12 @@ def select(
     """
     data = load(dataset, data_root) if isinstance(dataset, str) else dataset
     recipe = methods.resolve(method, data.spec.name, ipc, scale)
-    selection = recipe.values.get("coreset", {}).get("name")
-    if recipe.kind != "coreset" or selection not in _SELECTIONS:
-        raise ValueError(
-            f"method {method!r} of kind {recipe.kind} names the selection {selection!r}; known: "
-            f"{', '.join(_SELECTIONS)}"
-        )
+    if recipe.kind != "coreset":
+        raise ValueError(f"method {method!r} is of kind {recipe.kind}; there is nothing to select")
+    selection = _REGISTRY.get(recipe.values.get("coreset", {}).get("name"))
     data = data.without_test()
     real = TrainingData(data, preprocessing(recipe.values["data"]["preprocessing"], data))
-    rows = _SELECTIONS[selection](real, ipc, generator(seed, "coreset", draw))
+    rows = selection(real, ipc, generator(seed, "coreset", draw))
     pixels = parameterizations.build({"name": "pixels"}, data.spec, ipc)
     with torch.no_grad():
         pixels.spectra.copy_(real.batch(rows)[0].view_as(pixels.spectra))

@@ -40,7 +40,7 @@ def test_every_row_can_be_drawn():
 def test_asks_too_much_or_of_the_wrong_method():
     with pytest.raises(ValueError, match="class 0 has .* 100000 were asked for"):
         coresets.select("random", NAME, 100_000)
-    with pytest.raises(ValueError, match="'mtt' of kind distillation"):
+    with pytest.raises(ValueError, match="'mtt' is of kind distillation"):
         coresets.select("mtt", NAME, 1)
 
 

@@ -19,7 +19,8 @@ A file `<name>.toml` holds a method:
     [settings.optimiser]
     iterations = 200
 
-Files come from this folder and from the folders of the environment variable NSDBENCH_METHODS.
+Files come from this folder, from the folders of the environment variable NSDBENCH_METHODS and from
+installed packages (entry points of the group nsdbench.methods, see `registry`).
 A method that no file describes is `NotImplementedYet`; a file that is wrong is a ValueError that
 names the file and the key.
 """
@@ -34,6 +35,7 @@ from typing import Any
 
 from ..errors import NotImplementedYet
 from ..files import search_folders
+from ..registry import plugin_folders
 
 KINDS = ("distillation", "coreset", "full")
 # Every section with the keys it may hold. None: which keys there are depends on the section's
@@ -172,7 +174,8 @@ def resolve(
 def _files() -> dict[str, Path]:
     """Map every method's name to its file; two files of one name are an error."""
     found: dict[str, Path] = {}
-    for folder in search_folders(Path(__file__).parent, FOLDERS_VARIABLE):
+    folders = search_folders(Path(__file__).parent, FOLDERS_VARIABLE)
+    for folder in [*folders, *plugin_folders("nsdbench.methods")]:
         for path in sorted(folder.glob("*.toml")):
             if path.stem in found:
                 raise ValueError(

@@ -9,6 +9,7 @@ from nsdbench.data.training import TrainingData
 from nsdbench.experts import ExpertBuffer
 from nsdbench.objectives.base import Objective
 from nsdbench.objectives.trajectory import TrajectoryMatching
+from nsdbench.registry import Registry
 
 __all__ = ["Objective", "ObjectiveContext", "TrajectoryMatching", "build", "names"]
 
@@ -37,11 +38,12 @@ def _trajectory(context: ObjectiveContext, settings: dict) -> Objective:
 
 
 _BUILDERS = {"trajectory": _trajectory}
+_REGISTRY = Registry("objective", "nsdbench.objectives", _BUILDERS)
 
 
 def names() -> list[str]:
     """List the objectives a recipe may name."""
-    return sorted(_BUILDERS)
+    return _REGISTRY.names()
 
 
 def build(settings: dict, context: ObjectiveContext) -> Objective:
@@ -52,9 +54,8 @@ def build(settings: dict, context: ObjectiveContext) -> Objective:
     """
     settings = dict(settings)
     name = settings.pop("name", None)
-    if name not in _BUILDERS:
-        raise ValueError(f"unknown objective {name!r}; known: {', '.join(names())}")
+    builder = _REGISTRY.get(name)
     try:
-        return _BUILDERS[name](context, settings)
+        return builder(context, settings)
     except TypeError as error:
         raise ValueError(f"objective {name!r}: {error}") from None

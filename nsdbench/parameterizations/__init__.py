@@ -4,15 +4,17 @@ from nsdbench.data import DatasetSpec
 from nsdbench.parameterizations.base import Parameterization
 from nsdbench.parameterizations.separable import Separable, SeparableShape
 from nsdbench.parameterizations.storage_plan import StoragePlan, plan_pixels, plan_spectral
+from nsdbench.registry import Registry
 
 __all__ = ["Parameterization", "Separable", "StoragePlan", "build", "names", "plan", "rebuild"]
 
 _PLANNERS = {"pixels": plan_pixels, "spectral": plan_spectral}
+_REGISTRY = Registry("parameterization", "nsdbench.parameterizations", _PLANNERS)
 
 
 def names() -> list[str]:
     """List the parameterizations a recipe may name."""
-    return sorted(_PLANNERS)
+    return _REGISTRY.names()
 
 
 def plan(settings: dict, spec: DatasetSpec, ipc: int) -> StoragePlan:
@@ -29,10 +31,9 @@ def plan(settings: dict, spec: DatasetSpec, ipc: int) -> StoragePlan:
     """
     settings = dict(settings)
     name = settings.pop("name", None)
-    if name not in _PLANNERS:
-        raise ValueError(f"unknown parameterization {name!r}; known: {', '.join(names())}")
+    planner = _REGISTRY.get(name)
     try:
-        return _PLANNERS[name](spec.image_shape, spec.num_classes, ipc, **settings)
+        return planner(spec.image_shape, spec.num_classes, ipc, **settings)
     except TypeError as error:
         raise ValueError(f"parameterization {name!r}: {error}") from None
 
