@@ -62,7 +62,7 @@ def build(
     title = f"{table.name}: {table.title} ({scale})"
     return Document(
         title,
-        _paragraphs(table, scale),
+        _paragraphs(table, scale, cells),
         (
             _measured_grid(table, settings.columns, cells),
             *_details_grid(cells),
@@ -78,12 +78,12 @@ def build(
     )
 
 
-def _paragraphs(table: Table, scale: str) -> tuple[str, ...]:
+def _paragraphs(table: Table, scale: str, cells: list[CellReport]) -> tuple[str, ...]:
     """Say what was measured and how."""
     settings = table.settings(scale)
     text = (
-        f"Scale {scale}: networks {_listed(c.arch for c in settings.columns)}, protocol "
-        f"{settings.protocol}, {settings.seeds} sets x {settings.repeats} networks a cell."
+        f"Scale {scale}: networks {_listed(c.arch for c in settings.columns)}, "
+        f"{_judged_by(cells)}, {settings.seeds} sets x {settings.repeats} networks a cell."
     )
     if any(row.method == "full" for row in table.rows):
         text += f" Full data: protocol {settings.full_protocol}, {settings.full_repeats} networks."
@@ -96,6 +96,16 @@ def _paragraphs(table: Table, scale: str) -> tuple[str, ...]:
     return tuple(
         part for part in (f"Published in: {table.source}.", settings.note, text, style) if part
     )
+
+
+def _judged_by(cells: list[CellReport]) -> str:
+    """Name the protocol of all rows but the full data's, or each with its rows."""
+    rows: dict[str, list[str]] = {}
+    for entry in (cell.entry for cell in cells if cell.entry.ipc):
+        rows.setdefault(entry.protocol, []).append(entry.row.label)
+    if len(rows) == 1:
+        return f"protocol {next(iter(rows))}"
+    return ", ".join(f"protocol {name} ({_listed(labels)})" for name, labels in rows.items())
 
 
 def _measured_grid(table: Table, columns: tuple[Column, ...], cells: list[CellReport]) -> Grid:
@@ -119,10 +129,10 @@ def _measured_grid(table: Table, columns: tuple[Column, ...], cells: list[CellRe
 
 
 def _published_grid(table: Table, scale: str) -> list[Grid]:
-    """Make the grid of printed numbers, which at other scales than paper are of other data."""
+    """Make the grid of printed numbers, and say so where they are not those of this scale."""
     if not table.printed:
         return []
-    columns = table.settings("paper").columns
+    columns = table.settings("paper" if "paper" in table.scales else scale).columns
     rows = []
     for row in table.rows:
         texts = []
@@ -135,6 +145,8 @@ def _published_grid(table: Table, scale: str) -> list[Grid]:
         rows.append((row.label, *texts))
     title = "Published"
     if scale != "paper":
+        title = "Published, distilled at the full settings: no verdict at this scale"
+    if columns != table.settings(scale).columns:
         datasets = _listed(column.dataset for column in columns)
         title = f"Published on {datasets}: other data than above, not to be compared with it"
     header = ("method", *_labels([(c.dataset, c.ipc, c.published_arch) for c in columns]))
@@ -147,8 +159,8 @@ def _details_grid(cells: list[CellReport]) -> list[Grid]:
     if not measured:
         return []
     header = (
-        "method", "cell", "measured", "n", "95 % interval", "published", "difference", "verdict",
-        "budget used", "images", "steps", "time",
+        "method", "cell", "protocol", "measured", "n", "95 % interval", "published", "difference",
+        "verdict", "budget used", "images", "steps", "time",
     )  # fmt: skip
     labels = dict(
         zip(
@@ -165,6 +177,7 @@ def _details_grid(cells: list[CellReport]) -> list[Grid]:
             (
                 cell.entry.row.label,
                 labels[cell.entry.key],
+                cell.entry.protocol,
                 cell.number,
                 str(accuracy["n"]),
                 "-" if interval is None else f"{interval[0]:.1f} to {interval[1]:.1f}",
@@ -177,7 +190,7 @@ def _details_grid(cells: list[CellReport]) -> list[Grid]:
                 "-" if cell.seconds is None else f"{cell.seconds:.0f} s",
             )
         )
-    return [Grid("Every measured cell", header, tuple(rows), num_labels=2)]
+    return [Grid("Every measured cell", header, tuple(rows), num_labels=3)]
 
 
 def _unmeasured(cells: list[CellReport]) -> list[str]:

@@ -12,6 +12,7 @@ A file `<name>.toml` declares a table:
     label = "Random"               # as in the CSV
     family = "coreset"
     method = "random"              # id of a method; one that does not exist is "not implemented"
+    protocol = "dc"                # optional: instead of the scale's
     published_protocol = "..."     # how the printed number was evaluated; default "common"
     note = "..."                   # optional: a footnote of this row
     # or, instead of `method`: a difference of two rows
@@ -54,7 +55,7 @@ __all__ = [
 SCALES = ("smoke", "small", "paper")
 FOLDERS_VARIABLE = "NSDBENCH_TABLES"
 _ROW_KEYS = (
-    "label", "family", "method", "derived", "published_protocol", "note",
+    "label", "family", "method", "derived", "protocol", "published_protocol", "note",
 )  # fmt: skip
 _COLUMN_KEYS = ("dataset", "ipc", "arch", "published_arch")
 _SCALE_KEYS = (
@@ -128,6 +129,11 @@ def _row(raw: Mapping[str, Any], where: str) -> Row:
         if list(derived) != ["minus"] or len(derived["minus"]) != 2:
             raise ValueError(f"{where}: `derived` must be {{ minus = [minuend, subtrahend] }}")
         minus = tuple(derived["minus"])
+    if "protocol" in raw and raw.get("method") in (None, "full"):
+        raise ValueError(
+            f"{where}: `protocol` has no place in a derived row or the full data's, whose protocol "
+            "is the scale's `full_protocol`"
+        )
     return Row(**{"method": None, "minus": minus, **settings})
 
 

@@ -2,19 +2,24 @@
 
 from dataclasses import dataclass
 
-from nsdbench import methods
+from nsdbench import methods, protocols
 from nsdbench.statistics import Published
 from nsdbench.tables.published import PUBLISHED_ARCHS, PrintedNumber
 
 
 @dataclass(frozen=True)
 class Row:
-    """A row of a table; `minus` holds the labels (minuend, subtrahend) of a derived one."""
+    """A row of a table.
+
+    `minus` holds the labels (minuend, subtrahend) of a derived one; `protocol`, unless empty, takes
+    the place of the scale's.
+    """
 
     label: str
     family: str
     method: str | None
     minus: tuple[str, str] | None = None
+    protocol: str = ""
     published_protocol: str = "common"
     note: str = ""
 
@@ -94,14 +99,22 @@ class Table:
             )
         return self.scales[scale]
 
-    def entries(self, scale: str, seeds: int | None = None) -> list[Entry]:
+    def entries(
+        self, scale: str, seeds: int | None = None, protocol: str | None = None
+    ) -> list[Entry]:
         """Expand the measured rows at one scale, row by row.
 
         Args:
             scale: one of the table's scales.
             seeds: replaces the table's number of sets per cell.
+            protocol: replaces the protocol of every row but the full data's.
+
+        Raises:
+            ValueError: unknown scale or protocol, or no sets.
         """
         settings = self.settings(scale)
+        if protocol is not None:
+            protocols.get(protocol)
         sets = settings.seeds if seeds is None else seeds
         if sets < 1:
             raise ValueError(f"seeds is {sets}; expected at least 1 set per cell")
@@ -112,19 +125,13 @@ class Table:
             elif row.method is not None:
                 for column in settings.columns:
                     cell = (column.dataset, column.ipc, row.method, column.arch)
-                    published = self.published(row, column, column.ipc, scale)
+                    judged_by = protocol or row.protocol or settings.protocol
                     found.append(
                         Entry(
-                            row,
-                            (column,),
-                            *cell,
-                            settings.protocol,
-                            scale,
-                            sets,
-                            settings.repeats,
-                            published,
+                            row, (column,), *cell, judged_by, scale, sets, settings.repeats,
+                            self.published(row, column, column.ipc),
                         )
-                    )
+                    )  # fmt: skip
         return found
 
     def _full_entries(self, row: Row, scale: str, settings: ScaleSettings) -> list[Entry]:
@@ -135,15 +142,13 @@ class Table:
         return [
             Entry(
                 row, tuple(columns), dataset, 0, "full", arch, settings.full_protocol, scale,
-                1, settings.full_repeats, self.published(row, columns[0], 0, scale),
+                1, settings.full_repeats, self.published(row, columns[0], 0),
             )
             for (dataset, arch), columns in groups.items()
         ]  # fmt: skip
 
-    def published(self, row: Row, column: Column, ipc: int, scale: str) -> Published | None:
-        """Return the printed number of a cell; None beside other data than the paper's."""
-        if scale != "paper":
-            return None
+    def published(self, row: Row, column: Column, ipc: int) -> Published | None:
+        """Return the number that was printed for a row, data set, ipc and network, if one was."""
         for number in self.printed:
             where = (number.label, number.dataset, number.ipc, number.arch)
             if where == (row.label, column.dataset, ipc, column.published_arch):
