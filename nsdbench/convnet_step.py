@@ -1,18 +1,20 @@
-"""One step of a ConvNet student by native operators, without a graph.
+"""One step of a ConvNet student without a graph.
 
-The adjoint is one tangent pass through forward and backward of the network (ops/convnet.py). The
-forward part of that pass repeats the step's own forward pass bit for bit.
+The adjoint is one tangent pass through forward and backward of the network. The forward part of
+that pass repeats the step's own forward pass bit for bit.
 """
 
 import torch
 from torch import nn
 
-from nsdbench.inner_step import InnerStep
-from nsdbench.ops.convnet import ConvNetShape, convnet_step, convnet_step_adjoint
+from nsdbench.inner_step import InnerStep, repeatable
+from nsdbench.ops import convnet as native
+from nsdbench.ops import convnet_blocks as fused
+from nsdbench.ops.convnet import ConvNetShape
 
 
-class ConvNetStep(InnerStep):
-    """The step of a ConvNet with instance norm on the CPU."""
+class NativeStep(InnerStep):
+    """The step of a ConvNet as one operator, on the CPU (ops/convnet.py)."""
 
     name = "native"
 
@@ -22,7 +24,7 @@ class ConvNetStep(InnerStep):
 
     def gradient(self, theta: torch.Tensor, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
         """Compute g = grad_theta L(theta; x, y)."""
-        return convnet_step(theta, x, y, 0.0, self.shape)[1]
+        return native.convnet_step(theta, x, y, 0.0, self.shape)[1]
 
     def advance(
         self,
@@ -34,7 +36,7 @@ class ConvNetStep(InnerStep):
         momentum: float,
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Take the step; return theta_{k+1} and m_{k+1}."""
-        theta, velocity, _ = convnet_step(
+        theta, velocity, _ = native.convnet_step(
             theta,
             x,
             y,
@@ -54,5 +56,35 @@ class ConvNetStep(InnerStep):
         needs: tuple[bool, bool, bool],
     ) -> tuple[torch.Tensor, list[torch.Tensor | None]]:
         """Compute <g, p> and the derivatives of the gradients along p, as InnerStep.adjoint."""
-        _, along, found = convnet_step_adjoint(theta, x, y, direction, self.shape, needs)
+        _, along, found = native.convnet_step_adjoint(theta, x, y, direction, self.shape, needs)
         return along, found
+
+
+class FusedStep(InnerStep):
+    """The step of a ConvNet with the library's convolutions, on CUDA (ops/convnet_blocks.py)."""
+
+    name = "fused"
+
+    def __init__(self, model: nn.Module, shape: ConvNetShape) -> None:
+        super().__init__(model)
+        self.shape = shape
+
+    def gradient(self, theta: torch.Tensor, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        """Compute g = grad_theta L(theta; x, y)."""
+        with repeatable():
+            return fused.convnet_gradient(theta, x, y, self.shape)
+
+    def adjoint(
+        self,
+        theta: torch.Tensor,
+        x: torch.Tensor,
+        y: torch.Tensor,
+        direction: torch.Tensor,
+        needs: tuple[bool, bool, bool],
+    ) -> tuple[torch.Tensor, list[torch.Tensor | None]]:
+        """Compute <g, p> and the derivatives of the gradients along p, as InnerStep.adjoint."""
+        with repeatable():
+            return fused.convnet_adjoint(theta, x, y, direction, self.shape, needs)
+
+
+STEPS = {step.name: step for step in (NativeStep, FusedStep)}

@@ -62,7 +62,7 @@ class InnerStep:
 
     def gradient(self, theta: torch.Tensor, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
         """Compute g = grad_theta L(theta; x, y), detached."""
-        with torch.enable_grad(), _repeatable():
+        with torch.enable_grad(), repeatable():
             theta = theta.detach().requires_grad_()
             return torch.autograd.grad(self.loss(theta, x.detach(), y.detach()), theta)[0]
 
@@ -84,7 +84,7 @@ class InnerStep:
         Returns:
             The scalar <g, p>, and [h_theta, h_x, h_y] with None for what was not asked for.
         """
-        with torch.enable_grad(), _repeatable():
+        with torch.enable_grad(), repeatable():
             theta = theta.detach().requires_grad_()
             x = x.detach().requires_grad_(needs[1])
             y = y.detach().requires_grad_(needs[2])
@@ -97,7 +97,7 @@ class InnerStep:
         return along.detach(), [next(found) if need else None for need in needs]
 
 
-def _repeatable() -> AbstractContextManager:
+def repeatable() -> AbstractContextManager:
     """Have cuDNN choose algorithms that give the same bits every time; no effect on the CPU."""
     return torch.backends.cudnn.flags(
         enabled=torch.backends.cudnn.enabled,
@@ -127,11 +127,11 @@ def select_step(model: nn.Module, mode: str, theta: torch.Tensor | None = None) 
                 "could not be replayed; use norm='instance_norm', remove dropout, or call "
                 "model.eval() first"
             )
-    shape = models.native_shape(model)
-    parameters = next(model.parameters(), None) if theta is None else theta
-    if mode != "full" and shape is not None and models.is_native_tensor(parameters):
-        from nsdbench.convnet_step import ConvNetStep
+    if mode == "full":
+        return InnerStep(model)
+    path = models.code_path(model, None if theta is None else (theta,))
+    if path == "generic":
+        return InnerStep(model)
+    from nsdbench import convnet_step
 
-        return ConvNetStep(model, shape)
-    return InnerStep(model)
-
+    return convnet_step.STEPS[path](model, models.native_shape(model))

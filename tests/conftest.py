@@ -3,6 +3,9 @@
 import pytest
 import torch
 
+from nsdbench.models import convnet
+from nsdbench.ops import is_native_enabled
+
 
 @pytest.fixture(
     params=[
@@ -16,6 +19,16 @@ import torch
 def device(request) -> torch.device:
     """Run a test on the CPU and, where there is one, on a CUDA device."""
     return torch.device(request.param)
+
+
+@pytest.fixture
+def fused_on_cpu(monkeypatch):
+    """Have ConvNets take on the CPU the path that they take on CUDA."""
+    monkeypatch.setattr(
+        convnet,
+        "_device_path",
+        lambda device: "fused" if is_native_enabled(device) else "generic",
+    )
 
 
 _TINY = """

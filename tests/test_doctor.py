@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from nsdbench import doctor, ops, self_test
-from nsdbench.convnet_step import ConvNetStep
+from nsdbench.convnet_step import NativeStep
 from nsdbench.ops import library
 
 
@@ -69,8 +69,8 @@ def test_self_test_notices_a_wrong_operator(monkeypatch, operator):
 
 
 def test_self_test_notices_a_wrong_step(monkeypatch):
-    right = ConvNetStep.gradient
-    monkeypatch.setattr(ConvNetStep, "gradient", lambda *a: right(*a) * (1 + 1e-9))
+    right = NativeStep.gradient
+    monkeypatch.setattr(NativeStep, "gradient", lambda *a: right(*a) * (1 + 1e-9))
     tests = {test["operator"]: test["passed"] for test in self_test.run("cpu")}
     assert not tests.pop("convnet") and all(tests.values())
 

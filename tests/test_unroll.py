@@ -24,11 +24,15 @@ LR = {"convnet": 0.05, "resnet18": 0.001}
 def implementation(request, monkeypatch):
     """Run a test on the generic step, or on the one a parameter names."""
     name = getattr(request, "param", "generic")
-    monkeypatch.setenv("NSDBENCH_NATIVE", "1" if name == "native" else "0")
+    monkeypatch.setenv("NSDBENCH_NATIVE", "0" if name == "generic" else "1")
+    if name == "fused":
+        request.getfixturevalue("fused_on_cpu")
     return name
 
 
-on_both = pytest.mark.parametrize("implementation", ["generic", "native"], indirect=True)
+on_every_path = pytest.mark.parametrize(
+    "implementation", ["generic", "native", "fused"], indirect=True
+)
 
 
 class Problem:
@@ -143,7 +147,7 @@ CASES = [
 ]
 
 
-@on_both
+@on_every_path
 @pytest.mark.parametrize("mode", unroll.MODES)
 @pytest.mark.parametrize("momentum", [0.0, 0.9])
 def test_theta_is_what_sgd_makes(momentum, mode):
@@ -246,7 +250,7 @@ def first_order_gradients(problem):
     }
 
 
-@on_both
+@on_every_path
 @pytest.mark.parametrize("momentum", [0.0, 0.9])
 @pytest.mark.parametrize("n", [1, 2, 5])
 def test_first_order_equals_its_definition(n, momentum):
@@ -255,7 +259,7 @@ def test_first_order_equals_its_definition(n, momentum):
     assert max(errors.values()) < 1e-12, errors
 
 
-@on_both
+@on_every_path
 def test_first_order_is_not_exact():
     problem = Problem(num_steps=10)
     errors = relative_errors(problem.gradients("first_order"), problem.gradients("exact"))
@@ -263,8 +267,8 @@ def test_first_order_is_not_exact():
 
 
 def change_h_theta(monkeypatch, change):
-    """Change what the adjoint of both implementations returns as h_theta."""
-    for step in (inner_step.InnerStep, convnet_step.ConvNetStep):
+    """Change what the adjoint of every implementation returns as h_theta."""
+    for step in (inner_step.InnerStep, *convnet_step.STEPS.values()):
 
         def changed(self, *arguments, original=step.adjoint):
             along, (h_theta, h_x, h_y) = original(self, *arguments)
@@ -312,7 +316,7 @@ def shift_the_trajectory(monkeypatch):
     )
 
 
-@on_both
+@on_every_path
 @pytest.mark.parametrize(
     "mutate",
     [drop_h_theta, flip_sign_of_lambda, reuse_one_draw, forget_momentum, shift_the_trajectory],
@@ -334,7 +338,7 @@ def test_mutations_are_far_outside_the_tolerance(mutate, monkeypatch):
     assert errors["images"] > 1e-3, errors
 
 
-@on_both
+@on_every_path
 @pytest.mark.parametrize("mode", unroll.MODES)
 def test_each_gradient_alone(mode):
     """Leaving other inputs undifferentiated does not change a gradient."""
@@ -347,7 +351,7 @@ def test_each_gradient_alone(mode):
         assert (alone - together[name]).norm() < 1e-12 * together[name].norm(), name
 
 
-@on_both
+@on_every_path
 def test_repeating_is_bit_identical():
     for mode in unroll.MODES:
         problem = Problem(momentum=0.9)
@@ -359,7 +363,7 @@ def test_repeating_is_bit_identical():
     assert torch.equal(once, torch.autograd.grad(loss, images)[0])
 
 
-@on_both
+@on_every_path
 def test_images_shared_by_steps_and_images_unused():
     problem = Problem()
     problem.batches = [torch.tensor([4, 1, 4]), *[torch.tensor([4, 2])] * 4]
@@ -371,7 +375,7 @@ def test_images_shared_by_steps_and_images_unused():
     assert exact["images"][[1, 2, 4]].abs().amax(dim=(1, 2, 3)).min() > 0
 
 
-@on_both
+@on_every_path
 def test_images_that_are_computed():
     """Gradients reach what decoded the images."""
     problem = Problem()
@@ -385,7 +389,7 @@ def test_images_that_are_computed():
     assert (found[0] - found[1]).norm() < 1e-12 * found[0].norm()
 
 
-@on_both
+@on_every_path
 def test_batches_as_one_tensor_and_lr_as_number():
     problem = Problem(is_augmented=False)
     problem.batches = torch.tensor([[0, 1], [2, 3], [1, 4]])
@@ -399,7 +403,7 @@ def test_batches_as_one_tensor_and_lr_as_number():
     assert lr.grad.shape == (1,)
 
 
-@on_both
+@on_every_path
 @pytest.mark.parametrize("mode", ["exact", "first_order"])
 def test_differentiating_twice_is_a_clear_error(mode):
     """Also where J is linear in theta_N, so that its own gradient is a constant."""
@@ -421,7 +425,7 @@ def test_full_can_be_differentiated_twice():
     assert torch.autograd.grad(gradient.square().sum(), images)[0].abs().max() > 0
 
 
-@on_both
+@on_every_path
 def test_inputs_are_left_alone():
     problem = Problem()
     before = {name: tensor.clone() for name, tensor in problem.inputs.items()}
@@ -450,12 +454,14 @@ def test_training_time_state_is_refused(module):
     assert max(errors.values()) < 1e-12
 
 
-def test_code_path(monkeypatch):
+def test_code_path(monkeypatch, request):
     model = Problem().model
     assert {unroll.code_path(model, mode) for mode in unroll.MODES} == {"generic"}
     monkeypatch.setenv("NSDBENCH_NATIVE", "1")
     paths = [unroll.code_path(model, mode) for mode in ("full", "exact", "first_order")]
     assert paths == ["generic", "native", "native"]
+    request.getfixturevalue("fused_on_cpu")
+    assert unroll.code_path(model) == "fused"
     assert unroll.code_path(Problem("resnet18").model) == "generic"
     with pytest.raises(ValueError, match="unknown mode 'fast'.*full, exact, first_order"):
         unroll.code_path(model, "fast")

@@ -6,7 +6,6 @@ from nsdbench.models.convnet import (
     PUBLISHED_DEPTH,
     ConvNet,
     code_path,
-    is_native_tensor,
     native_shape,
 )
 from nsdbench.models.flat import flatten, functional, load_flat, num_parameters, unflatten
@@ -37,7 +36,6 @@ __all__ = [
     "from_id",
     "functional",
     "initialize",
-    "is_native_tensor",
     "load_flat",
     "native_shape",
     "num_parameters",

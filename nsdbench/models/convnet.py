@@ -4,15 +4,20 @@ depth x [conv 3x3 -> norm -> ReLU -> 2x2 mean pool] -> flatten -> linear. The fi
 pads 3 instead of 1 when images have one channel, so that 28 px grey images become 32 px maps.
 Reference: networks.py of the dataset condensation and MTT codes.
 
-On the CPU the blocks run as one native operator (ops/convnet.py) wherever that computes the same
-function; parameters, state dicts and derivatives are those of the modules.
+Wherever they compute the same function, operators take the modules' place: `code_path` says which.
+Parameters, state dicts and derivatives are those of the modules.
 """
+
+from collections.abc import Sequence
 
 import torch
 from torch import nn
 
 from nsdbench.models.classifier import ImageClassifier, norm_layer, too_small
 from nsdbench.ops import convnet as native
+from nsdbench.ops import convnet_blocks as fused
+from nsdbench.ops import is_native_enabled
+from nsdbench.ops.inorm_relu_pool import EPS
 
 PUBLISHED_WIDTH = 128
 PUBLISHED_DEPTH = 3
@@ -70,21 +75,54 @@ class ConvNet(ImageClassifier):
     def embed(self, x: torch.Tensor) -> torch.Tensor:
         """Map images [B, C, H, W] to the flat features [B, F] the classifier sees."""
         self.check_images(x)
-        shape = native_shape(self)
-        tensors = (x, *self.features.parameters())
-        if shape is None or len(x) == 0 or not _can_run_natively(tensors):
+        parameters = list(self.features.parameters())
+        path = "generic" if len(x) == 0 else code_path(self, (x, *parameters))
+        if path == "generic":
             return self.features(x).flatten(1)
-        theta = torch.cat([parameter.reshape(-1) for parameter in tensors[1:]])
-        return native.convnet_features(theta, x, shape)
+        theta = torch.cat([parameter.reshape(-1) for parameter in parameters])
+        features = {"native": native.convnet_features, "fused": fused.convnet_features}[path]
+        return features(theta, x, native_shape(self))
+
+
+def code_path(model: nn.Module, tensors: Sequence[torch.Tensor] | None = None) -> str:
+    """Choose the implementation of a model's forward and backward pass; records keep its name.
+
+    Args:
+        model: any network.
+        tensors: what it is to run with, None for its own parameters; devices and dtypes count.
+
+    Returns:
+        "native": the whole ConvNet is one operator, on the CPU. "fused": the library convolves and
+        one operator is the rest of a block, on CUDA. "generic": the modules as they stand, wherever
+        the operators do not compute their function, in `ops.convnet.composed()`, under autocast
+        or torch.compile, and with NSDBENCH_NATIVE=0.
+    """
+    tensors = list(model.parameters()) if tensors is None else tensors
+    kinds = {(tensor.device, tensor.dtype) for tensor in tensors}
+    if native_shape(model) is None or native.is_composed() or len(kinds) != 1:
+        return "generic"
+    device, dtype = kinds.pop()
+    if dtype not in (torch.float32, torch.float64) or torch.compiler.is_compiling():
+        return "generic"
+    path = _device_path(device)
+    is_automatic = path != "generic" and torch.is_autocast_enabled(device.type)
+    return "generic" if is_automatic else path
+
+
+def _device_path(device: torch.device) -> str:
+    """Choose by the device alone."""
+    if not is_native_enabled(device):
+        return "generic"
+    return {"cpu": "native", "cuda": "fused"}[device.type]
 
 
 def native_shape(model: nn.Module) -> native.ConvNetShape | None:
-    """Describe a model to the native operators; None where they do not compute its function.
+    """Describe a model to the ConvNet operators; None where they do not compute its function.
 
     They do for an unchanged ConvNet with instance norm and at most 4 channels in, without hooks
-    on its modules, unless NSDBENCH_NATIVE=0.
+    on its modules.
     """
-    if type(model) is not ConvNet or model.norm != "instance_norm" or not native.is_enabled():
+    if type(model) is not ConvNet or model.norm != "instance_norm":
         return None
     in_channels = model.image_shape[0]
     if in_channels > native.MAX_IN_CHANNELS or model.depth > native.MAX_DEPTH:
@@ -97,36 +135,12 @@ def native_shape(model: nn.Module) -> native.ConvNetShape | None:
             return None
         if module._backward_pre_hooks:
             return None
-    if any(norm.eps != native.NORM_EPS or not norm.affine for norm in blocks[1 :: len(_BLOCK)]):
+    if any(norm.eps != EPS or not norm.affine for norm in blocks[1 :: len(_BLOCK)]):
         return None
     return native.ConvNetShape(model.depth, model.width, first_padding(in_channels))
 
 
 _BLOCK = (nn.Conv2d, nn.GroupNorm, nn.ReLU, nn.AvgPool2d)
-
-
-def is_native_tensor(tensor: torch.Tensor) -> bool:
-    """Say whether the native operators take tensors of this device and dtype."""
-    return tensor.device.type == "cpu" and tensor.dtype in (torch.float32, torch.float64)
-
-
-def code_path(model: nn.Module) -> str:
-    """Name the implementation of a model's forward and backward pass; records keep it.
-
-    Returns:
-        "native" or "generic".
-    """
-    is_native = native_shape(model) is not None and all(map(is_native_tensor, model.parameters()))
-    return "native" if is_native else "generic"
-
-
-def _can_run_natively(tensors: tuple[torch.Tensor, ...]) -> bool:
-    return (
-        all(map(is_native_tensor, tensors))
-        and len({tensor.dtype for tensor in tensors}) == 1
-        and not torch.is_autocast_enabled("cpu")
-        and not torch.compiler.is_compiling()
-    )
 
 
 def first_padding(in_channels: int) -> int:

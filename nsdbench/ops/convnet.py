@@ -5,7 +5,6 @@ norm cancel; they are not used, and their gradients are exactly 0.
 Formulas: csrc/cpu/convnet.h.
 """
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -25,23 +24,15 @@ from nsdbench.ops.convnet_shape import (
 __all__ = [
     "MAX_DEPTH",
     "MAX_IN_CHANNELS",
-    "NORM_EPS",
     "ConvNetShape",
     "composed",
     "convnet_features",
     "convnet_step",
     "convnet_step_adjoint",
-    "is_enabled",
+    "is_composed",
 ]
 
-SWITCH = "NSDBENCH_NATIVE"
-NORM_EPS = 1e-5  # the only one the native code knows
 _is_composed: ContextVar[bool] = ContextVar("is_composed", default=False)
-
-
-def is_enabled() -> bool:
-    """Say whether networks may use these operators here: not with NSDBENCH_NATIVE=0."""
-    return os.environ.get(SWITCH, "1") != "0" and not _is_composed.get()
 
 
 @contextmanager
@@ -52,6 +43,11 @@ def composed() -> Iterator[None]:
         yield
     finally:
         _is_composed.reset(token)
+
+
+def is_composed() -> bool:
+    """Say whether this runs inside `composed()`."""
+    return _is_composed.get()
 
 
 def convnet_features(theta: Tensor, x: Tensor, shape: ConvNetShape) -> Tensor:

@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from nsdbench.ops.convnet_shape import ConvNetShape, check, check_classifier
+from nsdbench.ops.vmap import refuse_vmap
 
 
 class Features(torch.autograd.Function):
@@ -36,6 +37,8 @@ class Features(torch.autograd.Function):
         out_t = torch.ops.nsdbench.convnet_features_jvp(theta, x, theta_t, x_t, *ctx.sizes)
         return out_t, None
 
+    vmap = staticmethod(refuse_vmap("convnet_features"))
+
 
 class FeaturesBackward(torch.autograd.Function):
     """The gradients with respect to theta and x, differentiable once more."""
@@ -54,6 +57,8 @@ class FeaturesBackward(torch.autograd.Function):
     @once_differentiable
     def backward(ctx, *directions):
         return _backward_of_backward(ctx, *directions)
+
+    vmap = staticmethod(refuse_vmap("convnet_features_backward"))
 
 
 def _save_features(ctx, inputs, output) -> None:
@@ -176,3 +181,10 @@ torch.library.register_autograd(
 torch.library.register_autograd(
     "nsdbench::convnet_features_backward", _backward_of_backward, setup_context=_save_backward
 )
+for _operator in (
+    "convnet_features_jvp",
+    "convnet_features_backward_jvp",
+    "convnet_step",
+    "convnet_step_adjoint",
+):
+    refuse_vmap(_operator)

@@ -15,6 +15,8 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from nsdbench.ops.vmap import refuse_vmap
+
 NAMES = ("x", "weight", "bias")
 EPS = 1e-5  # PyTorch's default for group norm, which the reference networks use
 
@@ -129,6 +131,8 @@ class _Forward(torch.autograd.Function):
             *ctx.saved_tensors, ctx.eps, x_t, weight_t, bias_t
         )
 
+    vmap = staticmethod(refuse_vmap("inorm_relu_pool"))
+
 
 class _Backward(torch.autograd.Function):
     """The three gradients, differentiable once more."""
@@ -152,6 +156,8 @@ class _Backward(torch.autograd.Function):
         return torch.ops.nsdbench.inorm_relu_pool_backward_jvp(
             grad, x, weight, bias, ctx.eps, grad_t, x_t, weight_t, bias_t
         )
+
+    vmap = staticmethod(refuse_vmap("inorm_relu_pool_backward"))
 
 
 def _save_forward(ctx, inputs, output) -> None:
@@ -219,3 +225,5 @@ torch.library.register_autograd(
 torch.library.register_autograd(
     "nsdbench::inorm_relu_pool_backward", _backward_of_backward, setup_context=_save_backward
 )
+for _operator in ("inorm_relu_pool_jvp", "inorm_relu_pool_backward_jvp"):
+    refuse_vmap(_operator)

@@ -1,4 +1,4 @@
-"""The ConvNet on native operators is the ConvNet of its modules."""
+"""The ConvNet on operators, native or fused, is the ConvNet of its modules."""
 
 import copy
 
@@ -8,6 +8,19 @@ from torch import nn
 from torch.nn import functional as F
 
 from nsdbench import models
+from nsdbench.ops import library
+from nsdbench.ops.convnet import composed as modules_alone
+
+
+@pytest.fixture(params=["native", "fused"])
+def path(request):
+    """Run a test on the CPU's path, then on CUDA's, which runs here on the same operators."""
+    if request.param == "fused":
+        request.getfixturevalue("fused_on_cpu")
+    return request.param
+
+
+on_both = pytest.mark.usefixtures("path")
 
 
 def build(in_channels=3, image_size=16, depth=2, width=12, dtype=torch.float64, **options):
@@ -42,9 +55,9 @@ def is_conv_bias(model, name):
 
 
 @pytest.mark.parametrize(("in_channels", "size", "depth"), [(3, 16, 2), (1, 28, 3), (3, 7, 1)])
-def test_loss_and_gradients_are_those_of_the_modules(composed, in_channels, size, depth):
+def test_loss_and_gradients_are_those_of_the_modules(path, composed, in_channels, size, depth):
     model = build(in_channels, size, depth)
-    assert models.code_path(model) == "native"
+    assert models.code_path(model) == path
     x, y = batch(model)
     x.requires_grad_()
     inputs = {"x": x, **dict(model.named_parameters())}
@@ -66,6 +79,7 @@ def test_loss_and_gradients_are_those_of_the_modules(composed, in_channels, size
             assert (gradient - expected[name]).norm() < 1e-11 * expected[name].norm(), name
 
 
+@on_both
 def test_training_for_some_steps_gives_the_same_network(composed):
     def train():
         model = build()
@@ -83,6 +97,7 @@ def test_training_for_some_steps_gives_the_same_network(composed):
         torch.testing.assert_close(tensor, modules[name], rtol=1e-9, atol=1e-12)
 
 
+@on_both
 def test_gradient_matching_through_create_graph(composed):
     """A loss on gradients, differentiated with respect to images: DC's objective."""
     model = build()
@@ -99,6 +114,7 @@ def test_gradient_matching_through_create_graph(composed):
     assert (ours - expected).norm() < 1e-10 * expected.norm()
 
 
+@on_both
 def test_embedding_matching_and_frozen_parameters(composed):
     model = build()
     for parameter in model.features.parameters():
@@ -117,6 +133,7 @@ def test_embedding_matching_and_frozen_parameters(composed):
     torch.testing.assert_close(features, composed(model.embed, x.detach()), rtol=0, atol=1e-11)
 
 
+@on_both
 def test_functional_calls_and_copies(composed):
     model = build()
     x, _ = batch(model)
@@ -132,6 +149,7 @@ def test_functional_calls_and_copies(composed):
     assert torch.equal(copy.deepcopy(model)(x), model(x))
 
 
+@on_both
 def test_equal_calls_give_equal_bits_also_through_a_kept_graph():
     model = build(dtype=torch.float32)
     x, y = batch(model)
@@ -177,10 +195,12 @@ def with_parametrization(model):
         nn.Linear(2, 2),
     ],
 )
+@on_both
 def test_everything_else_is_generic(model):
     assert models.code_path(model) == "generic"
 
 
+@on_both
 def test_a_changed_network_runs_its_modules():
     model = with_other_module(build())
     x, _ = batch(model)
@@ -192,7 +212,7 @@ def test_a_changed_network_runs_its_modules():
     assert called == [1]
 
 
-def test_switch_and_mixed_dtypes(monkeypatch):
+def test_switch_and_mixed_dtypes(path, monkeypatch):
     model = build()
     x, _ = batch(model)
     with pytest.raises(RuntimeError):  # as PyTorch's own convolution
@@ -200,8 +220,52 @@ def test_switch_and_mixed_dtypes(monkeypatch):
     assert model(x[:0]).shape == (0, 4)
     with pytest.raises(ValueError, match="built for"):
         model(x[..., 1:])
+    with modules_alone():
+        assert models.code_path(model) == "generic"
+        assert torch.equal(model.embed(x), model.features(x).flatten(1))
+    assert models.code_path(model) == path
     with torch.autocast("cpu"):
         assert build(dtype=torch.float32)(x.float()).dtype == torch.bfloat16
     monkeypatch.setenv("NSDBENCH_NATIVE", "0")
     assert models.code_path(model) == "generic"
     assert torch.equal(model.embed(x), model.features(x).flatten(1))
+
+
+def test_every_device_has_its_path(monkeypatch):
+    model, cuda = build(), torch.device("cuda", 0)
+
+    def path_on(device):
+        return models.convnet._device_path(torch.device(device))
+
+    for reason, expected in (("", "fused"), ("no device", "generic")):
+        monkeypatch.setattr(library, "cuda_unavailable_because", reason)
+        assert [path_on("cpu"), path_on(cuda), path_on("meta")] == ["native", expected, "generic"]
+    assert models.code_path(model, [torch.empty(1, device="meta")]) == "generic"
+    assert models.code_path(model, [torch.empty(1), torch.empty(1).double()]) == "generic"
+
+
+@on_both
+def test_vmap_is_refused_in_words():
+    model = build()
+    x = torch.stack([batch(model, seed=seed)[0] for seed in range(2)])
+    with pytest.raises(ValueError, match=r"vmap: call it once for each element.*composed\(\)"):
+        torch.func.vmap(model)(x)
+    with modules_alone():
+        together = torch.func.vmap(model)(x)
+    torch.testing.assert_close(together, torch.stack([model(part) for part in x]))
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_cuda_equals_cpu():
+    model = build(dtype=torch.float64)
+    x, y = batch(model)
+
+    def run(model, x, y):
+        loss = F.cross_entropy(model(x), y)
+        return [loss.detach(), *torch.autograd.grad(loss, list(model.parameters()))]
+
+    expected = run(model, x, y)
+    model = copy.deepcopy(model).cuda()
+    assert models.code_path(model) == "fused"
+    for ours, exact in zip(run(model, x.cuda(), y.cuda()), expected, strict=True):
+        torch.testing.assert_close(ours.cpu(), exact, rtol=1e-10, atol=1e-12)

@@ -219,6 +219,18 @@ def test_classes_out_of_range_and_derivatives_of_classes():
         problem.adjoint()
 
 
+def test_vmap_is_refused_in_words():
+    problem = Problem(Case(3, 3, (8, 8), 2, 4), False)
+    start = (problem.x, problem.y)
+    both = torch.stack([problem.theta, problem.direction])
+    for run in (
+        lambda theta: convnet_step(theta, *start, 0.1, problem.shape)[0],
+        lambda theta: convnet_step_adjoint(theta, *start, theta, problem.shape)[0],
+    ):
+        with pytest.raises(ValueError, match=r"convnet_step\w* cannot run under torch.func.vmap"):
+            torch.func.vmap(run)(both)
+
+
 class Unrolled:
     """A trained student and a scalar J(theta_N)."""
 
@@ -309,13 +321,14 @@ import re, sys, torch
 from nsdbench import models, unroll
 def peak():  # of this process alone; getrusage's would include the one that started it
     return 1024 * int(re.search(r"VmHWM:\\s+(\\d+)", open("/proc/self/status").read())[1])
-num_steps = int(sys.argv[1])
+num_steps, path = int(sys.argv[1]), sys.argv[2]
 torch.set_num_threads(1)
+models.convnet._device_path = lambda device: path
 model = models.build("convnet", in_channels=3, image_size=32, num_classes=10)
 theta = models.flatten(model)
 images = torch.randn(16, 3, 32, 32, requires_grad=True)
 batches = torch.arange(16).expand(num_steps, 16)
-assert unroll.code_path(model, "exact") == "native"
+assert unroll.code_path(model, "exact") == path
 before = peak()
 end = unroll.unrolled_sgd(model, theta, images, torch.arange(16) % 10, batches, 0.01)
 end.square().sum().backward()
@@ -324,11 +337,12 @@ print(peak() - before)
 
 
 @pytest.mark.slow
-def test_memory_grows_by_one_parameter_vector_a_step():
+@pytest.mark.parametrize("path", ["native", "fused"])
+def test_memory_grows_by_one_parameter_vector_a_step(path):
     """High-water marks above the start, of fresh processes."""
 
     def peak_bytes(num_steps):
-        command = [sys.executable, "-c", PEAK, str(num_steps)]
+        command = [sys.executable, "-c", PEAK, str(num_steps), path]
         return int(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
 
     vector_bytes = 4 * 320_010

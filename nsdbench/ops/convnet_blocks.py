@@ -1,0 +1,268 @@
+"""The ConvNet out of the framework's convolutions and `inorm_relu_pool`, without a graph.
+
+For CUDA, where the library convolves; it runs on every device that has `inorm_relu_pool`.
+Convolution biases in front of an instance norm cancel; they are not used, and their gradients are
+exactly 0. With a = x in the first block, z = conv(a, W) and f = inorm_relu_pool, the next block's
+a is f(z, gamma, beta), and the tangent along a direction (W_t, gamma_t, beta_t) of
+
+    the forward pass    z_t = conv(a, W_t) + conv(a_t, W)
+    the backward pass   a_bar_t = dgrad(z_bar_t, W) + dgrad(z_bar, W_t)
+                        W_bar_t = wgrad(z_bar_t, a) + wgrad(z_bar, a_t)
+
+where dgrad and wgrad are the gradients of a convolution. Counting one convolution over the batch as
+a unit, a step takes 3 units and its adjoint 8.
+"""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from nsdbench.ops.convnet_shape import ConvNetShape, check, check_classifier
+from nsdbench.ops.inorm_relu_pool import EPS, inorm_relu_pool
+
+_native = torch.ops.nsdbench
+
+
+class _Block(NamedTuple):
+    """A block's part of theta, or of a direction in theta, as views."""
+
+    weight: Tensor  # [width, C, 3, 3]
+    scale: Tensor  # [width]
+    shift: Tensor  # [width]
+    padding: int
+
+
+class _Classifier(NamedTuple):
+    """The classifier's part of theta, or of a direction in theta, as views."""
+
+    weight: Tensor  # [K, F]
+    bias: Tensor  # [K]
+
+
+def convnet_features(theta: Tensor, x: Tensor, shape: ConvNetShape) -> Tensor:
+    """Compute the flat features of a ConvNet, twice differentiable by autograd.
+
+    Args:
+        theta: [P] parameters of the blocks: conv.weight, conv.bias, norm.weight, norm.bias each.
+        x: [N, C, H, W] images of theta's dtype (float32 or float64) and device.
+        shape: of the network.
+
+    Returns:
+        [N, F], in the order of `Tensor.flatten` on [N, width, h, w].
+
+    Raises:
+        ValueError: a shape, dtype or device does not fit; the message names the argument.
+    """
+    check(theta, x, shape)
+    for block in _split(theta, x, shape)[0]:
+        x = inorm_relu_pool(_convolve(x, block), block.scale, block.shift)
+    return x.flatten(1)
+
+
+@torch.no_grad()
+def convnet_gradient(theta: Tensor, x: Tensor, y: Tensor, shape: ConvNetShape) -> Tensor:
+    """Compute the gradient in theta of the mean cross-entropy of a ConvNet with its classifier.
+
+    Args:
+        theta: [P] all parameters, the classifier's weight and bias last.
+        x: [N, C, H, W] images.
+        y: [N] int64 classes or [N, K] probabilities in the dtype of x.
+        shape: of the network.
+
+    Returns:
+        [P].
+
+    Raises:
+        ValueError: a shape, dtype or device does not fit; the message names the argument.
+    """
+    check_classifier(theta, x, y, shape)
+    blocks, classifier = _split(theta, x, shape)
+    inputs, convolved = _run_blocks(blocks, x)
+    features = inputs[-1].flatten(1)
+    loss = _CrossEntropy(F.linear(features, *classifier), y)
+    found = [loss.grad.sum(0), loss.grad.T @ features]
+    grad = (loss.grad @ classifier.weight).view_as(inputs.pop())
+    while blocks:
+        block, a, z = blocks.pop(), inputs.pop(), convolved.pop()
+        grad, *norm = _native.inorm_relu_pool_backward(grad, z, block.scale, block.shift, EPS)
+        grad, weight = _convolve_backward(grad, a, block, needs=(bool(blocks), True))
+        found += _piece(weight, norm)
+    return _join(found)
+
+
+@torch.no_grad()
+def convnet_adjoint(
+    theta: Tensor,
+    x: Tensor,
+    y: Tensor,
+    direction: Tensor,
+    shape: ConvNetShape,
+    needs: tuple[bool, bool, bool] = (True, True, False),
+) -> tuple[Tensor, list[Tensor | None]]:
+    """Differentiate the loss of `convnet_gradient` and its gradients along a direction in theta.
+
+    Args:
+        theta, x, y, shape: as for `convnet_gradient`, whose forward pass is repeated bit for bit.
+        direction: p [P].
+        needs: which of h_theta, h_x, h_y to compute; h_y exists for probabilities only.
+
+    Returns:
+        <grad_theta L, p>, and [h_theta, h_x, h_y], the derivatives along p of the gradients of L
+        with respect to theta, x and y, None for what was not asked for.
+
+    Raises:
+        ValueError: a shape, dtype or device does not fit; the message names the argument.
+    """
+    check_classifier(theta, x, y, shape, direction=direction)
+    needs_theta, needs_x, needs_y = needs
+    blocks, classifier = _split(theta, x, shape)
+    blocks_t, classifier_t = _split(direction, x, shape)
+    inputs, convolved = _run_blocks(blocks, x)
+    inputs_t, convolved_t = _run_blocks_jvp(blocks, blocks_t, inputs, convolved)
+    features, features_t = inputs[-1].flatten(1), inputs_t.pop().flatten(1)
+    loss = _CrossEntropy(F.linear(features, *classifier), y)
+    logits_t = F.linear(features, *classifier_t) + features_t @ classifier.weight.T
+    along = (loss.grad * logits_t).sum()
+    h_y = loss.label_grad_jvp(logits_t) if needs_y else None
+    if not (needs_theta or needs_x):
+        return along, [None, None, h_y]
+
+    grad_t = loss.grad_jvp(logits_t)
+    found = [grad_t.sum(0), grad_t.T @ features + loss.grad.T @ features_t]
+    grad_t = grad_t @ classifier.weight + loss.grad @ classifier_t.weight
+    grad, grad_t = (g.view_as(inputs[-1]) for g in (loss.grad @ classifier.weight, grad_t))
+    inputs.pop()
+    while blocks:
+        block, a, z = blocks.pop(), inputs.pop(), convolved.pop()
+        block_t, a_t, z_t = blocks_t.pop(), inputs_t.pop(), convolved_t.pop()
+        norm = (z, block.scale, block.shift, EPS)
+        needs_input = needs_x or bool(blocks)
+        grad_z_t, *norm_t = _native.inorm_relu_pool_backward_jvp(
+            grad, *norm, grad_t, z_t, block_t.scale, block_t.shift
+        )
+        grad_t, weight_t = _convolve_backward(grad_z_t, a, block, (needs_input, needs_theta))
+        if needs_input:
+            grad_z, *_ = _native.inorm_relu_pool_backward(grad, *norm)
+            rest = (True, needs_theta and a_t is not None)
+            more_grad_t, more_weight_t = _convolve_backward(
+                grad_z, a if a_t is None else a_t, block_t, rest
+            )
+            grad_t += more_grad_t
+            if rest[1]:
+                weight_t += more_weight_t
+            if blocks:
+                grad = _convolve_backward(grad_z, a, block, (True, False))[0]
+        if needs_theta:
+            found += _piece(weight_t, norm_t)
+    return along, [_join(found) if needs_theta else None, grad_t if needs_x else None, h_y]
+
+
+class _CrossEntropy:
+    """Mean cross-entropy of logits u [N, K] with p = softmax(u), as a function of u and labels y.
+
+    L = -1/N sum y log p,   dL/du = (p sum_k y - y) / N,   dL/dy = -log p / N
+
+    Attributes:
+        grad: dL/du [N, K].
+    """
+
+    def __init__(self, logits: Tensor, y: Tensor) -> None:
+        targets = y if y.dim() == 2 else F.one_hot(y, logits.shape[1]).to(logits.dtype)
+        self._probabilities = logits.softmax(1)
+        self._mass = targets.sum(1, keepdim=True) / len(y)
+        self.grad = self._probabilities * self._mass - targets / len(y)
+
+    def grad_jvp(self, logits_t: Tensor) -> Tensor:
+        """Compute the tangent of dL/du along a tangent of u."""
+        return -len(logits_t) * self._mass * self._probabilities * self.label_grad_jvp(logits_t)
+
+    def label_grad_jvp(self, logits_t: Tensor) -> Tensor:
+        """Compute the tangent of dL/dy along a tangent of u."""
+        mean = (self._probabilities * logits_t).sum(1, keepdim=True)
+        return (mean - logits_t) / len(logits_t)
+
+
+def _split(
+    theta: Tensor, x: Tensor, shape: ConvNetShape
+) -> tuple[list[_Block], _Classifier]:
+    """View theta, or a direction in theta, as blocks and classifier."""
+    width, channels = shape.width, x.shape[1]
+    sizes: list[int] = []
+    for _ in range(shape.depth):
+        sizes += [9 * channels * width, width, width, width]
+        channels = width
+    num_features = shape.num_features(x)
+    num_classes = (theta.numel() - sum(sizes)) // (num_features + 1)
+    pieces = iter(theta.split([*sizes, num_classes * num_features, num_classes]))
+    blocks = []
+    for layer in range(shape.depth):
+        weight, _, scale, shift = (next(pieces) for _ in range(4))
+        padding = shape.padding if layer == 0 else 1
+        blocks.append(_Block(weight.view(width, -1, 3, 3), scale, shift, padding))
+    return blocks, _Classifier(next(pieces).view(num_classes, num_features), next(pieces))
+
+
+def _piece(weight: Tensor, norm: list[Tensor]) -> list[Tensor]:
+    """Order a block's gradients as `_join` wants them: backwards."""
+    scale, shift = norm
+    return [shift, scale, torch.zeros_like(shift), weight]
+
+
+def _join(found: list[Tensor]) -> Tensor:
+    """Concatenate gradients, last parameter first, into one vector like theta."""
+    return torch.cat([piece.flatten() for piece in reversed(found)])
+
+
+def _run_blocks(blocks: list[_Block], x: Tensor) -> tuple[list[Tensor], list[Tensor]]:
+    """Return the inputs of all blocks, then the last output; and what they convolve to."""
+    inputs, convolved = [x], []
+    for block in blocks:
+        convolved.append(_convolve(inputs[-1], block))
+        inputs.append(
+            _native.inorm_relu_pool(convolved[-1], block.scale, block.shift, EPS)
+        )
+    return inputs, convolved
+
+
+def _run_blocks_jvp(
+    blocks: list[_Block], blocks_t: list[_Block], inputs: list[Tensor], convolved: list[Tensor]
+) -> tuple[list[Tensor | None], list[Tensor]]:
+    """Return the tangents of what `_run_blocks` returns; the images have none."""
+    inputs_t, convolved_t = [None], []
+    for block, block_t, a, z in zip(blocks, blocks_t, inputs, convolved, strict=False):
+        z_t = _convolve(a, block_t)
+        if inputs_t[-1] is not None:
+            z_t += _convolve(inputs_t[-1], block)
+        convolved_t.append(z_t)
+        inputs_t.append(
+            _native.inorm_relu_pool_jvp(
+                z, block.scale, block.shift, EPS, z_t, block_t.scale, block_t.shift
+            )
+        )
+    return inputs_t, convolved_t
+
+
+def _convolve(a: Tensor, block: _Block) -> Tensor:
+    return F.conv2d(a, block.weight, padding=block.padding)
+
+
+def _convolve_backward(
+    grad: Tensor, a: Tensor, block: _Block, needs: tuple[bool, bool]
+) -> tuple[Tensor | None, Tensor | None]:
+    """Compute the gradients of `_convolve` with respect to a and the weight, where needed."""
+    grad_a, grad_weight, _ = torch.ops.aten.convolution_backward(
+        grad,
+        a,
+        block.weight,
+        None,
+        [1, 1],
+        [block.padding] * 2,
+        [1, 1],
+        False,
+        [0, 0],
+        1,
+        [*needs, False],
+    )
+    return grad_a, grad_weight
