@@ -7,7 +7,7 @@ import platform
 import torch
 
 import nsdbench
-from nsdbench import _build_info, self_test
+from nsdbench import _build_info, self_test, unroll
 from nsdbench.ops import library
 
 PACKAGES = ("numpy", "scipy", "scikit-learn", "matplotlib", "safetensors", "pooch")
@@ -18,8 +18,9 @@ def report() -> dict:
 
     Returns:
         A dictionary with the keys `nsdbench`, `python`, `platform`, `packages`, `torch`, `build`,
-        `cpu`, `cuda`, `datasets` (name -> place or None) and `self_test` (one entry per operator
-        and device: largest relative error in float64, the tolerance, whether it holds).
+        `cpu`, `cuda`, `convnet` (device -> code path of a student's step), `datasets` (name ->
+        place or None) and `self_test` (one entry per operator and device: largest relative error
+        in float64, the tolerance, whether it holds).
     """
     facts = _build_info.facts()
     architectures = [f"sm_{a}" for a in facts.pop("cuda_architectures").split()]
@@ -54,8 +55,12 @@ def report() -> dict:
             "loaded": not library.cuda_unavailable_because,
             "reason": library.cuda_unavailable_because or None,
         },
+        "convnet": {
+            device: unroll.code_path(self_test.student().to(device))
+            for device in library.devices()
+        },
         "datasets": _datasets(),
-        "self_test": [test for device in _devices() for test in self_test.run(device)],
+        "self_test": [test for device in library.devices() for test in self_test.run(device)],
     }
 
 
@@ -90,6 +95,10 @@ def render(report: dict) -> str:
             + ", ".join(cpu["openmp_runtimes"])
         )
     lines += [f"device      {name}" for name in cuda["devices"]]
+    lines += [
+        f"convnet     students take the {path} path on {device}"
+        for device, path in report["convnet"].items()
+    ]
     for name, folder in report["datasets"].items():
         lines.append(f"dataset     {name:<14} {folder or 'not found'}")
     for test in report["self_test"]:
@@ -125,7 +134,3 @@ def _datasets() -> dict[str, str | None]:
         folder = nsdbench.data.locate(name)
         places[name] = None if folder is None else str(folder)
     return places
-
-
-def _devices() -> list[str]:
-    return ["cpu"] if library.cuda_unavailable_because else ["cpu", "cuda"]

@@ -11,6 +11,7 @@ from nsdbench.data import spec
 from nsdbench.distillation import student_arch
 from nsdbench.errors import NsdbenchError
 from nsdbench.estimate import estimate
+from nsdbench.ops import library
 from nsdbench.plan import keep_where
 from nsdbench.tables import SCALES, load, names
 
@@ -91,7 +92,7 @@ def _settings(recipe: methods.Recipe) -> list[str]:
 
 
 def _code_path(recipe: methods.Recipe, cell: Cell) -> str:
-    """Say which implementation differentiates the student's training on the CPU."""
+    """Say which implementation differentiates the student's training on the devices here."""
     described = spec(cell.dataset)
     model = models.from_id(
         student_arch(recipe, described),
@@ -100,7 +101,12 @@ def _code_path(recipe: methods.Recipe, cell: Cell) -> str:
         num_classes=described.num_classes,
     )
     mode = recipe.values.get("objective", {}).get("mode", "exact")
-    return f"unrolled gradient: mode {mode}, {unroll.code_path(model, mode)} code path on the CPU"
+    paths = ", ".join(
+        f"{unroll.code_path(model.to(device), mode)} code path on {name}"
+        for device, name in (("cpu", "the CPU"), ("cuda", "CUDA"))
+        if device in library.devices()
+    )
+    return f"unrolled gradient: mode {mode}, {paths}"
 
 
 def _cost(recipe: methods.Recipe, cell: Cell) -> str:

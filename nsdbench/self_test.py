@@ -26,9 +26,8 @@ def run(device: str) -> list[dict]:
         "dsa": _dsa,
         "inorm_relu_pool": _inorm_relu_pool,
         "trajectory_distance": _trajectory_distance,
+        "convnet": _convnet_step,
     }
-    if device == "cpu":
-        tests |= {"convnet": _convnet_step}
     results = []
     for operator, errors in tests.items():
         error = max(errors(device))
@@ -107,20 +106,24 @@ def _inorm_relu_pool(device: str) -> list[float]:
     )
 
 
-def _convnet_step(device: str) -> list[float]:
-    """A student's step and its adjoint, as `unrolled_sgd` takes them, beside autograd's."""
+def student() -> models.ConvNet:
+    """Build a small ConvNet in float64, with parameters of its own."""
     model = models.build(
         "convnet", in_channels=3, image_size=16, num_classes=5, width=8, depth=2
     ).double()
     models.initialize(model, generator(0, "self test"))
-    theta, direction, images = models.flatten(model), *_draw(device, (4,), (6, 3, 16, 16))
-    direction = torch.linspace(-1, 1, len(theta), dtype=torch.float64) + direction[0].detach()
-    labels = torch.arange(6) % 5
+    return model
+
+
+def _convnet_step(device: str) -> list[float]:
+    """A student's step and its adjoint, as `unrolled_sgd` takes them, beside autograd's."""
+    model = student().to(device)
+    theta, (images, ends) = models.flatten(model), _draw(device, (6, 3, 16, 16), (2,))
+    slope, offset = ends.detach()
+    direction = slope * torch.linspace(-1, 1, len(theta), dtype=torch.float64).to(device) + offset
+    batch = (images.detach(), torch.arange(6, device=device) % 5)
     values = []
     for step in (select_step(model, "exact", theta), InnerStep(model)):
-        along, (h_theta, h_x, _) = step.adjoint(
-            theta, images.detach(), labels, direction, (True, True, False)
-        )
-        gradient = step.gradient(theta, images.detach(), labels)
-        values.append([along, h_theta, h_x, gradient])
+        along, (h_theta, h_x, _) = step.adjoint(theta, *batch, direction, (True, True, False))
+        values.append([along, h_theta, h_x, step.gradient(theta, *batch)])
     return _errors(*values)

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from nsdbench import doctor, ops, self_test
-from nsdbench.convnet_step import NativeStep
+from nsdbench.convnet_step import STEPS
 from nsdbench.ops import library
 
 
@@ -55,6 +55,15 @@ def test_self_test_passes(report):
     assert [test["device"] for test in report["self_test"]][0] == "cpu"
     for test in report["self_test"]:
         assert test["passed"] and test["error"] <= test["tolerance"]
+    assert {test["device"] for test in report["self_test"]} == set(report["convnet"])
+
+
+def test_it_names_the_path_of_students(report, monkeypatch):
+    assert report["convnet"]["cpu"] == "native"
+    assert report["convnet"].get("cuda", "fused") == "fused"
+    assert "students take the native path on cpu" in doctor.render(report)
+    monkeypatch.setenv("NSDBENCH_NATIVE", "0")
+    assert set(doctor.report()["convnet"].values()) == {"generic"}
 
 
 @pytest.mark.parametrize(
@@ -68,9 +77,13 @@ def test_self_test_notices_a_wrong_operator(monkeypatch, operator):
     assert "WRONG" in doctor.render(doctor.report() | {"self_test": list(tests.values())})
 
 
-def test_self_test_notices_a_wrong_step(monkeypatch):
-    right = NativeStep.gradient
-    monkeypatch.setattr(NativeStep, "gradient", lambda *a: right(*a) * (1 + 1e-9))
+@pytest.mark.parametrize("path", ["native", "fused"])
+def test_self_test_notices_a_wrong_step(monkeypatch, request, path):
+    if path == "fused":
+        request.getfixturevalue("fused_on_cpu")
+    step = STEPS[path]
+    right = step.gradient
+    monkeypatch.setattr(step, "gradient", lambda *a: right(*a) * (1 + 1e-9))
     tests = {test["operator"]: test["passed"] for test in self_test.run("cpu")}
     assert not tests.pop("convnet") and all(tests.values())
 

@@ -44,6 +44,6 @@ class Objective(nn.Module):
     def describe(self) -> dict:
         """Return what a record should say of this run, as plain JSON types.
 
-        `code_path` names the code that computes the gradient: "native" or "generic".
+        `code_path` names the code that computes the gradient: "native", "fused" or "generic".
         """
         return {"code_path": "generic"}

@@ -10,7 +10,9 @@ a is f(z, gamma, beta), and the tangent along a direction (W_t, gamma_t, beta_t)
                         W_bar_t = wgrad(z_bar_t, a) + wgrad(z_bar, a_t)
 
 where dgrad and wgrad are the gradients of a convolution. Counting one convolution over the batch as
-a unit, a step takes 3 units and its adjoint 8.
+a unit, a step takes 3 units and its adjoint 8. The sums are two convolutions each: one over stacked
+channels took the same time on a CPU (128 channels, 16x16 and 8x8), one over a stacked batch for
+W_bar_t 15 % more, and both copy their operands.
 """
 
 from typing import NamedTuple
@@ -184,9 +186,7 @@ class _CrossEntropy:
         return (mean - logits_t) / len(logits_t)
 
 
-def _split(
-    theta: Tensor, x: Tensor, shape: ConvNetShape
-) -> tuple[list[_Block], _Classifier]:
+def _split(theta: Tensor, x: Tensor, shape: ConvNetShape) -> tuple[list[_Block], _Classifier]:
     """View theta, or a direction in theta, as blocks and classifier."""
     width, channels = shape.width, x.shape[1]
     sizes: list[int] = []

@@ -46,6 +46,11 @@ _load_cpu()
 cuda_unavailable_because = _load_cuda()
 
 
+def devices() -> list[str]:
+    """List the devices whose operators are loaded."""
+    return ["cpu"] if cuda_unavailable_because else ["cpu", "cuda"]
+
+
 def simd_level() -> str:
     """Name the instruction set the CPU operators use: "baseline", "avx2" or "avx512"."""
     return SIMD_LEVELS[torch.ops.nsdbench.simd_level()]
