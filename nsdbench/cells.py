@@ -227,7 +227,15 @@ def _source(
         if not path.exists():
             if recipe.kind == "coreset":
                 coresets.select(
-                    cell.method, data, cell.ipc, cell.scale, seed=seed, draw=draw, out=path
+                    cell.method,
+                    data,
+                    cell.ipc,
+                    cell.scale,
+                    seed=seed,
+                    draw=draw,
+                    out=path,
+                    device=device,
+                    progress=progress,
                 )
             else:
                 distill(

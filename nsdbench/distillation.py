@@ -19,6 +19,7 @@ from nsdbench import experts, methods, models, objectives, parameterizations, pr
 from nsdbench.artefact import Artefact, load_artefact
 from nsdbench.budget import check
 from nsdbench.data import Dataset, DatasetSpec, load, preprocessing
+from nsdbench.data.preprocess import Preprocessing
 from nsdbench.data.training import TrainingData
 from nsdbench.errors import Diverged
 from nsdbench.files import file_name, write_atomically
@@ -254,21 +255,34 @@ def _objective(
     ).to(device)
 
     def open_experts() -> experts.ExpertBuffer:
-        settings = {"dsa_strategy": data.spec.dsa_strategy, **recipe.values["experts"]}
-        if "buffer" in settings:
-            return _imported_experts(settings["buffer"], data.name, arch, real.preprocessing.kind)
-        return experts.record(
-            data,
-            real.preprocessing,
-            arch,
-            experts.ExpertRecipe(**settings),
-            seed=EXPERT_SEED,
-            device=device,
-            progress=progress,
-        )
+        return recipe_experts(recipe, data, real.preprocessing, EXPERT_SEED, device, progress)
 
     context = ObjectiveContext(model, real, data.spec.dsa_strategy, open_experts)
     return objectives.build(recipe.values["objective"], context).to(device)
+
+
+def recipe_experts(
+    recipe: methods.Recipe,
+    data: Dataset,
+    preprocessing: Preprocessing,
+    seed: int,
+    device: str,
+    progress: Progress,
+) -> experts.ExpertBuffer:
+    """Open the experts a recipe asks for; they are recorded first if nobody has recorded them."""
+    arch = student_arch(recipe, data.spec)
+    settings = {"dsa_strategy": data.spec.dsa_strategy, **recipe.values["experts"]}
+    if "buffer" in settings:
+        return _imported_experts(settings["buffer"], data.name, arch, preprocessing.kind)
+    return experts.record(
+        data,
+        preprocessing,
+        arch,
+        experts.ExpertRecipe(**settings),
+        seed=seed,
+        device=device,
+        progress=progress,
+    )
 
 
 def _imported_experts(

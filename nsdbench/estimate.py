@@ -124,6 +124,11 @@ def estimate(
         work += _experts_work(recipe, spec, train_size, student)
         distilling, unrolled = _distillation_work(recipe, spec, ipc, num_images, student, seeds)
         work.append(distilling)
+    elif "experts" in recipe.values:  # a coreset chosen by a network of its own for every seed
+        network = network_size(student_arch(recipe, spec), spec.image_shape, spec.num_classes)
+        work += _experts_work(recipe, spec, train_size, network, seeds)
+        key = ("distill", spec.name, ipc, recipe.method, recipe.hash, seeds)
+        work.append(Work("distill", key, seeds * train_size * network.flops, 0))
     steps = protocol.total_steps(num_images)
     batch = min(protocol.batch_size, num_images)
     runs = seeds * repeats
@@ -136,18 +141,18 @@ def estimate(
 
 
 def _experts_work(
-    recipe: Recipe, spec: DatasetSpec, train_size: int, student: NetworkSize
+    recipe: Recipe, spec: DatasetSpec, train_size: int, network: NetworkSize, buffers: int = 1
 ) -> list[Work]:
     """Count the training of the experts; one buffer serves all ipc and methods that share it."""
     settings = recipe.values.get("experts")
     if not settings:
         return []
-    images = settings.get("num_experts", 0) * settings.get("epochs", 0) * train_size
+    images = buffers * settings.get("num_experts", 0) * settings.get("epochs", 0) * train_size
     steps = images // settings.get("batch_size", 256)
     preprocessing = recipe.values.get("data", {}).get("preprocessing")
     described = tuple(sorted((key, str(value)) for key, value in settings.items()))
-    key = ("experts", spec.name, preprocessing, student_arch(recipe, spec), described)
-    return [Work("experts", key, images * _STEP_PASSES * student.flops, steps)]
+    key = ("experts", spec.name, preprocessing, student_arch(recipe, spec), described, buffers)
+    return [Work("experts", key, images * _STEP_PASSES * network.flops, steps)]
 
 
 def _distillation_work(

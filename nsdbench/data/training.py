@@ -59,13 +59,22 @@ class TrainingData:
         Raises:
             ValueError: the class has fewer images than asked for.
         """
+        rows = self.rows_of_class(label, at_least=size)
+        return rows[torch.randperm(len(rows), generator=generator)[:size]]
+
+    def rows_of_class(self, label: int, at_least: int = 0) -> torch.Tensor:
+        """Return the row numbers of one class, ascending.
+
+        Raises:
+            ValueError: the class has fewer images than `at_least`.
+        """
         rows = self._rows_by_class[label]
-        if size > len(rows):
+        if at_least > len(rows):
             raise ValueError(
-                f"class {label} has {len(rows)} training images, {size} were asked for; "
+                f"class {label} has {len(rows)} training images, {at_least} were asked for; "
                 "lower ipc or use a larger data set"
             )
-        return rows[torch.randperm(len(rows), generator=generator)[:size]]
+        return rows
 
     def pixel_std(self, limit: int = 5000) -> float:
         """Return the standard deviation of network inputs over `limit` evenly spaced images."""
