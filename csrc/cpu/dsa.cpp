@@ -135,10 +135,10 @@ void apply(const DsaProblem& problem, const double* p, bool is_transposed, const
       std::copy_n(x, problem.image_size(), out);
       return;
     case Dsa::kScale:
-      return resample(problem, {p[0], 0, 0, p[1]}, is_transposed, x, out);
+      return scale(problem, {p[0], 0, 0, p[1]}, is_transposed, x, out);
     case Dsa::kRotate:
-      return resample(problem, rotation_map(problem, std::cos(p[0]), std::sin(p[0])),
-                      is_transposed, x, out);
+      return rotate(problem, rotation_map(problem, std::cos(p[0]), std::sin(p[0])),
+                    is_transposed, x, out);
   }
 }
 

@@ -16,7 +16,8 @@ void dsa_backward(const DsaProblem& problem, const double* parameters, const T* 
 
 // Scale or rotate one image, or apply the transpose of that; all pointers [channels, height, width].
 template <typename T>
-void resample(const DsaProblem& problem, const ResampleMap& map, bool is_transposed, const T* x,
-              T* out);
+void scale(const DsaProblem& problem, const ResampleMap& map, bool is_transposed, const T* x, T* out);
+template <typename T>
+void rotate(const DsaProblem& problem, const ResampleMap& map, bool is_transposed, const T* x, T* out);
 
 }  // namespace nsdbench::cpu

@@ -15,7 +15,7 @@
 // Passes over memory: in is read once (color twice; resampling 4 or 9 times, from cache), out written
 // once. Reduction of color: each thread over its pixels, channels innermost, then a tree over the block.
 // Accuracy: geometry and weights in scalar_t, sine and cosine in double.
-// Reference: nsdbench/ops/reference_dsa.py. CPU twin: csrc/cpu/dsa.cpp, csrc/cpu/dsa_resample.cpp.
+// Reference: nsdbench/ops/reference_dsa.py. CPU twin: csrc/cpu/dsa.cpp, dsa_rotate.cpp, dsa_scale.cpp.
 
 #pragma once
 

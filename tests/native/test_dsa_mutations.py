@@ -19,19 +19,20 @@ FLAGS = ("-std=c++20", "-O1", "-Wno-psabi", "-DNSDBENCH_SERIAL")
 SOURCES = {
     "matrix": CSRC / "cpu" / "matrix.cpp",
     "dsa": CSRC / "cpu" / "dsa.cpp",
-    "dsa_resample": CSRC / "cpu" / "dsa_resample.cpp",
+    "dsa_rotate": CSRC / "cpu" / "dsa_rotate.cpp",
+    "dsa_scale": CSRC / "cpu" / "dsa_scale.cpp",
     "sanitize_dsa": CSRC / "bindings" / "sanitize_dsa.cpp",
     "program": ROOT / "tests" / "native" / "dsa_program.cpp",
 }
 KERNEL = CSRC / "kernels" / "dsa.cuh"
 MUTATIONS = {
     "transpose reads the wrong way": (
-        "dsa_resample",
-        "return {map.xx, map.xy, map.yx, map.yy};",
-        "return {map.xx, map.yx, map.xy, map.yy};",
+        "dsa_rotate",
+        "taps_of(map, is_transposed)",
+        "taps_of({map.xx, map.yx, map.xy, map.yy}, is_transposed)",
     ),
-    "window of rows one early": ("dsa_resample", "rotation.reach + 0.5", "rotation.reach - 0.5"),
-    "window of columns one too short": ("dsa_resample", "problem.width - columns - w)",
+    "window of rows one early": ("dsa_rotate", "rotation.reach + 0.5", "rotation.reach - 0.5"),
+    "window of columns one too short": ("dsa_rotate", "problem.width - columns - w)",
                                         "problem.width - columns - w - 1)"),
     "transposed crop goes the same way": ("dsa", "crop(problem, -down, -right", "crop(problem, "
                                           "-down, right"),
