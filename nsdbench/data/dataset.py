@@ -10,6 +10,7 @@ from torch import Tensor
 
 from nsdbench import seeding
 from nsdbench.data.catalog import DatasetSpec
+from nsdbench.data.holdout import holdout_name
 from nsdbench.errors import TestSplitSealed
 
 
@@ -130,7 +131,7 @@ class Dataset:
         rest, held = stratified_split(self.train.labels, size, seed)
         train, test = self.train.rows(rest), self.train.rows(held)
         spec = replace(self.spec, train_size=len(train), test_size=len(test))
-        return Dataset(spec, train, lambda: test, f"{self.name}-holdout{size}-seed{seed}")
+        return Dataset(spec, train, lambda: test, holdout_name(self.name, size, seed))
 
 
 def stratified_split(labels: Tensor, size: int, seed: int) -> tuple[Tensor, Tensor]:

@@ -1,8 +1,9 @@
 """The front door: names, specs and datasets by name."""
 
+from dataclasses import replace
 from pathlib import Path
 
-from nsdbench.data import archive, download, image_folder, lookup, synthetic
+from nsdbench.data import archive, download, holdout, image_folder, lookup, synthetic
 from nsdbench.data.cache import cache_dir
 from nsdbench.data.catalog import PUBLISHED, DatasetSpec
 from nsdbench.data.dataset import Dataset
@@ -11,7 +12,7 @@ from nsdbench.errors import DataCorrupt, DataMissing
 
 
 def names() -> list[str]:
-    """List the named datasets; `folder:...` and `synthetic:...` exist besides."""
+    """List the named datasets; `folder:...`, `synthetic:...` and hold-outs exist besides."""
     return list(PUBLISHED)
 
 
@@ -20,12 +21,16 @@ def spec(name: str) -> DatasetSpec:
 
     Args:
         name: one of `names()`, `synthetic:KxCxHxW[@TRAIN+TEST]` (images per class), or
-            `folder:PATH[@SIZE]`, whose class folders are listed (only there the disk is read).
+            `folder:PATH[@SIZE]`, whose class folders are listed (only there the disk is read); any
+            of them with "-holdoutN-seedS", whose spec has the name of the whole and its own sizes.
 
     Raises:
-        ValueError: no such dataset, or a malformed synthetic or folder name.
+        ValueError: no such dataset, a malformed synthetic or folder name, or a hold-out that leaves
+            no training data.
         DataMissing: the folder of `folder:PATH` does not exist.
     """
+    if held := holdout.parse(name):
+        return _holdout_spec(spec(held[0]), held[1], name)
     if name.startswith("synthetic:"):
         return synthetic.describe(name)
     if name.startswith("folder:"):
@@ -33,7 +38,8 @@ def spec(name: str) -> DatasetSpec:
     if name not in PUBLISHED:
         raise ValueError(
             f"dataset: expected one of {', '.join(PUBLISHED)}, folder:PATH[@SIZE] or "
-            f"synthetic:CLASSESxCHANNELSxHEIGHTxWIDTH, got {name!r}"
+            "synthetic:CLASSESxCHANNELSxHEIGHTxWIDTH, each also with -holdoutN-seedS at its end, "
+            f"got {name!r}"
         )
     return PUBLISHED[name]
 
@@ -59,6 +65,9 @@ def load(
         DataCorrupt: a file is damaged; the message names it.
     """
     described = spec(name)
+    if held := holdout.parse(name):
+        base, size, seed = held
+        return load(base, root, progress).holdout(size, seed)
     entry = source(name)
     path = lookup.locate(name, root)
     if path is None:
@@ -67,6 +76,17 @@ def load(
         path = _unpack(name, path)
     train = entry.read(path, described, "train")
     return Dataset(described, train, lambda: entry.read(path, described, "test"))
+
+
+def _holdout_spec(base: DatasetSpec, size: int, name: str) -> DatasetSpec:
+    """Describe a dataset with `size` of its training images set aside for testing."""
+    if base.train_size is None:
+        return replace(base, test_size=size)
+    if size >= base.train_size:
+        raise ValueError(
+            f"{name}: {base.name} has {base.train_size} training images; hold out fewer"
+        )
+    return replace(base, train_size=base.train_size - size, test_size=size)
 
 
 def _download(name: str, root: Path | str | None, progress: download.Progress | None) -> Path:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from nsdbench.data import image_folder
 from nsdbench.data.cache import cache_dir
+from nsdbench.data.holdout import base_name
 from nsdbench.data.sources import Source, source
 
 
@@ -26,13 +27,14 @@ def locate(name: str, root: Path | str | None = None) -> Path | None:
     order) the published archive.
 
     Args:
-        name: a dataset name.
+        name: a dataset name; a hold-out is where the whole is.
         root: the folder given as --data-root.
 
     Returns:
         The folder with the files, or the archive; for generated and bundled data the module that
         makes them. None when only a download could provide it, or nothing at all.
     """
+    name = base_name(name)
     if name.startswith("folder:"):
         path, _ = image_folder.parse(name)
         return path if path.is_dir() else None
@@ -75,6 +77,7 @@ def how_to_get(name: str, root: Path | str | None = None, reason: str = "") -> s
         root: the folder given as --data-root, if any.
         reason: why the download did not happen or failed.
     """
+    name = base_name(name)
     if name.startswith("folder:"):
         return f"{name}: make the folder: {image_folder.LAYOUT}"
     entry = source(name)

@@ -33,6 +33,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ..data.holdout import base_name
 from ..errors import NotImplementedYet
 from ..files import search_folders
 from ..registry import plugin_folders
@@ -140,7 +141,7 @@ def resolve(
 
     Args:
         name: the method.
-        dataset: dataset name, compared as written.
+        dataset: dataset name, compared as written; a hold-out has the settings of the whole.
         ipc: images per class; 0 stands for the full data.
         scale: "smoke", "small" or "paper".
         overrides: values that replace all others, by "section.key".
@@ -153,7 +154,7 @@ def resolve(
     values: dict[str, dict[str, Any]] = {}
     sources: dict[str, str] = {}
     for block in method.blocks:
-        if not block.matches(scale=scale, dataset=dataset, ipc=ipc):
+        if not block.matches(scale=scale, dataset=base_name(dataset), ipc=ipc):
             continue
         for section, settings in block.values.items():
             for key, value in settings.items():

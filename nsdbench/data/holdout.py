@@ -1,0 +1,27 @@
+"""Hold-outs by name: "FashionMNIST-holdout5000-seed0" is a data set like any other.
+
+Its training split is that of the data set before "-holdout" without the images set aside; these are
+its test split (`Dataset.holdout`). The test split of the data set itself is out of reach.
+"""
+
+import re
+
+_NAME = re.compile(r"(?P<base>.+)-holdout(?P<size>[1-9]\d*)-seed(?P<seed>0|[1-9]\d*)")
+
+
+def holdout_name(base: str, size: int, seed: int) -> str:
+    """Name the hold-out of `size` images that `seed` draws from the training split of `base`."""
+    return f"{base}-holdout{size}-seed{seed}"
+
+
+def parse(name: str) -> tuple[str, int, int] | None:
+    """Split the name of a hold-out into base, size and seed; None for any other name."""
+    match = _NAME.fullmatch(name)
+    return (match["base"], int(match["size"]), int(match["seed"])) if match else None
+
+
+def base_name(name: str) -> str:
+    """Return the name of the data set that a hold-out was taken from; other names as they are."""
+    while held := parse(name):
+        name = held[0]
+    return name
