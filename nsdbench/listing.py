@@ -38,7 +38,7 @@ def expert_buffers(buffers: Iterable[Mapping[str, Any]]) -> tuple[tuple[str, ...
 
 def _methods() -> Section:
     rows = []
-    declared = {entry.method for name in tables.names() for entry in _all_entries(name)}
+    declared = {entry.row.method for name in tables.names() for entry in _all_entries(name)}
     for name in sorted(declared | set(methods.names())):
         if name in methods.names():
             method = methods.load(name)

@@ -21,6 +21,7 @@ A file `<name>.toml` holds a method:
 
 Files come from this folder, from the folders of the environment variable NSDBENCH_METHODS and from
 installed packages (entry points of the group nsdbench.methods, see `registry`).
+A variant, "nsd+objective.guided_weight=0.1", is a method with settings of its own (`variants`).
 A method that no file describes is `NotImplementedYet`; a file that is wrong is a ValueError that
 names the file and the key.
 """
@@ -29,14 +30,15 @@ import hashlib
 import json
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from ..data.holdout import base_name
 from ..errors import NotImplementedYet
 from ..files import search_folders
 from ..registry import plugin_folders
+from .conditions import Conditions, hold, read_conditions
+from .variants import split_variant
 
 KINDS = ("distillation", "coreset", "full")
 # Every section with the keys it may hold. None: which keys there are depends on the section's
@@ -55,7 +57,6 @@ SECTIONS: dict[str, tuple[str, ...] | None] = {
     "network": ("name", "depth", "width"),
     "coreset": ("name", "draw_per_network"),
 }  # fmt: skip
-CONDITIONS = ("scale", "dataset", "ipc")
 FOLDERS_VARIABLE = "NSDBENCH_METHODS"
 _TOP_LEVEL = ("name", "title", "kind", "extends", "source", "settings")
 
@@ -64,14 +65,10 @@ _TOP_LEVEL = ("name", "title", "kind", "extends", "source", "settings")
 class Block:
     """Settings that hold under a condition, and where they come from."""
 
-    when: dict[str, tuple]
+    when: Conditions
     source: str
     values: dict[str, dict[str, Any]]
     file: str
-
-    def matches(self, **cell: Any) -> bool:
-        """Say whether every condition names the cell's value."""
-        return all(cell[key] in allowed for key, allowed in self.when.items())
 
     @property
     def origin(self) -> str:
@@ -120,14 +117,29 @@ def names() -> list[str]:
     return sorted(_files())
 
 
+def is_described(name: str) -> bool:
+    """Say whether a file describes a method, or the method of a variant."""
+    return split_variant(name)[0] in _files()
+
+
 def load(name: str) -> Method:
-    """Read a method, with the methods it extends.
+    """Read a method, with the methods it extends; a variant's settings are its last block.
 
     Raises:
         NotImplementedYet: no file describes it.
-        ValueError: a file is wrong; the message names the file and the key.
+        ValueError: a file or a variant is wrong; the message names it and the key.
     """
-    return _load(name, _files(), ())
+    base, settings = split_variant(name)
+    method = _load(base, _files(), ())
+    if not settings:
+        return method
+    raw: dict[str, Any] = {"source": "what makes the variant"}
+    for path, value in settings.items():
+        section, _, key = path.partition(".")
+        raw.setdefault(section, {})[key] = value
+    title = f"{method.title} with {', '.join(f'{path} = {settings[path]}' for path in settings)}"
+    blocks = (*method.blocks, _block(raw, 1, Path(name)))
+    return replace(method, name=name, title=title, blocks=blocks)
 
 
 def resolve(
@@ -154,7 +166,7 @@ def resolve(
     values: dict[str, dict[str, Any]] = {}
     sources: dict[str, str] = {}
     for block in method.blocks:
-        if not block.matches(scale=scale, dataset=base_name(dataset), ipc=ipc):
+        if not hold(block.when, scale=scale, dataset=dataset, ipc=ipc):
             continue
         for section, settings in block.values.items():
             for key, value in settings.items():
@@ -248,22 +260,7 @@ def _block(raw: Any, number: int, path: Path) -> Block:
     source = raw.get("source")
     if not isinstance(source, str) or not source:
         raise ValueError(f"{where}: `source` is missing; say where its values come from")
-    when = raw.get("when", {})
-    if not isinstance(when, dict):
-        raise ValueError(f"{where}: `when` must be a table such as {{ scale = 'smoke', ipc = 1 }}")
-    conditions = {}
-    for key, allowed in when.items():
-        if key not in CONDITIONS:
-            raise ValueError(
-                f"{where}: unknown condition `when.{key}`; known: {', '.join(CONDITIONS)}"
-            )
-        allowed = tuple(allowed) if isinstance(allowed, list) else (allowed,)
-        expected: type = int if key == "ipc" else str
-        if not all(type(value) is expected for value in allowed):
-            raise ValueError(
-                f"{where}: `when.{key}` is {when[key]!r}; expected {expected.__name__} values"
-            )
-        conditions[key] = allowed
+    conditions = read_conditions(raw.get("when", {}), where)
     values = {key: value for key, value in raw.items() if key not in ("when", "source")}
     for section, settings in values.items():
         if section not in SECTIONS:

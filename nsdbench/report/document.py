@@ -121,7 +121,9 @@ def _measured_grid(table: Table, columns: tuple[Column, ...], cells: list[CellRe
                 cell.number
                 for cell in cells
                 if cell.entry.row == row and column in cell.entry.columns
-            ]
+            ] or ["-"]
+        if row.minus is None and set(texts) == {"-"}:
+            continue  # the row has cells at other scales only
         label = row.label.replace("(printed)", "(measured)") if row.minus else row.label
         rows.append((label, *texts))
     header = ("method", *_labels([(c.dataset, c.ipc, c.arch) for c in columns]))

@@ -12,6 +12,8 @@ A file `<name>.toml` declares a table:
     label = "Random"               # as in the CSV
     family = "coreset"
     method = "random"              # id of a method; one that does not exist is "not implemented"
+    set = { "objective.guided_weight" = 0.1 }     # optional: settings that replace the method's
+    when = { scale = "small", ipc = [1, 10] }     # optional: the columns the row has cells in
     protocol = "dc"                # optional: instead of the scale's
     published_protocol = "..."     # how the printed number was evaluated; default "common"
     note = "..."                   # optional: a footnote of this row
@@ -37,6 +39,8 @@ from pathlib import Path
 from typing import Any
 
 from nsdbench.files import search_folders
+from nsdbench.methods.conditions import read_conditions
+from nsdbench.methods.variants import variant_name
 from nsdbench.tables.published import PUBLISHED_ARCHS, PrintedNumber, read_published
 from nsdbench.tables.table import Column, Entry, Row, ScaleSettings, Table
 
@@ -55,7 +59,7 @@ __all__ = [
 SCALES = ("smoke", "small", "paper")
 FOLDERS_VARIABLE = "NSDBENCH_TABLES"
 _ROW_KEYS = (
-    "label", "family", "method", "derived", "protocol", "published_protocol", "note",
+    "label", "family", "method", "set", "when", "derived", "protocol", "published_protocol", "note",
 )  # fmt: skip
 _COLUMN_KEYS = ("dataset", "ipc", "arch", "published_arch")
 _SCALE_KEYS = (
@@ -129,12 +133,21 @@ def _row(raw: Mapping[str, Any], where: str) -> Row:
         if list(derived) != ["minus"] or len(derived["minus"]) != 2:
             raise ValueError(f"{where}: `derived` must be {{ minus = [minuend, subtrahend] }}")
         minus = tuple(derived["minus"])
-    if "protocol" in raw and raw.get("method") in (None, "full"):
-        raise ValueError(
-            f"{where}: `protocol` has no place in a derived row or the full data's, whose protocol "
-            "is the scale's `full_protocol`"
-        )
-    return Row(**{"method": None, "minus": minus, **settings})
+    for key in ("protocol", "set", "when"):
+        if key in raw and raw.get("method") in (None, "full"):
+            raise ValueError(
+                f"{where}: `{key}` has no place in a derived row or the full data's (whose "
+                "protocol is the scale's `full_protocol`)"
+            )
+    settings["when"] = read_conditions(settings.get("when", {}), where)
+    own = settings.pop("set", {})
+    if not isinstance(own, dict):
+        raise ValueError(f'{where}: `set` is {own!r}; expected {{ "section.key" = value }}')
+    try:
+        variant = variant_name(settings["method"], own) if own else ""
+    except ValueError as error:
+        raise ValueError(f"{where}: {error}") from error
+    return Row(**{"method": None, "minus": minus, "variant": variant, **settings})
 
 
 def _scale(raw: Mapping[str, Any], where: str) -> ScaleSettings:

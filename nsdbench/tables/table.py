@@ -1,8 +1,9 @@
 """A table as the rest of the program sees it: rows, columns per scale, and the cells they make."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from nsdbench import methods, protocols
+from nsdbench.methods.conditions import Conditions, hold
 from nsdbench.statistics import Published
 from nsdbench.tables.published import PUBLISHED_ARCHS, PrintedNumber
 
@@ -12,7 +13,8 @@ class Row:
     """A row of a table.
 
     `minus` holds the labels (minuend, subtrahend) of a derived one; `protocol`, unless empty, takes
-    the place of the scale's.
+    the place of the scale's, and `variant` that of the method, whose settings it changes; the row
+    has cells in the columns for which `when` holds.
     """
 
     label: str
@@ -22,6 +24,8 @@ class Row:
     protocol: str = ""
     published_protocol: str = "common"
     note: str = ""
+    variant: str = ""
+    when: Conditions = field(default_factory=dict, hash=False)
 
 
 @dataclass(frozen=True)
@@ -71,7 +75,7 @@ class Entry:
     @property
     def is_implemented(self) -> bool:
         """Say whether a file describes the method."""
-        return self.method in methods.names()
+        return methods.is_described(self.method)
 
     @property
     def recipe(self) -> methods.Recipe:
@@ -124,7 +128,9 @@ class Table:
                 found += self._full_entries(row, scale, settings)
             elif row.method is not None:
                 for column in settings.columns:
-                    cell = (column.dataset, column.ipc, row.method, column.arch)
+                    if not hold(row.when, scale=scale, dataset=column.dataset, ipc=column.ipc):
+                        continue
+                    cell = (column.dataset, column.ipc, row.variant or row.method, column.arch)
                     judged_by = protocol or row.protocol or settings.protocol
                     found.append(
                         Entry(
