@@ -25,7 +25,7 @@ from nsdbench.data.training import TrainingData
 from nsdbench.distillation import distill, set_name, silent
 from nsdbench.errors import BudgetExceeded, DataCorrupt, DataMissing, Diverged
 from nsdbench.evaluation import Evaluation, evaluate
-from nsdbench.files import file_name, write_atomically
+from nsdbench.files import cell_id, write_atomically
 from nsdbench.protocols import Protocol
 from nsdbench.store import SCHEMA, Store
 
@@ -64,8 +64,7 @@ class Cell:
     @property
     def id(self) -> str:
         """Name of the cell within its scale, fit for a file name."""
-        size = "full" if self.ipc == 0 else f"ipc{self.ipc}"
-        return f"{file_name(self.dataset)}-{size}-{self.method}-{self.arch}-{self.protocol}"
+        return cell_id(self.dataset, self.ipc, self.method, self.arch, self.protocol)
 
 
 def run(

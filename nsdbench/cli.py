@@ -14,11 +14,14 @@ import typer
 
 from nsdbench import cli_sets
 from nsdbench.cli_options import (
+    AsJson,
     DataRoot,
     Device,
+    JudgedBy,
     Results,
     Scale,
     Seeds,
+    SomeTables,
     Tables,
     Where,
     resolve_device,
@@ -77,11 +80,12 @@ def plan(
     scale: Scale = "smoke",
     where: Where = None,
     seeds: Seeds = None,
+    protocol: JudgedBy = None,
     results: Results = Path("results"),
     data_root: DataRoot = None,
 ) -> None:
     """Show the cells of tables: data present or missing, predicted memory, time, stored size."""
-    made, seconds = _plan(table, scale, where, seeds, results, data_root, "auto")
+    made, seconds = _plan(table, scale, where, seeds, protocol, results, data_root, "auto")
     console = make_console()
     show_plan(console, made, seconds)
     from nsdbench.data import how_to_get
@@ -95,6 +99,7 @@ def run(
     scale: Scale = "smoke",
     where: Where = None,
     seeds: Seeds = None,
+    protocol: JudgedBy = None,
     jobs: Annotated[int, typer.Option(help="cells at the same time")] = 1,
     results: Results = Path("results"),
     data_root: DataRoot = None,
@@ -105,11 +110,12 @@ def run(
     from nsdbench import schedule
 
     console = make_console()
-    made, seconds = _plan(table, scale, where, seeds, results, data_root, device)
+    chosen = (table, scale, where, seeds, protocol, results, data_root, device)
+    made, seconds = _plan(*chosen)
     show_plan(console, made, seconds)
     reasons = planning.fetch(made, data_root, console.print)
     if len(reasons) < len(made.missing_data()):
-        made, seconds = _plan(table, scale, where, seeds, results, data_root, device)
+        made, seconds = _plan(*chosen)
         show_totals(console, made, seconds)
     show_missing(console, made, reasons)
     if not made.with_status("todo") and not made.missing_data():
@@ -123,25 +129,37 @@ def run(
 
 @app.command()
 def status(
-    table: Tables,
+    table: SomeTables = None,
     scale: Scale = "smoke",
     where: Where = None,
+    protocol: JudgedBy = None,
     results: Results = Path("results"),
-    data_root: DataRoot = None,
+    as_json: AsJson = False,
 ) -> None:
-    """Say for every cell of tables whether it is done."""
-    made, _ = _plan(table, scale, where, None, results, data_root, "cpu")
+    """Say for every cell of tables whether it is measured; needs no data."""
+    from nsdbench import tables
+    from nsdbench.report import status as reporting
+    from nsdbench.tables.where import parse_where
+
+    chosen = tables.choose(table or None, scale)
+    records = _records(results, scale)
+    found = reporting.summarise(chosen, scale, records, protocol, parse_where(where or []))
+    if as_json:
+        sys.stdout.write(json.dumps(found, indent=2) + "\n")
+        return
     console = make_console()
-    rows = [(p.cell.id, p.status, p.reason.splitlines()[0] if p.reason else "") for p in made.cells]
-    show_table(console, ("cell", "status", ""), rows)
-    for warning in made.warnings:
-        console.print(f"warning: {warning}", markup=False)
+    for part in found["tables"]:
+        console.print(f"{part['name']}: {part['title']}", markup=False)
+        show_table(console, *reporting.cell_rows(part))
+        console.print()
+    show_table(console, *reporting.count_rows(found))
 
 
 @app.command()
 def report(
-    table: Annotated[list[str] | None, typer.Argument(help="tables; all if none is named")] = None,
+    table: SomeTables = None,
     scale: Scale = "smoke",
+    protocol: JudgedBy = None,
     results: Results = Path("results"),
     markdown: Annotated[bool, typer.Option("--markdown", help="the default")] = False,
     latex: Annotated[bool, typer.Option("--latex", help="booktabs tables")] = False,
@@ -153,16 +171,15 @@ def report(
 ) -> None:
     """Show measured beside published numbers with a verdict per cell."""
     from nsdbench.report import writing
-    from nsdbench.store import Store
 
     if markdown + latex + csv + (html is not None) > 1:
         raise ValueError("choose one of --markdown, --latex, --csv and --html FILE")
     kind = "latex" if latex else "csv" if csv else "html" if html else "markdown"
-    records, warnings = Store(results).records(scale)
-    for warning in warnings:
-        make_console(is_error=True).print(f"warning: {warning}", markup=False)
+    records = _records(results, scale)
     picture_source = results / "images" / scale if images or html else None
-    text = writing.write(table or None, scale, records, kind, picture_source, images)
+    text = writing.write(
+        table or None, scale, records, kind, picture_source, images, protocol=protocol
+    )
     if html is None:
         sys.stdout.write(text)
     else:
@@ -176,14 +193,17 @@ def explain(
     cell: Annotated[str, typer.Argument(help="a cell id, or a table together with --where")],
     scale: Scale = "smoke",
     where: Where = None,
+    protocol: JudgedBy = None,
 ) -> None:
     """Show a cell's resolved recipe and where every value comes from; needs no data."""
     from nsdbench import explain as explaining
     from nsdbench import tables
-    from nsdbench.plan import parse_where
+    from nsdbench.tables.where import parse_where
 
     if cell in tables.names():
-        cells = explaining.select_cells(cell, scale, parse_where(where or []))
+        cells = explaining.select_cells(cell, scale, parse_where(where or []), protocol)
+    elif protocol is not None:
+        raise ValueError("--protocol goes with a table; a cell's id names its protocol itself")
     else:
         cells = explaining.find_cells(cell)
     sys.stdout.write("\n\n".join(map(explaining.explain, cells)) + "\n")
@@ -191,7 +211,7 @@ def explain(
 
 @app.command()
 def doctor(
-    as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Show what is built, what is missing, and whether the compiled code is right."""
     from nsdbench import doctor as examination
@@ -208,6 +228,7 @@ def _plan(
     scale: str,
     where: list[str] | None,
     seeds: int | None,
+    protocol: str | None,
     results: Path,
     data_root: Path | None,
     device: str,
@@ -216,16 +237,28 @@ def _plan(
     from nsdbench import plan as planning
     from nsdbench.schedule import cores
     from nsdbench.store import Store
+    from nsdbench.tables.where import parse_where
 
     made = planning.make(
         table,
         scale,
         Store(results),
-        where=planning.parse_where(where or []),
+        where=parse_where(where or []),
         seeds=seeds,
+        protocol=protocol,
         data_root=data_root,
     )
     return made, made.seconds(cores(), resolve_device(device).startswith("cuda"))
+
+
+def _records(results: Path, scale: str) -> list[dict]:
+    """Read the records of a scale; a file that is none is a warning."""
+    from nsdbench.store import Store
+
+    records, warnings = Store(results).records(scale)
+    for warning in warnings:
+        make_console(is_error=True).print(f"warning: {warning}", markup=False)
+    return records
 
 
 def _command_line() -> str:

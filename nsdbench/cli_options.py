@@ -7,6 +7,9 @@ from typing import Annotated
 import typer
 
 Tables = Annotated[list[str], typer.Argument(metavar="TABLE...", help="table1 ... table6")]
+SomeTables = Annotated[
+    list[str] | None, typer.Argument(metavar="[TABLE]...", help="all if none is named")
+]
 Scale = Annotated[str, typer.Option(help="smoke, small or paper")]
 Where = Annotated[
     list[str] | None,
@@ -16,11 +19,19 @@ Seeds = Annotated[int | None, typer.Option(help="sets per cell, instead of the t
 Results = Annotated[Path, typer.Option(help="folder of records and of work under way")]
 DataRoot = Annotated[Path | None, typer.Option(help="folder of data sets, asked first")]
 Device = Annotated[str, typer.Option(help="cpu, cuda or cuda:N; auto takes a GPU if there is one")]
+AsJson = Annotated[bool, typer.Option("--json", help="print JSON")]
 Settings = Annotated[
     list[str] | None,
     typer.Option("--set", help="replace a setting: --set optimiser.iterations=100"),
 ]
 Protocol = Annotated[str, typer.Option(help="see `list protocols`")]
+JudgedBy = Annotated[
+    str | None,
+    typer.Option(
+        "--protocol",
+        help="judge every row but the full data's by this protocol, see `list protocols`",
+    ),
+]
 
 
 def read_overrides(settings: list[str] | None) -> dict[str, object]:

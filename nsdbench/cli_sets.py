@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from nsdbench.cli_options import (
+    AsJson,
     DataRoot,
     Device,
     Protocol,
@@ -68,7 +69,7 @@ def evaluate(
     preprocessing: Annotated[
         str | None, typer.Option(help="of a .pt file: standardise, zca or zca_relative")
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
+    as_json: AsJson = False,
     data_root: DataRoot = None,
     device: Device = "auto",
 ) -> None:

@@ -4,6 +4,7 @@ Needs no data, and says for a method that does not exist what it would be.
 """
 
 import json
+from dataclasses import replace
 
 from nsdbench import methods, models, protocols, unroll
 from nsdbench.cells import Cell
@@ -12,12 +13,14 @@ from nsdbench.distillation import student_arch
 from nsdbench.errors import NsdbenchError
 from nsdbench.estimate import estimate
 from nsdbench.ops import library
-from nsdbench.plan import keep_where
 from nsdbench.tables import SCALES, load, names
+from nsdbench.tables.where import keep_where
 
 
 def find_cells(cell_id: str) -> list[Cell]:
     """Find the cells with an id in all tables and scales.
+
+    The protocol at its end may be another one than the table's, as with `--protocol`.
 
     Raises:
         ValueError: no table declares such a cell.
@@ -28,6 +31,10 @@ def find_cells(cell_id: str) -> list[Cell]:
             table = load(name)
             for entry in table.entries(scale) if scale in table.scales else []:
                 cell = Cell(*entry.key)
+                without_protocol = cell.id.removesuffix(entry.protocol)
+                protocol = cell_id.removeprefix(without_protocol)
+                if entry.ipc and protocol != cell_id and _is_protocol(protocol):
+                    cell = replace(cell, protocol=protocol)
                 if cell.id == cell_id and cell not in found:
                     found.append(cell)
     if not found:
@@ -38,13 +45,24 @@ def find_cells(cell_id: str) -> list[Cell]:
     return found
 
 
-def select_cells(table: str, scale: str, where: dict[str, list[str]]) -> list[Cell]:
-    """Select cells of a table by the filters of `plan.parse_where`.
+def _is_protocol(name: str) -> bool:
+    try:
+        protocols.get(name)
+    except ValueError:
+        return False
+    return True
+
+
+def select_cells(
+    table: str, scale: str, where: dict[str, list[str]], protocol: str | None = None
+) -> list[Cell]:
+    """Select cells of a table by the filters of `tables.where`.
 
     Raises:
-        ValueError: unknown scale, or a filter that no cell of the table matches.
+        ValueError: unknown scale or protocol, or a filter that no cell of the table matches.
     """
-    return [Cell(*entry.key) for entry in keep_where(load(table).entries(scale), where)]
+    entries = load(table).entries(scale, protocol=protocol)
+    return [Cell(*entry.key) for entry in keep_where(entries, where)]
 
 
 def explain(cell: Cell) -> str:

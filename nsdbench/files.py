@@ -10,6 +10,12 @@ def file_name(text: str) -> str:
     return "".join(c if c.isalnum() or c in "._-" else "_" for c in text)
 
 
+def cell_id(dataset: str, ipc: int, method: str, arch: str, protocol: str) -> str:
+    """Name a cell within its scale, fit for a file name; ipc 0 stands for the full data."""
+    size = "full" if ipc == 0 else f"ipc{ipc}"
+    return f"{file_name(dataset)}-{size}-{method}-{arch}-{protocol}"
+
+
 def search_folders(ours: Path, variable: str) -> list[Path]:
     """Return the folders that are searched for TOML files: ours, then those of a variable.
 

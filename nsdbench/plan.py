@@ -8,7 +8,7 @@ A cell is
 Cells that several tables share appear once.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -20,8 +20,7 @@ from nsdbench.errors import DataCorrupt, NsdbenchError
 from nsdbench.estimate import Estimate, Work, estimate
 from nsdbench.store import Store, change_since, is_done
 from nsdbench.tables import Entry
-
-WHERE_KEYS = ("dataset", "ipc", "method", "arch", "protocol")
+from nsdbench.tables.where import keep_where
 
 
 @dataclass(frozen=True)
@@ -77,24 +76,6 @@ class Plan:
         return result
 
 
-def parse_where(conditions: Iterable[str]) -> dict[str, list[str]]:
-    """Read filters such as "dataset=FashionMNIST,ipc=1|10,method=nsd".
-
-    Raises:
-        ValueError: a part is not key=value, or the key is unknown.
-    """
-    where: dict[str, list[str]] = {}
-    for part in (part for text in conditions for part in text.split(",") if part.strip()):
-        key, equals, value = (piece.strip() for piece in part.partition("="))
-        if not equals or not value or key not in WHERE_KEYS:
-            raise ValueError(
-                f"--where {part!r}: expected key=value with a key of {', '.join(WHERE_KEYS)}; "
-                "several values as ipc=1|10"
-            )
-        where.setdefault(key, []).extend(value.split("|"))
-    return where
-
-
 def make(
     names: Sequence[str],
     scale: str,
@@ -102,6 +83,7 @@ def make(
     *,
     where: dict[str, list[str]] | None = None,
     seeds: int | None = None,
+    protocol: str | None = None,
     data_root: Path | None = None,
 ) -> Plan:
     """Plan the cells of some tables.
@@ -110,17 +92,18 @@ def make(
         names: tables; no name twice is needed, shared cells are planned once.
         scale: "smoke", "small" or "paper".
         store: where done cells are looked up.
-        where: keep only cells whose value of each key is listed, see `parse_where`.
+        where: keep only cells whose value of each key is listed, see `tables.where`.
         seeds: sets per cell instead of what the tables say.
+        protocol: judges every row but the full data's, instead of what the tables say.
         data_root: folder of data sets that is asked first.
 
     Raises:
-        ValueError: unknown table or scale, or a filter value that no cell has.
+        ValueError: unknown table, scale or protocol, or a filter value that no cell has.
     """
     found: dict[tuple, Entry] = {}
     declared_by: dict[tuple, tuple[str, ...]] = {}
     for name in names:
-        for entry in tables.load(name).entries(scale, seeds):
+        for entry in tables.load(name).entries(scale, seeds, protocol):
             first = found.get(entry.key, entry)
             found[entry.key] = replace(
                 first,
@@ -159,26 +142,6 @@ def fetch(
         except OSError as error:  # no space, no permission: the other data sets may fit
             reasons[name] = how_to_get(name, data_root, f"{type(error).__name__}: {error}")
     return reasons
-
-
-def keep_where(entries: list[Entry], where: dict[str, list[str]]) -> list[Entry]:
-    """Keep the entries that match every filter.
-
-    Raises:
-        ValueError: no entry has a value that was asked for; the message names those known.
-    """
-    for key, wanted in where.items():
-        known = dict.fromkeys(str(getattr(entry, key)) for entry in entries)
-        for value in wanted:
-            if value not in known:
-                raise ValueError(
-                    f"--where {key}={value} matches no cell; {key} is one of {', '.join(known)}"
-                )
-    return [
-        entry
-        for entry in entries
-        if all(str(getattr(entry, key)) in wanted for key, wanted in where.items())
-    ]
 
 
 def _plan_cell(

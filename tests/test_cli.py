@@ -112,10 +112,18 @@ def test_run_report_status_and_run_again(nsdbench, folder):
     assert Store(folder / "results").read("smoke", CELL_ID) == record
 
     code, out, _ = nsdbench("status mine")
-    assert code == 0
-    lines = {line.split()[0]: line for line in out.splitlines()[1:]}
-    assert lines[CELL_ID].split()[1] == "done"
+    assert code == 0 and out.startswith("mine: Mine\n")
+    lines = {line.split()[0]: line for line in out.splitlines() if line}
+    assert lines[CELL_ID].split()[1:] == ["Random", "measured"]
     assert "not implemented" in lines[CELL_ID.replace("random", "sorcery")]
+    assert lines["mine"].split()[1:] == ["2", "1", "0", "0", "0", "0", "1"]
+    found = json.loads(nsdbench("status mine --json --where method=random")[1])
+    ((cell,),) = (part["cells"] for part in found["tables"])
+    assert (cell["id"], cell["status"]) == (CELL_ID, "measured")
+    assert cell["mean"] == record["accuracy"]["mean"]
+    every = json.loads(nsdbench("status --scale paper --json")[1])
+    shown = [part["name"] for part in every["tables"]]
+    assert shown == [name for name in tables.names() if "paper" in tables.load(name).scales]
 
     code, out, _ = nsdbench("report mine")
     mean, std = record["accuracy"]["mean"], record["accuracy"]["std"]
@@ -129,6 +137,38 @@ def test_run_report_status_and_run_again(nsdbench, folder):
     assert code == 0 and "wrote out/report.html" in out
     assert "data:image/png;base64," in html
     assert (folder / "out" / f"{CELL_ID}.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_another_protocol_judges_the_same_sets_and_keeps_its_own_records(nsdbench, folder):
+    path = folder / "tables" / "mine.toml"
+    path.write_text(path.read_text().replace('"random"', '"tiny"'))
+    where = "--where dataset=Digits16,method=tiny"
+    (folder / "methods" / "tiny.toml").write_text(TINY.replace("iterations = 50", "iterations = 2"))
+    assert nsdbench(f"run mine --seeds 1 {where}")[0] == 0
+    artefacts = folder / "results" / "artefacts"
+    sets = {path: path.stat().st_mtime_ns for path in artefacts.glob("*.safetensors")}
+    assert len(sets) == 1
+    usual = CELL_ID.replace("random", "tiny")
+    equal = usual.replace("common-2ep", "common-equal-steps-7")
+    code, out, _ = nsdbench(f"run mine --seeds 1 {where} --protocol common-equal-steps-7")
+    assert code == 0 and f"[1/1] {equal}" in out
+    assert {path: path.stat().st_mtime_ns for path in artefacts.glob("*.safetensors")} == sets
+    records = {name: Store(folder / "results").read("smoke", name) for name in (usual, equal)}
+    steps = {name: record["training"]["steps"] for name, record in records.items()}
+    assert steps == {usual: 3, equal: 7}
+    for option, seen, unseen in (
+        ("", usual, equal),
+        ("--protocol common-equal-steps-7", equal, usual),
+    ):
+        number = "{mean:.1f} ± {std:.1f}".format(**records[seen]["accuracy"])
+        code, out, _ = nsdbench(f"report mine {option}")
+        assert code == 0 and number in out and records[seen]["cell"]["protocol"] in out
+        assert records[unseen]["cell"]["protocol"] not in out
+        plan = nsdbench(f"plan mine --seeds 1 {option} --where method=tiny")[1]
+        assert re.search(rf"^{seen} +1 x 1 +done", plan, flags=re.MULTILINE) and unseen not in plan
+    explained = nsdbench(f"explain {equal}")[1]
+    assert "name common-equal-steps-7" in explained and "steps 7" in explained
+    assert explained == nsdbench(f"explain mine {where} --protocol common-equal-steps-7")[1]
 
 
 def test_missing_data_is_named_with_the_ways_and_exits_3(nsdbench, folder):
@@ -184,6 +224,12 @@ def test_a_method_that_does_not_exist_is_printed_and_is_no_failure(nsdbench):
         ("run mine --where ipc=7", "ipc is one of 1"),
         ("run mine --where size=7", "expected key=value with a key of dataset"),
         ("run mine --seeds 0", "seeds is 0"),
+        ("run mine --protocol usual", "unknown protocol 'usual'"),
+        ("plan mine --protocol full", "unknown protocol 'full'"),
+        ("report mine --protocol usual", "unknown protocol 'usual'"),
+        ("explain mine --protocol usual", "unknown protocol 'usual'"),
+        (f"explain {CELL_ID} --protocol dc", "--protocol goes with a table"),
+        (f"explain {CELL_ID}-usual", "no table declares the cell"),
         ("run mine --jobs 1000", "--jobs 1000: expected 1 to"),
         ("run mine --device tpu9", "expected cpu, cuda, cuda:N or auto"),
         ("report table99", "unknown table 'table99'"),

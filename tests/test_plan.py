@@ -11,6 +11,7 @@ from nsdbench.errors import DataMissing
 from nsdbench.estimate import Work, estimate, network_size
 from nsdbench.statistics import summary
 from nsdbench.store import Store, failure_record
+from nsdbench.tables.where import parse_where
 
 TABLE = """
 name = "{name}"
@@ -131,7 +132,7 @@ def test_a_damaged_record_is_a_warning_and_not_done(store):
 
 def test_filters(store):
     def ids(*conditions):
-        where = plan.parse_where(conditions)
+        where = parse_where(conditions)
         return [p.cell.id for p in plan.make(["mine"], "smoke", store, where=where).cells]
 
     assert len(ids("method=random")) == 2
@@ -153,7 +154,7 @@ def test_filters(store):
 )
 def test_filters_that_select_nothing_name_what_there_is(store, condition, message):
     with pytest.raises(ValueError, match=message):
-        plan.make(["mine"], "smoke", store, where=plan.parse_where([condition]))
+        plan.make(["mine"], "smoke", store, where=parse_where([condition]))
 
 
 def test_missing_data_blocks_its_cells_only_and_names_all_ways(store):
@@ -235,7 +236,7 @@ def test_estimate_of_a_coreset_by_hand():
 
 
 def test_shared_work_is_counted_once(store):
-    made = plan.make(["mine"], "smoke", store, where=plan.parse_where(["method=random"]))
+    made = plan.make(["mine"], "smoke", store, where=parse_where(["method=random"]))
     shared = Work("experts", ("experts", 1), 4e10, 0)
     own = [Work("evaluate", (i,), 2e10, 100) for i in range(2)]
     cells = tuple(

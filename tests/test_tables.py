@@ -92,6 +92,16 @@ def test_every_printed_number_stands_beside_exactly_one_cell(name):
     assert shown == printed
 
 
+@pytest.mark.parametrize("name", TABLES)
+def test_cells_without_a_printed_number_are_those_printed_blank(name):
+    entries = tables.load(name).entries("paper")
+    without = sorted((e.row.label, e.dataset, e.ipc) for e in entries if e.published is None)
+    printed = [line for line in lines(name) if "gain" not in line["method"]]
+    blank = [(x["method"], x["dataset"], int(x["ipc"] or 0)) for x in printed if not x["mean"]]
+    assert without == sorted(blank)
+    assert len(entries) == len(printed)
+
+
 def test_published_numbers_of_table_1():
     cells = {(e.row.label, e.dataset, e.ipc): e for e in tables.load("table1").entries("paper")}
     nsd = cells["NSD", "CIFAR10", 1]

@@ -11,6 +11,7 @@ from nsdbench.cells import Cell
 from nsdbench.methods.variants import split_variant, variant_name
 from nsdbench.report import build
 from nsdbench.store import Store
+from nsdbench.tables.where import parse_where
 
 TABLE = """
 name = "search"
@@ -159,7 +160,7 @@ def test_wrong_rows_are_named(search, old, new, message):
 
 def test_a_search_runs_resumes_and_reports_like_any_table(search, tmp_path):
     store = Store(tmp_path / "results")
-    made = plan.make(["search"], "smoke", store, where=plan.parse_where([f"method={STRONGER}"]))
+    made = plan.make(["search"], "smoke", store, where=parse_where([f"method={STRONGER}"]))
     assert [planned.cell.ipc for planned in made.cells] == [4, 5]
     for planned in made.cells:
         assert planned.status == "todo" and planned.estimate is not None

@@ -9,14 +9,16 @@ from nsdbench.statistics import Verdict, verdict
 from nsdbench.store import change_since
 from nsdbench.tables import Column, Entry, Table
 
+STATUSES = ("measured", "stale", "failed", "data missing", "not run", "not implemented")
 _KEY = ("dataset", "ipc", "method", "arch", "protocol", "scale")
 
 
 @dataclass(frozen=True)
 class CellReport:
-    """One cell of a table: `record` and `verdict` are there where it was measured.
+    """One cell of a table: `record` and `verdict` are there where it has a number.
 
-    `reason` says why there is no number, or what has changed since it was measured.
+    `status` is one of STATUSES; `reason` says why there is no number, what has changed since it was
+    measured, or how many of the runs that the table asks for it has.
     """
 
     entry: Entry
@@ -31,7 +33,8 @@ class CellReport:
         if self.record is None:
             return self.status
         accuracy = self.record["accuracy"]
-        return mean_and_std(accuracy["mean"], accuracy["std"])
+        text = mean_and_std(accuracy["mean"], accuracy["std"])
+        return f"{text} (stale)" if self.status == "stale" else text
 
     @property
     def published(self) -> str:
@@ -65,16 +68,23 @@ class CellReport:
         return sum(phases.values()) if phases else None
 
 
-def collect(table: Table, scale: str, records: Iterable[dict[str, Any]]) -> list[CellReport]:
+def collect(
+    table: Table, scale: str, records: Iterable[dict[str, Any]], protocol: str | None = None
+) -> list[CellReport]:
     """Find out what is known about every measured row's cells, in table order.
 
     Args:
         table: the table.
         scale: records of other scales are not looked at.
         records: as `Store.records` returns them.
+        protocol: judges every row but the full data's, instead of what the table says.
+
+    Raises:
+        ValueError: unknown scale or protocol.
     """
     by_key = {tuple(record["cell"][key] for key in _KEY): record for record in records}
-    return [_cell(entry, by_key.get(entry.key)) for entry in table.entries(scale)]
+    entries = table.entries(scale, protocol=protocol)
+    return [_cell(entry, by_key.get(entry.key)) for entry in entries]
 
 
 def _cell(entry: Entry, record: dict[str, Any] | None) -> CellReport:
@@ -89,8 +99,12 @@ def _cell(entry: Entry, record: dict[str, Any] | None) -> CellReport:
         status = "data missing" if failure["kind"] == "data_missing" else "failed"
         return CellReport(entry, status, reason)
     change = _change_since(entry, record)
-    compared = Verdict("not comparable", change) if change else verdict(record, entry.published)
-    return CellReport(entry, "measured", change, record, compared)
+    if change:
+        return CellReport(entry, "stale", change, record, Verdict("not comparable", change))
+    runs = f"{record['seeds']} x {record['repeats']} of {entry.seeds} x {entry.repeats} runs"
+    is_enough = record["seeds"] >= entry.seeds and record["repeats"] >= entry.repeats
+    compared = verdict(record, entry.published)
+    return CellReport(entry, "measured", "" if is_enough else runs, record, compared)
 
 
 def _change_since(entry: Entry, record: dict[str, Any]) -> str:
@@ -103,15 +117,17 @@ def _change_since(entry: Entry, record: dict[str, Any]) -> str:
 def gain(cells: list[CellReport], minus: tuple[str, str], column: Column) -> str:
     """Write the difference of two measured rows in one column.
 
-    It is a dash if one is not measured, or was measured before its recipe or protocol changed.
+    It is a dash if one is not measured or is stale, or if two protocols judge them.
     """
-    means = []
+    means, judged_by = [], set()
     for label in minus:
         for cell in cells:
             is_meant = cell.entry.row.label == label and column in cell.entry.columns
-            if is_meant and cell.record and not cell.reason:
+            if is_meant and cell.status == "measured":
                 means.append(cell.record["accuracy"]["mean"])
-    return f"{means[0] - means[1]:+.1f}" if len(means) == 2 else "-"
+                judged_by.add(cell.entry.protocol)
+    is_difference = len(means) == 2 and len(judged_by) == 1
+    return f"{means[0] - means[1]:+.1f}" if is_difference else "-"
 
 
 def mean_and_std(mean: float, std: float | None) -> str:

@@ -9,7 +9,8 @@ from nsdbench.report.content import CellReport
 HEADER = (
     "table", "row", "family", "dataset", "ipc", "method", "arch", "protocol", "scale", "status",
     "reason", "mean", "std", "ci95_low", "ci95_high", "n", "published_mean", "published_std",
-    "difference", "verdict", "stored_bits", "limit_bits", "images", "steps", "seconds", "commit",
+    "difference", "verdict", "stored_bits", "limit_bits", "images", "steps", "seconds",
+    "peak_bytes", "commit",
 )  # fmt: skip
 
 
@@ -37,5 +38,6 @@ def _line(name: str, cell: CellReport) -> list:
         cell.verdict.difference if cell.verdict else None,
         str(cell.verdict) if cell.verdict else None,
         budget.get("stored_bits"), budget.get("limit_bits"), cell.images, cell.steps,
-        cell.seconds, record.get("provenance", {}).get("commit"),
+        cell.seconds, record.get("cost", {}).get("peak_bytes"),
+        record.get("provenance", {}).get("commit"),
     ]  # fmt: skip

@@ -1,12 +1,15 @@
 """A report as a document: paragraphs, grids of text, notes and pictures, for any writer."""
 
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from nsdbench.report.content import CellReport, collect, gain, mean_and_std
+from nsdbench.report.content import STATUSES, CellReport, collect, gain, mean_and_std
 from nsdbench.tables import Column, Table
+
+_PHASES = {"experts": "experts", "distill": "distillation", "evaluate": "evaluation"}
 
 
 @dataclass(frozen=True)
@@ -45,6 +48,7 @@ def build(
     scale: str,
     records: Iterable[dict[str, Any]],
     images: Path | None = None,
+    protocol: str | None = None,
 ) -> Document:
     """Make the report of a table at one scale.
 
@@ -53,12 +57,13 @@ def build(
         scale: one of its scales.
         records: as `Store.records` returns them.
         images: folder of the cells' decoded images (<cell id>.npz), if pictures are wanted.
+        protocol: shows the cells that this protocol judges, instead of what the table says.
 
     Raises:
-        ValueError: the table has no such scale.
+        ValueError: the table has no such scale, or the protocol is unknown.
     """
     settings = table.settings(scale)
-    cells = collect(table, scale, records)
+    cells = collect(table, scale, records, protocol)
     title = f"{table.name}: {table.title} ({scale})"
     return Document(
         title,
@@ -66,7 +71,8 @@ def build(
         (
             _measured_grid(table, settings.columns, cells),
             *_details_grid(cells),
-            *_published_grid(table, scale),
+            *_cost_grid(cells),
+            *_published_grid(table, scale, cells),
         ),
         tuple(_unmeasured(cells)),
         (
@@ -93,6 +99,9 @@ def _paragraphs(table: Table, scale: str, cells: list[CellReport]) -> tuple[str,
         "The interval treats all sets x networks as independent; where one distilled set serves "
         "several networks it does not cover the variation between sets."
     )
+    counts = Counter(cell.status for cell in cells)
+    counted = ", ".join(f"{counts[s]} {s}" for s in STATUSES if counts[s])
+    text += f" Of {len(cells)} cells: {counted}."
     return tuple(
         part for part in (f"Published in: {table.source}.", settings.note, text, style) if part
     )
@@ -109,7 +118,12 @@ def _judged_by(cells: list[CellReport]) -> str:
 
 
 def _measured_grid(table: Table, columns: tuple[Column, ...], cells: list[CellReport]) -> Grid:
-    """Make the grid of measured numbers; every cell without one shows its status."""
+    """Make the grid of measured numbers; every cell without one shows its status.
+
+    Where not all rows are judged by one protocol, each names its own.
+    """
+    judged_by = {cell.entry.row: cell.entry.protocol for cell in cells}
+    is_mixed = len(set(judged_by.values())) > 1
     rows = []
     for row in table.rows:
         texts = []
@@ -125,13 +139,14 @@ def _measured_grid(table: Table, columns: tuple[Column, ...], cells: list[CellRe
         if row.minus is None and set(texts) == {"-"}:
             continue  # the row has cells at other scales only
         label = row.label.replace("(printed)", "(measured)") if row.minus else row.label
-        rows.append((label, *texts))
-    header = ("method", *_labels([(c.dataset, c.ipc, c.arch) for c in columns]))
-    return Grid("Measured", header, tuple(rows))
+        rows.append((label, *([judged_by.get(row, "-")] if is_mixed else []), *texts))
+    names = ("method", "protocol") if is_mixed else ("method",)
+    header = (*names, *_labels([(c.dataset, c.ipc, c.arch) for c in columns]))
+    return Grid("Measured", header, tuple(rows), num_labels=len(names))
 
 
-def _published_grid(table: Table, scale: str) -> list[Grid]:
-    """Make the grid of printed numbers, and say so where they are not those of this scale."""
+def _published_grid(table: Table, scale: str, cells: list[CellReport]) -> list[Grid]:
+    """Make the grid of printed numbers, and say so where they are not those of these cells."""
     if not table.printed:
         return []
     columns = table.settings("paper" if "paper" in table.scales else scale).columns
@@ -146,6 +161,9 @@ def _published_grid(table: Table, scale: str) -> list[Grid]:
             texts.append("-" if mean is None else mean_and_std(mean, found[0].std))
         rows.append((row.label, *texts))
     title = "Published"
+    printed = [cell.entry for cell in cells if cell.entry.published]
+    if not any(entry.published.protocol == entry.protocol for entry in printed):
+        title = "Published, judged by other protocols than above: no verdict"
     if scale != "paper":
         title = "Published, distilled at the full settings: no verdict at this scale"
     if columns != table.settings(scale).columns:
@@ -162,23 +180,16 @@ def _details_grid(cells: list[CellReport]) -> list[Grid]:
         return []
     header = (
         "method", "cell", "protocol", "measured", "n", "95 % interval", "published", "difference",
-        "verdict", "budget used", "images", "steps", "time",
+        "verdict", "budget used",
     )  # fmt: skip
-    labels = dict(
-        zip(
-            [cell.entry.key for cell in measured],
-            _labels([(c.entry.dataset, c.entry.ipc, c.entry.arch) for c in measured]),
-            strict=True,
-        )
-    )
     rows = []
-    for cell in measured:
+    for cell, label in zip(measured, _cell_labels(measured), strict=True):
         accuracy, verdict = cell.record["accuracy"], cell.verdict
         interval = accuracy["ci95"]
         rows.append(
             (
                 cell.entry.row.label,
-                labels[cell.entry.key],
+                label,
                 cell.entry.protocol,
                 cell.number,
                 str(accuracy["n"]),
@@ -187,19 +198,47 @@ def _details_grid(cells: list[CellReport]) -> list[Grid]:
                 "-" if verdict.difference is None else f"{verdict.difference:+.1f}",
                 str(verdict),
                 "-" if cell.budget_percent is None else f"{cell.budget_percent:.1f} %",
-                "-" if cell.images is None else str(cell.images),
-                "-" if cell.steps is None else str(cell.steps),
-                "-" if cell.seconds is None else f"{cell.seconds:.0f} s",
             )
         )
     return [Grid("Every measured cell", header, tuple(rows), num_labels=3)]
 
 
+def _cost_grid(cells: list[CellReport]) -> list[Grid]:
+    """Make the grid of what the measured cells took: training, time and memory.
+
+    Rows of unequal steps were not trained equally much: a protocol that counts epochs gives a set
+    of more images more steps.
+    """
+    measured = [cell for cell in cells if cell.record is not None]
+    if not measured:
+        return []
+    header = (
+        "method", "cell", "protocol", "images", "steps", *_PHASES.values(), "peak memory",
+    )  # fmt: skip
+    rows = []
+    for cell, label in zip(measured, _cell_labels(measured), strict=True):
+        cost = cell.record.get("cost", {})
+        seconds = [cost.get("seconds", {}).get(phase) for phase in _PHASES]
+        peak = cost.get("peak_bytes")
+        rows.append(
+            (
+                cell.entry.row.label,
+                label,
+                cell.entry.protocol,
+                "-" if cell.images is None else str(cell.images),
+                "-" if cell.steps is None else str(cell.steps),
+                *("-" if value is None else f"{value:.0f} s" for value in seconds),
+                "-" if peak is None else f"{peak / 2**20:.0f} MiB",
+            )
+        )
+    title = "What every measured cell took (images and optimiser steps of one network)"
+    return [Grid(title, header, tuple(rows), num_labels=3)]
+
+
 def _unmeasured(cells: list[CellReport]) -> list[str]:
     """List the cells without a number, by status and reason."""
     groups: dict[tuple[str, str], dict[str, list[str]]] = {}
-    labels = _labels([(c.entry.dataset, c.entry.ipc, c.entry.arch) for c in cells])
-    for cell, label in zip(cells, labels, strict=True):
+    for cell, label in zip(cells, _cell_labels(cells), strict=True):
         if cell.record is None:
             group = groups.setdefault((cell.status, cell.reason), {})
             group.setdefault(cell.entry.row.label, []).append(label)
@@ -217,9 +256,8 @@ def _unmeasured(cells: list[CellReport]) -> list[str]:
 def _changed(cells: list[CellReport]) -> list[str]:
     """Name the measured cells that a run would measure otherwise now, by what has changed."""
     groups: dict[str, list[str]] = {}
-    labels = _labels([(c.entry.dataset, c.entry.ipc, c.entry.arch) for c in cells])
-    for cell, label in zip(cells, labels, strict=True):
-        if cell.record is not None and cell.reason:
+    for cell, label in zip(cells, _cell_labels(cells), strict=True):
+        if cell.status == "stale":
             groups.setdefault(cell.reason, []).append(f"{cell.entry.row.label} ({label})")
     return [
         f"Measured, but {reason}, so not comparable: {', '.join(names)}"
@@ -252,6 +290,11 @@ def _labels(keys: list[tuple[str, int, str]]) -> list[str]:
         name = f"{dataset} full" if ipc == 0 else f"{dataset} ipc {ipc}"
         names.append(f"{name} {arch}" if len(archs[dataset, ipc]) > 1 else name)
     return names
+
+
+def _cell_labels(cells: list[CellReport]) -> list[str]:
+    """Name the columns that cells stand in."""
+    return _labels([(c.entry.dataset, c.entry.ipc, c.entry.arch) for c in cells])
 
 
 def _listed(values: Iterable[str]) -> str:

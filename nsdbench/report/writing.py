@@ -17,6 +17,7 @@ def write(
     kind: str = "markdown",
     picture_source: Path | None = None,
     picture_folder: Path | None = None,
+    protocol: str | None = None,
 ) -> str:
     """Write reports of tables at one scale.
 
@@ -27,21 +28,20 @@ def write(
         kind: "markdown", "latex", "csv" or "html".
         picture_source: folder of the decoded images (npz), if pictures are wanted.
         picture_folder: where PNG files are drawn; None draws none (HTML carries its own).
+        protocol: shows the cells that this protocol judges, instead of what the tables say.
 
     Returns:
         The text.
 
     Raises:
-        ValueError: unknown table, scale or kind, or a damaged file of images.
+        ValueError: unknown table, scale, kind or protocol, or a damaged file of images.
     """
-    if names is None:
-        if scale not in tables.SCALES:
-            raise ValueError(f"unknown scale {scale!r}; choose one of {', '.join(tables.SCALES)}")
-        names = [name for name in tables.names() if scale in tables.load(name).scales]
-    chosen = [tables.load(name) for name in names]
+    chosen = tables.choose(names, scale)
     if kind == "csv":
-        return csv.render((table.name, collect(table, scale, records)) for table in chosen)
-    documents = [build(table, scale, records, picture_source) for table in chosen]
+        return csv.render(
+            (table.name, collect(table, scale, records, protocol)) for table in chosen
+        )
+    documents = [build(table, scale, records, picture_source, protocol) for table in chosen]
     pictures = _draw(documents, picture_folder)
     if kind == "html":
         return html.render(documents, pictures)

@@ -34,7 +34,7 @@ Further folders come from the environment variable NSDBENCH_TABLES.
 """
 
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +52,7 @@ __all__ = [
     "Row",
     "ScaleSettings",
     "Table",
+    "choose",
     "load",
     "names",
 ]
@@ -84,6 +85,19 @@ def load(name: str) -> Table:
         if name == path.stem and path.is_file():
             return _table(path)
     raise ValueError(f"unknown table {name!r}; known: {', '.join(names())}")
+
+
+def choose(names_: Sequence[str] | None, scale: str) -> list[Table]:
+    """Read the tables of some names, or of None all that have a scale.
+
+    Raises:
+        ValueError: unknown table, or None and an unknown scale.
+    """
+    if names_ is None:
+        if scale not in SCALES:
+            raise ValueError(f"unknown scale {scale!r}; choose one of {', '.join(SCALES)}")
+        return [table for table in map(load, names()) if scale in table.scales]
+    return [load(name) for name in dict.fromkeys(names_)]
 
 
 def _folders() -> list[Path]:

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 
 from nsdbench import methods, protocols
+from nsdbench.files import cell_id
 from nsdbench.methods.conditions import Conditions, hold
 from nsdbench.statistics import Published
 from nsdbench.tables.published import PUBLISHED_ARCHS, PrintedNumber
@@ -71,6 +72,11 @@ class Entry:
     def key(self) -> tuple:
         """Return what identifies the cell: dataset, ipc, method, arch, protocol, scale."""
         return (self.dataset, self.ipc, self.method, self.arch, self.protocol, self.scale)
+
+    @property
+    def id(self) -> str:
+        """Return the cell's name within its scale."""
+        return cell_id(self.dataset, self.ipc, self.method, self.arch, self.protocol)
 
     @property
     def is_implemented(self) -> bool:

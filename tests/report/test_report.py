@@ -4,6 +4,7 @@ import ast
 import csv
 import io
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ import pytest
 import nsdbench.report
 from nsdbench import methods, protocols, tables
 from nsdbench.report import build, collect, figures, latex, markdown, writing
+from nsdbench.report.content import gain
 from nsdbench.statistics import summary
 from nsdbench.store import failure_record
 
@@ -29,6 +31,8 @@ def record_of(entry, values, **changes):
             entry.method, entry.dataset, entry.ipc, entry.scale
         ).hash if entry.is_implemented else "gone",
         "protocol_hash": protocols.get(entry.protocol).hash,
+        "seeds": entry.seeds,
+        "repeats": entry.repeats,
         "accuracy": summary([values]),
         "budget": {
             "stored_bits": 983,
@@ -37,16 +41,19 @@ def record_of(entry, values, **changes):
             "storage_dtype": "float32",
         },
         "training": {"steps": 1001, "num_images": 560},
-        "cost": {"seconds": {"experts": 10.0, "distill": 20.5, "evaluate": 3.0}},
+        "cost": {
+            "seconds": {"experts": 10.0, "distill": 20.6, "evaluate": 3.0},
+            "peak_bytes": 512 * 2**20,
+        },
         "provenance": {"commit": "abc"},
     } | changes
 
 
-def entry_of(name, scale, label, **where):
+def entry_of(name, scale, label, *, judged_by=None, **where):
     """Find the one cell of a table with a row label and some values."""
     found = [
         entry
-        for entry in tables.load(name).entries(scale)
+        for entry in tables.load(name).entries(scale, protocol=judged_by)
         if entry.row.label == label and all(getattr(entry, k) == v for k, v in where.items())
     ]
     assert len(found) == 1, found
@@ -68,9 +75,14 @@ def test_paper_scale_shows_measured_beside_published():
     assert details.rows == (
         (
             "NSD", "CIFAR10 ipc 1", "common", "68.6 ± 0.4", "5", "68.1 to 69.1", "68.5 ± 0.8",
-            "+0.1", "reproduced", "98.3 %", "560", "1001", "34 s",
+            "+0.1", "reproduced", "98.3 %",
         ),
     )  # fmt: skip
+    assert grid(document, "What every measured cell took")["NSD"] == {
+        "method": "NSD", "cell": "CIFAR10 ipc 1", "protocol": "common", "images": "560",
+        "steps": "1001", "experts": "10 s", "distillation": "21 s", "evaluation": "3 s",
+        "peak memory": "512 MiB",
+    }  # fmt: skip
     assert grid(document, "Measured")["NSD"]["CIFAR10 ipc 1"] == "68.6 ± 0.4"
     assert grid(document, "Published")["NSD"]["CIFAR10 ipc 1"] == "68.5 ± 0.8"
     assert grid(document, "Published")["Full dataset"]["CIFAR100 ipc 10"] == "56.2 ± 0.3"
@@ -118,6 +130,61 @@ def test_printed_numbers_of_the_same_data_stand_beside_a_reduced_run_without_a_v
     )
 
 
+def test_another_protocol_shows_its_own_cells_and_no_others():
+    table, steps = tables.load("table5"), "common-equal-steps-3000"
+    usual, equal, mtt = (
+        record_of(entry_of("table5", "paper", label, judged_by=protocol, arch="vgg11"), [value] * 5)
+        for label, protocol, value in (
+            ("MTT w. ours", None, 67.8), ("MTT w. ours", steps, 60.0), ("MTT", steps, 51.0),
+        )
+    )  # fmt: skip
+    column = "CIFAR10 ipc 10 vgg11"
+
+    def shown(protocol, *records):
+        document = build(table, "paper", records, protocol=protocol)
+        measured = grid(document, "Measured")
+        titles = [g.title for g in document.grids if g.title.startswith("Published")]
+        numbers = [measured[f"MTT{x}"][column] for x in ("", " w. ours", " gain (measured)")]
+        return numbers, titles, markdown.render(document)
+
+    numbers, titles, text = shown(None, usual, equal, mtt)
+    assert numbers == ["not run", "67.8 ± 0.0", "-"]
+    assert titles == ["Published"] and "protocol common," in text and steps not in text
+    numbers, titles, text = shown(steps, usual, equal, mtt)
+    assert numbers == ["51.0 ± 0.0", "60.0 ± 0.0", "+9.0"]
+    assert titles == ["Published, judged by other protocols than above: no verdict"]
+    assert f"protocol {steps}," in text and "67.8 ± 0.0" not in text
+    assert f"not comparable: protocol {steps}, published common" in text
+    with pytest.raises(ValueError, match="unknown protocol 'equal'"):
+        shown("equal")
+
+
+def test_rows_of_two_protocols_name_theirs_and_have_no_difference():
+    table = tables.load("fashion-mnist")
+    rows = grid(build(table, "small", []), "Measured")
+    assert {label: row["protocol"] for label, row in rows.items()} == {
+        "Random": "dc", "Herding": "dc", "DC": "dc", "DSA": "common", "DM": "common",
+    }  # fmt: skip
+    assert "protocol" not in grid(build(table, "small", [], protocol="dc"), "Measured")["DM"]
+    values = {"Random": [50.0] * 5, "Herding": [52.0] * 5}
+    records = [record_of(entry_of("fashion-mnist", "small", x), values[x]) for x in values]
+    random, herding = (cell for cell in collect(table, "small", records) if cell.record)
+    (column,) = table.settings("small").columns
+    assert gain([random, herding], ("Herding", "Random"), column) == "+2.0"
+    other = replace(herding, entry=replace(herding.entry, protocol="common"))
+    assert gain([random, other], ("Herding", "Random"), column) == "-"
+
+
+def test_fewer_runs_than_the_table_asks_for_are_said():
+    entry = entry_of("table1", "smoke", "NSD", ipc=1)
+    (cell,) = [
+        cell
+        for cell in collect(tables.load("table1"), "smoke", [record_of(entry, [80.0], seeds=1)])
+        if cell.record
+    ]
+    assert (cell.status, cell.reason) == ("measured", "1 x 1 of 3 x 1 runs")
+
+
 def test_records_of_other_cells_are_not_shown():
     entry = entry_of("table1", "smoke", "NSD", ipc=1)
     for key, value in (
@@ -153,7 +220,7 @@ def test_records_of_another_recipe_or_protocol_are_shown_but_not_compared(what):
     number, difference, verdict, gain, notes = shown()
     assert (verdict, gain, notes) == ("reproduced", "+8.5", [])
     ours[f"{what}_hash"] = "another"
-    assert shown()[:4] == (number, "-", f"not comparable: {change}", "-")
+    assert shown()[:4] == (f"{number} (stale)", "-", f"not comparable: {change}", "-")
     (note,) = shown()[4]
     assert "MTT w. ours (CIFAR10 ipc 10 convnet3-w128)" in note
 
@@ -200,7 +267,8 @@ def test_full_data_stands_in_all_columns_of_its_data_set():
     assert row["Digits16 ipc 1"] == row["Digits16 ipc 10"] == "97.5 ± 0.5"
     (details,) = [g for g in document.grids if g.title == "Every measured cell"]
     assert details.rows[0][:2] == ("Full dataset", "Digits16 full")
-    assert details.rows[0][9:11] == ("-", "560")
+    assert details.rows[0][9] == "-"
+    assert grid(document, "What every")["Full dataset"]["images"] == "560"
 
 
 def test_gains_are_differences_of_measured_rows():
@@ -247,7 +315,7 @@ def test_markdown_tables_are_well_formed():
     records = [record_of(entry, [46.0])]
     text = writing.write(["table6"], "paper", records, "markdown")
     blocks = re.findall(r"(?:^\|.*\|\n)+", text, flags=re.MULTILINE)
-    assert len(blocks) == 3
+    assert len(blocks) == 4
     for block in blocks:
         counts = {len(re.split(r"(?<!\\)\|", line)) for line in block.splitlines()}
         assert len(counts) == 1
@@ -273,7 +341,8 @@ def test_csv_has_one_line_a_cell_in_full_precision():
     (line,) = [x for x in lines if x["status"] == "measured"]
     assert float(line["mean"]) == record["accuracy"]["mean"]
     assert line["published_mean"] == "68.5" and line["verdict"] == "reproduced"
-    assert (line["stored_bits"], line["seconds"], line["commit"]) == ("983", "33.5", "abc")
+    assert (line["stored_bits"], line["seconds"], line["commit"]) == ("983", "33.6", "abc")
+    assert (line["steps"], line["peak_bytes"]) == ("1001", str(512 * 2**20))
     assert {x["mean"] for x in lines if x["status"] != "measured"} == {""}
 
 

@@ -1,0 +1,88 @@
+"""What is known about every cell of some tables: plain values, and rows for a screen."""
+
+from collections import Counter
+from collections.abc import Iterable
+from typing import Any
+
+from nsdbench.report.content import STATUSES, CellReport, collect
+from nsdbench.tables import Table
+from nsdbench.tables.where import keep_where
+
+Rows = tuple[tuple[str, ...], list[tuple[str, ...]]]
+
+
+def summarise(
+    tables: Iterable[Table],
+    scale: str,
+    records: Iterable[dict[str, Any]],
+    protocol: str | None = None,
+    where: dict[str, list[str]] | None = None,
+) -> dict[str, Any]:
+    """Find the status of every cell of some tables.
+
+    Args:
+        tables: the tables.
+        scale: one that all of them have.
+        records: as `Store.records` returns them.
+        protocol: judges every row but the full data's, instead of what the tables say.
+        where: keep only cells whose value of each key is listed, see `tables.where`.
+
+    Returns:
+        JSON values: scale; tables, each with name, title, counts by status and its cells; and the
+        counts of all distinct cells, since tables share some.
+
+    Raises:
+        ValueError: unknown scale or protocol, or a filter value that no cell has.
+    """
+    records = list(records)
+    by_table = [(table, collect(table, scale, records, protocol)) for table in tables]
+    kept = keep_where([cell.entry for _, cells in by_table for cell in cells], where or {})
+    keys = {entry.key for entry in kept}
+    parts = []
+    for table, cells in by_table:
+        shown = [_plain(cell) for cell in cells if cell.entry.key in keys]
+        counts = _counts(cell["status"] for cell in shown)
+        parts.append({"name": table.name, "title": table.title, "counts": counts, "cells": shown})
+    distinct = {cell["id"]: cell["status"] for part in parts for cell in part["cells"]}
+    return {"scale": scale, "tables": parts, "counts": _counts(distinct.values())}
+
+
+def cell_rows(part: dict[str, Any]) -> Rows:
+    """Make header and rows of one table of `summarise`."""
+    rows = [(cell["id"], cell["row"], cell["status"], cell["reason"]) for cell in part["cells"]]
+    return ("cell", "row", "status", ""), rows
+
+
+def count_rows(found: dict[str, Any]) -> Rows:
+    """Make header and rows of the counts of `summarise`."""
+    lines = [(part["name"], part["counts"]) for part in found["tables"]]
+    lines.append(("distinct cells", found["counts"]))
+    rows = [
+        (name, str(sum(counts.values())), *(str(counts[status]) for status in STATUSES))
+        for name, counts in lines
+    ]
+    return (f"scale {found['scale']}", "cells", *STATUSES), rows
+
+
+def _plain(cell: CellReport) -> dict[str, Any]:
+    """Describe one cell in JSON values."""
+    entry, accuracy = cell.entry, (cell.record or {}).get("accuracy", {})
+    return {
+        "id": entry.id,
+        "row": entry.row.label,
+        "dataset": entry.dataset,
+        "ipc": entry.ipc,
+        "method": entry.method,
+        "arch": entry.arch,
+        "protocol": entry.protocol,
+        "status": cell.status,
+        "reason": cell.reason,
+        "mean": accuracy.get("mean"),
+        "n": accuracy.get("n"),
+    }
+
+
+def _counts(statuses: Iterable[str]) -> dict[str, int]:
+    """Count every status, those that do not occur too."""
+    found = Counter(statuses)
+    return {status: found[status] for status in STATUSES}

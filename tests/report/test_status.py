@@ -1,0 +1,91 @@
+"""The status of every cell: none is left out, whatever is known about it."""
+
+import pytest
+
+from nsdbench import protocols, tables
+from nsdbench.report import status
+from nsdbench.report.content import STATUSES
+from nsdbench.statistics import summary
+from nsdbench.store import failure_record
+
+TABLES = [f"table{number}" for number in range(1, 7)]
+
+
+def summarise(scale="paper", records=(), names=TABLES, **options):
+    """Summarise some tables."""
+    return status.summarise(map(tables.load, names), scale, records, **options)
+
+
+def nsd(ipc):
+    """Return a cell of Table 1, CIFAR10, as the table declares it and as a record names it."""
+    (entry,) = [
+        entry
+        for entry in tables.load("table1").entries("paper")
+        if (entry.dataset, entry.method, entry.ipc) == ("CIFAR10", "nsd", ipc)
+    ]
+    keys = ("dataset", "ipc", "method", "arch", "protocol", "scale")
+    return entry, dict(zip(keys, entry.key, strict=True)) | {"id": entry.id}
+
+
+@pytest.mark.parametrize("scale", tables.SCALES)
+def test_every_cell_of_every_table_has_one_status(scale):
+    found = summarise(scale)
+    every = set()
+    for part in found["tables"]:
+        entries = tables.load(part["name"]).entries(scale)
+        assert [cell["id"] for cell in part["cells"]] == [entry.id for entry in entries]
+        expected = ["not run" if entry.is_implemented else "not implemented" for entry in entries]
+        assert [cell["status"] for cell in part["cells"]] == expected
+        assert sum(part["counts"].values()) == len(entries)
+        assert tuple(part["counts"]) == STATUSES
+        every |= {entry.key for entry in entries}
+    assert [part["name"] for part in found["tables"]] == TABLES
+    assert sum(found["counts"].values()) == len(every)
+
+
+def test_every_status_is_told_apart():
+    (measured, identity), (stale, its_identity), (failed, failed_identity) = map(nsd, (1, 10, 50))
+    done = {
+        "status": "done",
+        "cell": identity,
+        "recipe_hash": measured.recipe.hash,
+        "protocol_hash": protocols.get("common").hash,
+        "seeds": 1,
+        "repeats": 5,
+        "accuracy": summary([[68.0, 69.0, 70.0, 71.0, 72.0]]),
+    }
+    records = [
+        done,
+        done | {"cell": its_identity, "recipe_hash": "another"},
+        failure_record(failed_identity, "memory", "killed by signal 9\nand more"),
+        failure_record(identity | {"method": "mtt"}, "data_missing", "no CIFAR10 here"),
+    ]
+    found = summarise(records=records, names=["table1", "table6"])
+    cells = {cell["id"]: cell for part in found["tables"] for cell in part["cells"]}
+    for entry, expected in (
+        (measured, ("measured", "")),
+        (stale, ("stale", "its recipe has changed since")),
+        (failed, ("failed", "killed by signal 9")),
+    ):
+        assert (cells[entry.id]["status"], cells[entry.id]["reason"]) == expected
+    assert (cells[measured.id]["mean"], cells[measured.id]["n"]) == (70.0, 5)
+    missing = cells[measured.id.replace("nsd", "mtt")]
+    assert missing["status"] == "data missing" and missing["mean"] is None
+    counts = [part["counts"]["measured"] for part in found["tables"]]
+    assert counts == [1, 1] and found["counts"]["measured"] == 1  # the tables share the cell
+    header, rows = status.count_rows(found)
+    assert header == ("scale paper", "cells", *STATUSES)
+    assert [row[0] for row in rows] == ["table1", "table6", "distinct cells"]
+    assert rows[1][2:4] == ("1", "1")  # of NSD: ipc 1 measured, ipc 10 stale
+
+
+def test_a_protocol_and_filters_choose_cells():
+    where = {"arch": ["vgg11"], "method": ["nsd"]}
+    found = summarise(names=["table5"], protocol="common-equal-steps", where=where)
+    (cell,) = found["tables"][0]["cells"]
+    assert cell["id"] == "CIFAR10-ipc10-nsd-vgg11-common-equal-steps"
+    assert cell["status"] == "not run"
+    with pytest.raises(ValueError, match="matches no cell"):
+        summarise(where={"method": ["sorcery"]})
+    one_table_is_enough = summarise(names=["table1", "table3"], where={"dataset": ["ImageNette"]})
+    assert [len(part["cells"]) > 0 for part in one_table_is_enough["tables"]] == [False, True]
