@@ -18,7 +18,7 @@ from nsdbench.schedule import Outcome
 
 SECONDS_BETWEEN_LINES = 30.0  # of one run's progress where the output is not a terminal
 SECONDS_TRUSTED = 60.0  # predicted time that must be measured before it outweighs the prediction
-_LOG_WIDTH = 200  # columns where the output is not a terminal: lines are not wrapped
+_LOG_WIDTH = 400  # columns where the output is not a terminal: lines are not wrapped
 
 
 def make_console(*, is_error: bool = False) -> Console:

@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nsdbench import cells, explain, methods, plan, tables
+from nsdbench import cells, data, explain, methods, plan, protocols, tables
 from nsdbench.cells import Cell
+from nsdbench.estimate import estimate
 from nsdbench.methods.variants import split_variant, variant_name
 from nsdbench.report import build
 from nsdbench.store import Store
@@ -194,3 +195,30 @@ def test_a_set_of_a_variant_says_so_and_explain_knows_it(search, tmp_path):
     (path,) = (tmp_path / "results" / "artefacts").glob("*.safetensors")
     assert path.name.startswith("tiny-nsd_objective.batch_syn_6_objective.guided_weight_0.5-")
     assert json.loads(json.dumps(record, allow_nan=False)) == record
+
+
+def test_the_search_changes_one_thing_a_row_and_never_sees_the_test_split():
+    entries = tables.load("nsd-search").entries("small")
+    assert len({entry.row for entry in entries}) <= 40
+    assert {entry.dataset for entry in entries} == {"FashionMNIST-holdout5000-seed0"}
+    assert len({entry.key for entry in entries}) == len(entries)
+    experts = set()
+    for entry in entries:
+        base = methods.resolve("nsd-search", entry.dataset, entry.ipc, "small").values
+        _, settings = split_variant(entry.method)
+        changed = {
+            f"{section}.{key}": value
+            for section, values in entry.recipe.values.items()
+            for key, value in values.items()
+            if base[section].get(key) != value
+        }
+        assert changed == settings, "a setting that the recipe has already"
+        spec, protocol = data.spec(entry.dataset), protocols.get(entry.protocol)
+        predicted = estimate(entry.recipe, spec, entry.ipc, entry.arch, protocol, 1, 1)
+        assert predicted.stored_bytes <= 4 * entry.ipc * 10 * 784
+        experts.add(next(work.key for work in predicted.work if work.phase == "experts"))
+        assert entry.method == "nsd-search" or len({k.split(".")[0] for k in settings}) == 1
+        longest = entry.recipe.values["objective"]
+        last = longest["max_start_epoch"] - 1 + longest["expert_epochs"]
+        assert last <= entry.recipe.values["experts"]["epochs"]
+    assert len(experts) == 1, "all cells share their experts"

@@ -93,6 +93,7 @@ def _paragraphs(table: Table, scale: str, cells: list[CellReport]) -> tuple[str,
     )
     if any(row.method == "full" for row in table.rows):
         text += f" Full data: protocol {settings.full_protocol}, {settings.full_repeats} networks."
+    origin = "Published in" if table.printed else "Source"
     style = (
         "Numbers are test accuracies in per cent after the last epoch, mean ± population standard "
         "deviation over sets x networks; nothing is selected on the test set. "
@@ -103,7 +104,7 @@ def _paragraphs(table: Table, scale: str, cells: list[CellReport]) -> tuple[str,
     counted = ", ".join(f"{counts[s]} {s}" for s in STATUSES if counts[s])
     text += f" Of {len(cells)} cells: {counted}."
     return tuple(
-        part for part in (f"Published in: {table.source}.", settings.note, text, style) if part
+        part for part in (f"{origin}: {table.source}.", settings.note, text, style) if part
     )
 
 
