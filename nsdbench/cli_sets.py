@@ -12,6 +12,7 @@ from nsdbench.cli_options import (
     DataRoot,
     Device,
     Protocol,
+    Results,
     Scale,
     Settings,
     read_overrides,
@@ -19,7 +20,9 @@ from nsdbench.cli_options import (
 )
 from nsdbench.console import StepDisplay, make_console, show_table
 
-experts_app = typer.Typer(no_args_is_help=True, help="Record, import and list expert trajectories.")
+experts_app = typer.Typer(
+    no_args_is_help=True, help="Record, import, list and describe expert trajectories."
+)
 
 
 def distill(
@@ -175,3 +178,29 @@ def experts_list(
     from nsdbench import experts, listing
 
     show_table(make_console(), *listing.expert_buffers(experts.list_buffers(root)))
+
+
+@experts_app.command("manifest")
+def experts_manifest(
+    names: Annotated[
+        list[str] | None, typer.Argument(help="see `experts list`; all finished ones if none")
+    ] = None,
+    root: Annotated[Path | None, typer.Option(help="None: the user cache")] = None,
+    results: Results = Path("results"),
+    data_root: DataRoot = None,
+    device: Device = "auto",
+) -> None:
+    """Write what is worth keeping of buffers to results/experts: all but the parameters."""
+    from nsdbench import experts
+    from nsdbench.expert_manifest import write_expert_manifest
+
+    root = root or experts.default_root()
+    finished = [buffer["name"] for buffer in experts.list_buffers(root) if buffer["complete"]]
+    for name in names or finished:
+        path = write_expert_manifest(
+            experts.ExpertBuffer(root / name),
+            results,
+            data_root=data_root,
+            device=resolve_device(device),
+        )
+        make_console().print(f"wrote {path}")

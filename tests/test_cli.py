@@ -337,6 +337,11 @@ def test_experts_record_list_and_import(nsdbench, folder):
     code, out, _ = nsdbench("experts list --root buffers")
     assert code == 0 and "6/6" in out and "theirs" in out
     assert len(out.splitlines()) == 1 + len(experts.list_buffers(folder / "buffers")) == 3
+    code, out, err = nsdbench("experts manifest --root buffers")
+    assert code == 0, err
+    written = {path.name for path in (folder / "results" / "experts").iterdir()}
+    assert "theirs.json" in written and len(written) == len(out.splitlines()) == 2
+    assert nsdbench("experts manifest ours --root buffers")[0] == 3
 
 
 @pytest.mark.slow
