@@ -67,9 +67,14 @@ class Artefact:
             "parameterization": json.dumps(self.parameterization.settings),
             "metadata": json.dumps(self.metadata),
         }
-        write_atomically(
-            path, lambda partial: safetensors.torch.save_file(tensors, partial, metadata=metadata)
-        )
+
+        def write(partial: Path) -> None:
+            try:
+                safetensors.torch.save_file(tensors, partial, metadata=metadata)
+            except safetensors.SafetensorError as error:
+                raise OSError(f"{path} cannot be written: {error}") from None
+
+        write_atomically(path, write)
         return path
 
 

@@ -48,14 +48,18 @@ app.command("distill")(cli_sets.distill)
 app.command("evaluate")(cli_sets.evaluate)
 app.add_typer(cli_sets.experts_app, name="experts")
 
+_WRONG_PATHS = (
+    FileNotFoundError, FileExistsError, IsADirectoryError, NotADirectoryError, PermissionError,
+)  # fmt: skip
+
 
 def main() -> None:
     """Run the command line; our own errors are one message and an exit code, never a traceback."""
     try:
         app()
-    except (ValueError, FileNotFoundError, NotImplementedYet) as error:
+    except (ValueError, NotImplementedYet, *_WRONG_PATHS) as error:
         _stop(error, 2)
-    except NsdbenchError as error:
+    except (NsdbenchError, OSError) as error:
         _stop(error, 3)
 
 
@@ -64,12 +68,21 @@ def list_command(
     what: Annotated[
         str, typer.Argument(help="methods, datasets, tables, protocols or archs")
     ] = "all",
+    as_json: AsJson = False,
 ) -> None:
     """List what there is."""
     from nsdbench import listing
 
-    for heading, header, rows in listing.sections(what):
-        console = make_console()
+    found = listing.sections(what)
+    if as_json:
+        plain = {
+            heading: [dict(zip(header, row, strict=True)) for row in rows]
+            for heading, header, rows in found
+        }
+        sys.stdout.write(json.dumps(plain, indent=2) + "\n")
+        return
+    console = make_console()
+    for heading, header, rows in found:
         console.print(f"{heading}:")
         show_table(console, header, rows)
 

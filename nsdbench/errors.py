@@ -1,4 +1,7 @@
-"""The errors nsdbench raises besides ValueError (the caller's mistake)."""
+"""The errors nsdbench raises besides ValueError (the caller's mistake), and words they share."""
+
+from collections.abc import Iterable
+from difflib import get_close_matches
 
 
 class NsdbenchError(Exception):
@@ -33,3 +36,10 @@ class Diverged(NsdbenchError):
 
 class NotImplementedYet(NsdbenchError):
     """A method named in a table of the paper that this version does not provide."""
+
+
+def nearest(name: object, known: Iterable[str]) -> str:
+    """End a message about an unknown name: "; did you mean NSD?", or nothing if none is near."""
+    by_lower = {other.lower(): other for other in known}
+    found = get_close_matches(str(name).lower(), by_lower, n=3)
+    return f"; did you mean {' or '.join(by_lower[lower] for lower in found)}?" if found else ""

@@ -3,9 +3,26 @@
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from nsdbench import data, methods, models, protocols, tables
+from nsdbench import (
+    coresets,
+    data,
+    methods,
+    models,
+    objectives,
+    parameterizations,
+    protocols,
+    tables,
+)
+from nsdbench.errors import nearest
 
 Section = tuple[str, tuple[str, ...], list[tuple[str, ...]]]
+
+# Sections of a recipe that name a part: which kind of method needs one, and the parts there are.
+_PARTS = {
+    "parameterization": ("distillation", parameterizations.names),
+    "objective": ("distillation", objectives.names),
+    "coreset": ("coreset", coresets.names),
+}
 
 
 def sections(what: str = "all") -> list[Section]:
@@ -22,7 +39,9 @@ def sections(what: str = "all") -> list[Section]:
         "archs": _archs,
     }
     if what != "all" and what not in known:
-        raise ValueError(f"cannot list {what!r}; choose one of {', '.join(known)}")
+        raise ValueError(
+            f"cannot list {what!r}; choose one of {', '.join(known)}{nearest(what, known)}"
+        )
     return [make() for name, make in known.items() if what in ("all", name)]
 
 
@@ -37,21 +56,47 @@ def expert_buffers(buffers: Iterable[Mapping[str, Any]]) -> tuple[tuple[str, ...
 
 
 def _methods() -> Section:
-    rows = []
-    declared = {entry.row.method for name in tables.names() for entry in _all_entries(name)}
-    for name in sorted(declared | set(methods.names())):
-        if name in methods.names():
-            method = methods.load(name)
-            rows.append((name, method.title, method.kind, method.source))
-        else:
-            rows.append((name, "", "not implemented", ""))
-    return "methods", ("name", "title", "kind", "source"), rows
+    rows = [_method(methods.load(name)) for name in methods.names()]
+    declared: dict[str, list[str]] = {}
+    titles = {}
+    for table in map(tables.load, tables.names()):
+        for row in table.rows:
+            if row.method is not None and row.method not in methods.names():
+                declared.setdefault(row.method, []).append(table.name)
+                titles.setdefault(row.method, row.label)
+    for name, by in declared.items():
+        missing = f"no file describes it; named by {', '.join(dict.fromkeys(by))}"
+        rows.append((name, titles[name], *[""] * 4, "not implemented", missing, ""))
+    header = (
+        "name", "title", "kind", "parameterization", "objective", "selection", "status", "missing",
+        "source",
+    )  # fmt: skip
+    return "methods", header, sorted(rows)
 
 
-def _all_entries(name: str) -> list[tables.Entry]:
-    """Return the cells of a table at its first scale; methods are the same at all."""
-    table = tables.load(name)
-    return table.entries(next(iter(table.scales)))
+def _method(method: methods.Method) -> tuple[str, ...]:
+    """Say what a method is made of, and which of its parts nobody provides."""
+    parts, missing = [], []
+    for section, (kind, known) in _PARTS.items():
+        names = _names(method, section)
+        parts.append(", ".join(names))
+        missing += [f"{section} {name!r}" for name in names if name not in known()]
+        if kind == method.kind and not names:
+            missing.append(f"a name in the section {section}")
+    status = "not implemented" if missing else "runnable"
+    return (
+        method.name, method.title, method.kind, *parts, status, ", ".join(missing), method.source,
+    )  # fmt: skip
+
+
+def _names(method: methods.Method, section: str) -> list[str]:
+    """List the names that a section may have: the last one of all cells, and those of some."""
+    found: list[str] = []
+    for block in method.blocks:
+        name = block.values.get(section, {}).get("name")
+        if name is not None:
+            found = [*found, name] if block.when else [name]
+    return list(dict.fromkeys(found))
 
 
 def _datasets() -> Section:

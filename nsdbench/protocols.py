@@ -10,6 +10,8 @@ import re
 from dataclasses import asdict, dataclass, replace
 from math import ceil
 
+from nsdbench.errors import nearest
+
 
 @dataclass(frozen=True)
 class Protocol:
@@ -97,5 +99,6 @@ def get(name: str) -> Protocol:
         raise ValueError(
             f"unknown protocol {name!r}; known: {', '.join(_PROTOCOLS)}, each of common, mtt, dc, "
             'full also as "<name>-<epochs>ep" (full only so), and "common-equal-steps-<steps>"'
+            f"{nearest(name, _PROTOCOLS)}"
         )
     return replace(_PROTOCOLS[match[1]], name=name, epochs=int(match[2]))

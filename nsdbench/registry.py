@@ -18,6 +18,8 @@ from importlib import metadata, util
 from pathlib import Path
 from typing import Any
 
+from .errors import nearest
+
 
 @dataclass(frozen=True)
 class Registry:
@@ -52,7 +54,10 @@ class Registry:
                 )
             return self.ours[name]
         if not added:
-            raise ValueError(f"unknown {self.kind} {name!r}; known: {', '.join(self.names())}")
+            known = self.names()
+            raise ValueError(
+                f"unknown {self.kind} {name!r}; known: {', '.join(known)}{nearest(name, known)}"
+            )
         if len(added) > 1:
             raise ValueError(
                 f"the {self.kind} {name!r} is added by {' and by '.join(map(_plugin, added))}; "

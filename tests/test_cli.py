@@ -60,6 +60,26 @@ lr_syn = 1.0
 lr_kernels = 0.1
 lr_lr = 1e-5
 """
+SET = (
+    "distill --method tiny --dataset synthetic:3x1x8x8@8+4 --ipc 4 --out x --set "
+    "experts.epochs=2 --set "
+)
+ODD = """
+name = "odd"
+title = "Odd"
+kind = "distillation"
+source = "nobody"
+[[settings]]
+source = "replaced for all cells by the next block"
+parameterization = { name = "lace" }
+[[settings]]
+source = "test"
+parameterization = { name = "pixels" }
+[[settings]]
+when = { scale = "paper" }
+source = "test"
+parameterization = { name = "quilt" }
+"""
 CELL_ID = "Digits16-ipc1-random-convnet1-w8-common-2ep"
 
 
@@ -240,6 +260,27 @@ def test_a_method_that_does_not_exist_is_printed_and_is_no_failure(nsdbench):
         ("distill --method magic --dataset Digits16 --ipc 1 --out x.safetensors", "'magic' is not"),
         ("distill --method nsd --dataset Digits16 --ipc 1 --out x --set a", "--set 'a'"),
         ("distill --method nsd --dataset Moon --ipc 1 --out x.safetensors", "got 'Moon'"),
+        ("run tabel1", "did you mean table1 or table6"),
+        ("plan table1 --scale papr", "choose one of smoke, small, paper; did you mean paper?"),
+        ("status --scale papr", "did you mean paper?"),
+        ("report table5 --protocol common-equal-step", "did you mean common-equal-steps"),
+        ("list method", "did you mean methods?"),
+        ("explain table1 --where method=randm", "did you mean random?"),
+        ("distill --method NDS --dataset Digits16 --ipc 1 --out x", "did you mean nsd?"),
+        ("distill --method nsd --dataset digits16 --ipc 1 --out x", "did you mean Digits16"),
+        ("distill --method nsd --dataset Digits16 --ipc 1 --out x --scale huge", "unknown scale"),
+        ("evaluate tables --dataset Digits16 --arch cnvnet2-w8", "tables"),
+        ("experts record --dataset Digits16 --arch covnet --root x", "did you mean convnet?"),
+        (SET + "objectve.syn_steps=2", "section of data, param"),
+        (SET + "objective.syn_stps=2", "unexpected keyword argument 'syn_stps'"),
+        (SET + "experts.epoch=2", "unknown key `experts.epoch`; known: buffer"),
+        (SET + "optimiser.iterations=-1", "`optimiser.iterations` is -1; expected a whole number"),
+        (SET + "optimiser.iterations=1.5", "`optimiser.iterations` is 1.5; expected a whole"),
+        (SET + "optimiser.lr_syn=fast", "`optimiser.lr_syn` is 'fast'; expected a number of at"),
+        (SET + "experts.num_experts=true", "`experts.num_experts` is True; expected a whole"),
+        (SET + "network.name=3", "`network.name` is 3; expected text"),
+        (SET + "parameterization.name=spectra", "did you mean spectral"),
+        (SET + "objective.name=trajectories", "did you mean trajectory"),
         ("evaluate absent.safetensors --dataset Digits16", "absent.safetensors"),
         ("evaluate absent.pt --dataset Digits16", "absent.pt"),
     ],
@@ -248,6 +289,36 @@ def test_mistakes_are_one_message_and_exit_2(nsdbench, line, message):
     code, out, err = nsdbench(line)
     assert code == 2, (out, err)
     assert err.startswith("error: ") and message in err and "Traceback" not in err
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "status --results file/results",
+        "run mine --results file/results --where method=random",
+        "report mine --html file/report.html",
+        "report mine --images file",
+        "distill --method nsd --dataset Digits16 --ipc 1 --out file/set.safetensors",
+    ],
+)
+def test_a_path_that_cannot_be_used_is_one_message(nsdbench, folder, line):
+    (folder / "file").write_text("no folder")
+    code, out, err = nsdbench(line)
+    assert "Traceback" not in out + err
+    if line.startswith("status"):  # no records are there, as in a folder that does not exist
+        assert code == 0
+    else:
+        assert code == 2 and "file" in err, (out, err)
+
+
+def test_a_file_of_something_else_is_one_message(nsdbench, folder):
+    (folder / "odd.pt").write_text("no tensors")
+    for line in (
+        "evaluate odd.pt --dataset Digits16",
+        "experts import odd.pt --dataset Digits16 --name odd --preprocessing zca --root buffers",
+    ):
+        code, out, err = nsdbench(line)
+        assert code == 3 and err.startswith("error: odd.pt"), (out, err)
 
 
 @pytest.mark.parametrize("line", ["run", "nonsense", "run mine --colour red", "evaluate"])
@@ -264,6 +335,38 @@ def test_list_shows_everything_there_is(nsdbench):
     assert re.search(r"^glad +not implemented|^glad\b", out, flags=re.MULTILINE)
     assert "resnet18_ap[-w<width>]" in out and "folder:PATH[@SIZE]" in out
     assert nsdbench("list archs")[1].startswith("archs:")
+
+
+def test_list_says_what_every_method_is_made_of_and_what_is_missing(nsdbench, folder):
+    (folder / "methods" / "odd.toml").write_text(ODD)
+    code, out, _ = nsdbench("list methods --json")
+    assert code == 0
+    listed = {method["name"]: method for method in json.loads(out)["methods"]}
+    declared = {row.method for name in tables.names() for row in tables.load(name).rows}
+    assert set(listed) == {*methods.names(), *declared} - {None}
+    for name, method in listed.items():
+        if name not in methods.names():
+            assert method["status"] == "not implemented" and method["title"]
+            assert method["missing"].startswith("no file describes it; named by ")
+        elif name != "odd":
+            assert (method["status"], method["missing"]) == ("runnable", ""), name
+            assert method["title"] and method["kind"] and method["source"]
+    assert listed["sorcery"]["missing"] == "no file describes it; named by mine"
+    parts = ("kind", "parameterization", "objective", "selection")
+    for name, expected in (
+        ("nsd", ("distillation", "spectral", "trajectory", "")),
+        ("mtt", ("distillation", "pixels", "trajectory", "")),
+        ("k-center", ("coreset", "", "", "k-center")),
+        ("full", ("full", "", "", "")),
+        ("odd", ("distillation", "pixels, quilt", "", "")),
+    ):
+        assert tuple(listed[name][part] for part in parts) == expected
+    assert listed["odd"]["missing"] == (
+        "parameterization 'quilt', a name in the section objective"
+    )
+    assert listed["odd"]["status"] == "not implemented"
+    shown = nsdbench("list methods")[1]
+    assert re.search(r"^nsd +NSD +distillation +spectral +trajectory +runnable", shown, re.M)
 
 
 def test_explain_gives_every_value_its_source(nsdbench):

@@ -24,7 +24,7 @@ from nsdbench.experts import ExpertBuffer
 from nsdbench.registry import Registry
 from nsdbench.seeding import generator
 
-__all__ = ["SelectionTask", "select", "select_herding", "select_k_center"]
+__all__ = ["SelectionTask", "names", "select", "select_herding", "select_k_center"]
 
 _EMBEDDED_AT_ONCE = 512
 
@@ -46,6 +46,11 @@ class SelectionTask:
     stream: torch.Generator
     arch: str | None
     experts: Callable[[], ExpertBuffer]
+
+
+def names() -> list[str]:
+    """List the selections a recipe may name."""
+    return _REGISTRY.names()
 
 
 def select(

@@ -8,7 +8,7 @@ from nsdbench.data.cache import cache_dir
 from nsdbench.data.catalog import PUBLISHED, DatasetSpec
 from nsdbench.data.dataset import Dataset
 from nsdbench.data.sources import source
-from nsdbench.errors import DataCorrupt, DataMissing
+from nsdbench.errors import DataCorrupt, DataMissing, nearest
 
 
 def names() -> list[str]:
@@ -39,7 +39,7 @@ def spec(name: str) -> DatasetSpec:
         raise ValueError(
             f"dataset: expected one of {', '.join(PUBLISHED)}, folder:PATH[@SIZE] or "
             "synthetic:CLASSESxCHANNELSxHEIGHTxWIDTH, each also with -holdoutN-seedS at its end, "
-            f"got {name!r}"
+            f"got {name!r}{nearest(name, PUBLISHED)}"
         )
     return PUBLISHED[name]
 

@@ -5,7 +5,6 @@ of the network's parameter tensors in the order of parameters().
 """
 
 import hashlib
-import pickle
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -110,7 +109,7 @@ def _experts(path: Path) -> Iterator[list[list[torch.Tensor]]]:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError as error:
         raise DataMissing(f"{path} does not exist: check the name of the replay buffer") from error
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
+    except Exception as error:  # torch raises several types for files it cannot or may not read
         reason = (str(error) or type(error).__name__).splitlines()[0]
         raise DataCorrupt(
             f"{path} cannot be read as a list of tensors ({reason}): it is damaged or not a replay "

@@ -34,10 +34,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from ..errors import NotImplementedYet
+from ..errors import NotImplementedYet, nearest
 from ..files import search_folders
 from ..registry import plugin_folders
-from .conditions import Conditions, hold, read_conditions
+from .conditions import Conditions, check_scale, hold, read_conditions
+from .values import check_value
 from .variants import split_variant
 
 KINDS = ("distillation", "coreset", "full")
@@ -160,8 +161,9 @@ def resolve(
 
     Raises:
         NotImplementedYet: no file describes the method.
-        ValueError: a file or an override is wrong.
+        ValueError: unknown scale, or a file or an override is wrong.
     """
+    check_scale(scale)
     method = load(name)
     values: dict[str, dict[str, Any]] = {}
     sources: dict[str, str] = {}
@@ -178,7 +180,7 @@ def resolve(
             raise ValueError(
                 f"override {path!r}: expected section.key with a section of {', '.join(SECTIONS)}"
             )
-        _check_key(section, key, f"override {path!r}")
+        _check_setting(section, key, value, f"override {path!r}")
         values.setdefault(section, {})[key] = value
         sources[path] = "given by the user for this run"
     return Recipe(method.name, method.title, method.kind, values, sources)
@@ -205,6 +207,7 @@ def _load(name: str, files: dict[str, Path], children: tuple[str, ...]) -> Metho
         by = f" (extended by {children[-1]!r})" if children else ""
         raise NotImplementedYet(
             f"method {name!r}{by} is not implemented; available: {', '.join(sorted(files))}"
+            f"{nearest(name, files)}"
         )
     path = files[name]
     if name in children:
@@ -264,16 +267,23 @@ def _block(raw: Any, number: int, path: Path) -> Block:
     values = {key: value for key, value in raw.items() if key not in ("when", "source")}
     for section, settings in values.items():
         if section not in SECTIONS:
-            raise ValueError(f"{where}: unknown section `{section}`; known: {', '.join(SECTIONS)}")
+            raise ValueError(
+                f"{where}: unknown section `{section}`; known: {', '.join(SECTIONS)}"
+                f"{nearest(section, SECTIONS)}"
+            )
         if not isinstance(settings, dict):
             raise ValueError(f"{where}: `{section}` must be a table, [settings.{section}]")
-        for key in settings:
-            _check_key(section, key, where)
+        for key, value in settings.items():
+            _check_setting(section, key, value, where)
     return Block(conditions, source, values, path.name)
 
 
-def _check_key(section: str, key: str, where: str) -> None:
-    """Refuse a key that its section does not know."""
+def _check_setting(section: str, key: str, value: Any, where: str) -> None:
+    """Refuse a key that its section does not know, and a value that it cannot have."""
     known = SECTIONS[section]
     if known is not None and key not in known:
-        raise ValueError(f"{where}: unknown key `{section}.{key}`; known: {', '.join(known)}")
+        raise ValueError(
+            f"{where}: unknown key `{section}.{key}`; known: {', '.join(known)}"
+            f"{nearest(key, known)}"
+        )
+    check_value(section, key, value, where)

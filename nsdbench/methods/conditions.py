@@ -3,8 +3,10 @@
 from typing import Any
 
 from ..data.holdout import base_name
+from ..errors import nearest
 
 CONDITIONS = ("scale", "dataset", "ipc")
+SCALES = ("smoke", "small", "paper")
 
 Conditions = dict[str, tuple]
 
@@ -29,8 +31,19 @@ def read_conditions(raw: Any, where: str) -> Conditions:
             raise ValueError(
                 f"{where}: `when.{key}` is {raw[key]!r}; expected {expected.__name__} values"
             )
+        for scale in allowed if key == "scale" else ():
+            check_scale(scale, f"{where}: `when.scale`: ")
         conditions[key] = allowed
     return conditions
+
+
+def check_scale(scale: str, where: str = "") -> None:
+    """Raise ValueError for an unknown scale; the message begins with `where`."""
+    if scale not in SCALES:
+        raise ValueError(
+            f"{where}unknown scale {scale!r}; choose one of {', '.join(SCALES)}"
+            f"{nearest(scale, SCALES)}"
+        )
 
 
 def hold(conditions: Conditions, *, scale: str, dataset: str, ipc: int) -> bool:

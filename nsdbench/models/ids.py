@@ -7,6 +7,7 @@ only when it is not the published one ("alexnet", "alexnet-w16").
 import re
 from typing import Protocol
 
+from nsdbench.errors import nearest
 from nsdbench.models import alexnet, convnet, resnet, vgg
 
 PUBLISHED_WIDTHS = {
@@ -47,6 +48,7 @@ def parse_id(identifier: str) -> tuple[str, int | None, int | None]:
     raise ValueError(
         f"unknown architecture id {identifier!r}; write convnet<depth>-w<width>, for example "
         f"convnet3-w128, or one of {', '.join(NAMES[1:])}, with -w<width> for a narrow variant"
+        f"{nearest(identifier, NAMES)}"
     )
 
 
@@ -79,6 +81,8 @@ def resolve_id(identifier: str, spec: HasDefaultDepth) -> str:
 def check_name(name: str, depth: int | None) -> None:
     """Raise ValueError for an unknown network, or a depth where none can be chosen."""
     if name not in NAMES:
-        raise ValueError(f"unknown network {name!r}; choose one of {', '.join(NAMES)}")
+        raise ValueError(
+            f"unknown network {name!r}; choose one of {', '.join(NAMES)}{nearest(name, NAMES)}"
+        )
     if depth is not None and name != "convnet":
         raise ValueError(f"{name} has a fixed depth; only convnet takes depth (got {depth})")

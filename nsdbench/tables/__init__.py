@@ -38,8 +38,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from nsdbench.errors import nearest
 from nsdbench.files import search_folders
-from nsdbench.methods.conditions import read_conditions
+from nsdbench.methods.conditions import SCALES, check_scale, read_conditions
 from nsdbench.methods.variants import variant_name
 from nsdbench.tables.published import PUBLISHED_ARCHS, PrintedNumber, read_published
 from nsdbench.tables.table import Column, Entry, Row, ScaleSettings, Table
@@ -57,7 +58,6 @@ __all__ = [
     "names",
 ]
 
-SCALES = ("smoke", "small", "paper")
 FOLDERS_VARIABLE = "NSDBENCH_TABLES"
 _ROW_KEYS = (
     "label", "family", "method", "set", "when", "derived", "protocol", "published_protocol", "note",
@@ -84,7 +84,8 @@ def load(name: str) -> Table:
         path = folder / f"{name}.toml"
         if name == path.stem and path.is_file():
             return _table(path)
-    raise ValueError(f"unknown table {name!r}; known: {', '.join(names())}")
+    known = names()
+    raise ValueError(f"unknown table {name!r}; known: {', '.join(known)}{nearest(name, known)}")
 
 
 def choose(names_: Sequence[str] | None, scale: str) -> list[Table]:
@@ -94,8 +95,7 @@ def choose(names_: Sequence[str] | None, scale: str) -> list[Table]:
         ValueError: unknown table, or None and an unknown scale.
     """
     if names_ is None:
-        if scale not in SCALES:
-            raise ValueError(f"unknown scale {scale!r}; choose one of {', '.join(SCALES)}")
+        check_scale(scale)
         return [table for table in map(load, names()) if scale in table.scales]
     return [load(name) for name in dict.fromkeys(names_)]
 

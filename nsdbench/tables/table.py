@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 
 from nsdbench import methods, protocols
+from nsdbench.errors import nearest
 from nsdbench.files import cell_id
 from nsdbench.methods.conditions import Conditions, hold
 from nsdbench.statistics import Published
@@ -106,6 +107,7 @@ class Table:
         if scale not in self.scales:
             raise ValueError(
                 f"{self.name} has no scale {scale!r}; choose one of {', '.join(self.scales)}"
+                f"{nearest(scale, self.scales)}"
             )
         return self.scales[scale]
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 
+from nsdbench.errors import nearest
 from nsdbench.tables.table import Entry
 
 WHERE_KEYS = ("dataset", "ipc", "method", "arch", "protocol")
@@ -37,6 +38,7 @@ def keep_where(entries: list[Entry], where: dict[str, list[str]]) -> list[Entry]
             if value not in known:
                 raise ValueError(
                     f"--where {key}={value} matches no cell; {key} is one of {', '.join(known)}"
+                    f"{nearest(value, known)}"
                 )
     return [
         entry
