@@ -110,17 +110,15 @@ def optimise(
     while run.step < iterations:
         started = time.perf_counter()
         run.optimiser.zero_grad(set_to_none=True)
-        loss = run.objective.loss(
+        value = run.objective.accumulate(
             run.parameterization, run.step, generator(seed, "distill", "step", run.step)
         )
-        value = loss.item()
         if not math.isfinite(value) or value > run.objective.explosion_threshold:
             raise Diverged(
                 f"step {run.step} of {iterations}: the loss is {value:g} (before: "
                 f"{', '.join(f'{x:.4g}' for x in run.losses[-3:]) or 'none'}); lower the learning "
                 "rates or the initial student step size"
             )
-        loss.backward()
         run.optimiser.step()
         run.objective.constrain()
         run.losses.append(value)

@@ -155,12 +155,39 @@ def _experts_work(
     return [Work("experts", key, images * _STEP_PASSES * network.flops, steps)]
 
 
+def _classwise_work(
+    recipe: Recipe, spec: DatasetSpec, ipc: int, num_images: int, student: NetworkSize, seeds: int
+) -> tuple[Work, float]:
+    """Count the outer loop of DM or DC, and the bytes that one class keeps.
+
+    Real images are seen by a forward pass (DM) or a gradient (DC), decoded ones by a gradient or by
+    a gradient and its adjoint, and networks train on all decoded ones between outer steps.
+    """
+    objective, optimiser = recipe.values["objective"], recipe.values["optimiser"]
+    iterations = seeds * optimiser["iterations"]
+    is_gradient = objective["name"] == "gradient"
+    real = spec.num_classes * objective["real_batch"]
+    passes = real * (_STEP_PASSES if is_gradient else 1)
+    passes += num_images * (_UNROLL_PASSES if is_gradient else _STEP_PASSES)
+    steps = 2.0 * spec.num_classes
+    if is_gradient:
+        share = objective["inner_epochs"] * (1 - 1 / objective["outer_loops"])
+        passes += share * num_images * _STEP_PASSES
+        steps += share * -(-num_images // objective["batch_network"])
+    key = ("distill", spec.name, ipc, recipe.method, recipe.hash, seeds)
+    work = Work("distill", key, iterations * passes * student.flops, int(iterations * steps))
+    kept = 4.0 * (4 * student.parameters + 3 * objective["real_batch"] * student.activations)
+    return work, kept
+
+
 def _distillation_work(
     recipe: Recipe, spec: DatasetSpec, ipc: int, num_images: int, student: NetworkSize, seeds: int
 ) -> tuple[Work, float]:
     """Count the outer loop, and the bytes that one unrolled student keeps."""
     objective, optimiser = recipe.values.get("objective", {}), recipe.values.get("optimiser", {})
     iterations = seeds * optimiser.get("iterations", 0)
+    if objective.get("name") in ("distribution", "gradient"):
+        return _classwise_work(recipe, spec, ipc, num_images, student, seeds)
     inner = objective.get("syn_steps", 1)
     batch = min(objective.get("batch_syn") or num_images, num_images)
     passes = inner * batch * _UNROLL_PASSES

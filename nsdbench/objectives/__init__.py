@@ -8,10 +8,22 @@ from torch import nn
 from nsdbench.data.training import TrainingData
 from nsdbench.experts import ExpertBuffer
 from nsdbench.objectives.base import Objective
+from nsdbench.objectives.classwise import ClasswiseObjective
+from nsdbench.objectives.distribution import DistributionMatching
+from nsdbench.objectives.gradient import GradientMatching
 from nsdbench.objectives.trajectory import TrajectoryMatching
 from nsdbench.registry import Registry
 
-__all__ = ["Objective", "ObjectiveContext", "TrajectoryMatching", "build", "names"]
+__all__ = [
+    "ClasswiseObjective",
+    "DistributionMatching",
+    "GradientMatching",
+    "Objective",
+    "ObjectiveContext",
+    "TrajectoryMatching",
+    "build",
+    "names",
+]
 
 
 @dataclass(frozen=True)
@@ -37,7 +49,23 @@ def _trajectory(context: ObjectiveContext, settings: dict) -> Objective:
     )
 
 
-_BUILDERS = {"trajectory": _trajectory}
+def _classwise(objective: type[ClasswiseObjective]) -> Callable[..., Objective]:
+    """Make the builder of an objective; `augment` says whether it uses the data set's DSA."""
+
+    def build_classwise(context: ObjectiveContext, settings: dict) -> Objective:
+        if "augment" not in settings:
+            raise TypeError("missing setting 'augment' (true or false)")
+        strategy = context.dsa_strategy if settings.pop("augment") else None
+        return objective(context.model, context.real, strategy, **settings)
+
+    return build_classwise
+
+
+_BUILDERS = {
+    "trajectory": _trajectory,
+    "distribution": _classwise(DistributionMatching),
+    "gradient": _classwise(GradientMatching),
+}
 _REGISTRY = Registry("objective", "nsdbench.objectives", _BUILDERS)
 
 

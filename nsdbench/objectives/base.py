@@ -30,6 +30,17 @@ class Objective(nn.Module):
         """
         raise NotImplementedError
 
+    def accumulate(
+        self, parameterization: Parameterization, step: int, generator: torch.Generator
+    ) -> float:
+        """Add the gradients of one step's loss to all that is learned, and return the loss.
+
+        Args: as of `loss`, whose value and gradients these are.
+        """
+        loss = self.loss(parameterization, step, generator)
+        loss.backward()
+        return loss.item()
+
     def parameter_groups(self, settings: dict) -> list[dict]:
         """Return the optimiser groups of what the objective itself learns."""
         return []

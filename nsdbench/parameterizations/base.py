@@ -40,6 +40,10 @@ class Parameterization(nn.Module):
         """
         raise NotImplementedError
 
+    def class_rows(self, label: int) -> Tensor:
+        """Return the numbers of the images of a class [n] int64, ascending."""
+        return torch.nonzero(self.labels == label).flatten()
+
     def initialize(self, real: TrainingData, generator: torch.Generator) -> None:
         """Set the stored tensors to their starting values, in place."""
         raise NotImplementedError

@@ -19,6 +19,7 @@ from nsdbench.data.training import TrainingData
 from nsdbench.parameterizations.base import Parameterization
 
 ClassScheme = Literal["spectra", "columns"]
+PixelInit = Literal["real", "noise"]
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,7 @@ class SeparableShape:
         learned: which modes have a learned matrix [t_n, u_n]; the others are identities.
         class_scheme: "spectra": every spectrum belongs to one class (spectrum i to class
             i * num_classes // num_spectra); "columns": every column of K^(1) does, in the same way.
+        init: where a set without kernels starts: "real" images, or "noise" of N(0, 1).
     """
 
     name: str
@@ -44,6 +46,7 @@ class SeparableShape:
     u: tuple[int, int, int, int]
     learned: tuple[bool, bool, bool, bool]
     class_scheme: ClassScheme
+    init: PixelInit = "real"
 
     def __post_init__(self) -> None:
         for name in ("t", "u", "learned"):  # JSON brings lists
@@ -53,6 +56,8 @@ class SeparableShape:
             raise ValueError(
                 f'class_scheme is {self.class_scheme!r}; expected "spectra" or "columns"'
             )
+        if self.init not in ("real", "noise"):
+            raise ValueError(f'init is {self.init!r}; expected "real" or "noise"')
         if owners < self.num_classes:
             raise ValueError(
                 f"{owners} {self.class_scheme} cannot own {self.num_classes} classes; every class "
@@ -122,13 +127,16 @@ class Separable(Parameterization):
 
     @torch.no_grad()
     def initialize(self, real: TrainingData, generator: torch.Generator) -> None:
-        """Start pixels from random real images, spectra and kernels from noise of the data's scale.
+        """Start pixels from random real images (or noise), spectra and kernels from scaled noise.
 
         T ~ N(0, s^2) and K^(n) ~ N(0, 1/t_n) give decoded pixels the variance s^2 exactly, since
         every pixel is a sum of t1 t2 t3 t4 products with variance s^2 / (t1 t2 t3 t4); s is the
         standard deviation of preprocessed real pixels. The random start is the paper's (sec. 4.1),
         the scales are our choice.
         """
+        if not self.kernels and self.shape.init == "noise":
+            self.spectra.copy_(torch.randn(self.spectra.shape, generator=generator))
+            return
         if not self.kernels:
             counts = torch.bincount(self.labels, minlength=self.shape.num_classes)
             rows = [real.class_rows(c, int(n), generator) for c, n in enumerate(counts)]

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from math import prod
 
 from nsdbench.errors import BudgetExceeded
-from nsdbench.parameterizations.separable import ClassScheme, SeparableShape
+from nsdbench.parameterizations.separable import ClassScheme, PixelInit, SeparableShape
 
 _MAX_IMAGES_PER_CLASS = 250  # our choice: every decoded image costs training time
 
@@ -23,10 +23,12 @@ class StoragePlan:
         return 100 * self.used / self.limit
 
 
-def plan_pixels(image_shape: tuple[int, int, int], num_classes: int, ipc: int) -> StoragePlan:
-    """Plan raw images: `ipc` of them per class, nothing else."""
+def plan_pixels(
+    image_shape: tuple[int, int, int], num_classes: int, ipc: int, *, init: PixelInit = "real"
+) -> StoragePlan:
+    """Plan raw images: `ipc` of them per class, nothing else; `init` as of SeparableShape."""
     sizes = (num_classes * ipc, *image_shape)
-    shape = SeparableShape("pixels", num_classes, 1, 1, sizes, sizes, (False,) * 4, "columns")
+    shape = SeparableShape("pixels", num_classes, 1, 1, sizes, sizes, (False,) * 4, "columns", init)
     return _checked(shape, image_shape, num_classes, ipc)
 
 
