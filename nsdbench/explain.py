@@ -89,7 +89,7 @@ def explain(cell: Cell) -> str:
         *_settings(recipe),
     ]
     if recipe.kind == "distillation":
-        lines += ["", f"distils with {student_arch(recipe, described)}, {_code_path(recipe, cell)}"]
+        lines += ["", f"distils with {student_arch(recipe, described)}{_code_path(recipe, cell)}"]
     lines += [_cost(recipe, cell)]
     return "\n".join(lines)
 
@@ -110,7 +110,10 @@ def _settings(recipe: methods.Recipe) -> list[str]:
 
 
 def _code_path(recipe: methods.Recipe, cell: Cell) -> str:
-    """Say which implementation differentiates the student's training on the devices here."""
+    """Say which implementation differentiates a student's training here, if one is unrolled."""
+    mode = recipe.values["objective"].get("mode")
+    if mode is None:
+        return ""
     described = spec(cell.dataset)
     model = models.from_id(
         student_arch(recipe, described),
@@ -118,13 +121,12 @@ def _code_path(recipe: methods.Recipe, cell: Cell) -> str:
         image_size=described.image_shape[1],
         num_classes=described.num_classes,
     )
-    mode = recipe.values.get("objective", {}).get("mode", "exact")
     paths = ", ".join(
         f"{unroll.code_path(model.to(device), mode)} code path on {name}"
         for device, name in (("cpu", "the CPU"), ("cuda", "CUDA"))
         if device in library.devices()
     )
-    return f"unrolled gradient: mode {mode}, {paths}"
+    return f", unrolled gradient: mode {mode}, {paths}"
 
 
 def _cost(recipe: methods.Recipe, cell: Cell) -> str:

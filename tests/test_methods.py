@@ -1,5 +1,6 @@
 """The TOML loader: order of blocks, inheritance, sources, hashes, and its errors."""
 
+import copy
 import dataclasses
 import hashlib
 import json
@@ -102,6 +103,42 @@ def test_overrides_win_and_say_so(folder):
     for wrong in ("iterations", "optimizer.iterations", "optimiser.", "optimiser.a.b"):
         with pytest.raises(ValueError, match="section.key"):
             methods.resolve("base", "X", 1, "smoke", {wrong: 3})
+
+
+def test_a_setting_that_is_missing_is_named(folder):
+    recipe = methods.resolve("child", "CIFAR10", 1, "smoke")
+    with pytest.raises(ValueError, match="'child' on CIFAR10, ipc 1, scale smoke has no `network`"):
+        recipe.values["network"]
+    with pytest.raises(ValueError, match="has no `optimiser.lr_syn`; set it in a ..settings.."):
+        recipe.values["optimiser"]["lr_syn"]
+    assert "network" not in recipe.values and recipe.values["optimiser"].get("lr_syn") is None
+    assert json.loads(json.dumps(recipe.values)) == recipe.values == copy.deepcopy(recipe.values)
+
+
+def test_another_objective_starts_its_section_afresh(folder):
+    """What one objective is told is not passed on to another; equal names keep their settings."""
+    block = """
+[[settings]]
+source = "ours"
+[settings.objective]
+name = "NAME"
+weight = 2
+"""
+    for name, expected in (
+        ("means", {"name": "means", "weight": 2}),
+        ("trajectory", {"name": "trajectory", "weight": 2, "syn_steps": 60}),
+    ):
+        (folder / "child.toml").write_text(CHILD + block.replace("NAME", name))
+        recipe = methods.resolve("child", "CIFAR10", 1, "smoke")
+        assert recipe.values["objective"] == expected
+        paths = {f"objective.{key}" for key in expected} | {"optimiser.iterations"}
+        assert set(recipe.sources) == paths
+    overrides = {"objective.weight": 3, "objective.name": "means"}
+    recipe = methods.resolve("child", "CIFAR10", 1, "smoke", overrides)
+    assert recipe.values["objective"] == {"name": "means", "weight": 3}
+    network = {"network.name": "resnet18", "network.width": 8}
+    with_network = methods.resolve("child", "X", 1, "smoke", network)
+    assert with_network.values["network"] == {"name": "resnet18", "width": 8}
 
 
 def test_unknown_method_is_not_implemented_yet(folder):

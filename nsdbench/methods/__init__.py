@@ -8,7 +8,8 @@ A file `<name>.toml` holds a method:
     extends = "mtt"              # optional: all blocks of that method come first
     source = "..."               # citation
 
-    [[settings]]                 # blocks apply in order, later matching blocks override key by key
+    [[settings]]                 # blocks apply in order, later matching blocks override key by key;
+                                 # another objective or parameterization starts its section afresh
     source = "paper, sec. 4.1"   # where the values of this block come from; required
     [settings.objective]         # every key but `when` and `source` is a section
     syn_steps = 50
@@ -38,7 +39,7 @@ from ..errors import NotImplementedYet, nearest
 from ..files import search_folders
 from ..registry import plugin_folders
 from .conditions import Conditions, check_scale, hold, read_conditions
-from .values import check_value
+from .values import Settings, check_value
 from .variants import split_variant
 
 KINDS = ("distillation", "coreset", "full")
@@ -96,7 +97,8 @@ class Method:
 class Recipe:
     """The settings of one method for one dataset, ipc and scale.
 
-    `values[section][key]` holds the settings, `sources["section.key"]` says where each comes from.
+    `values[section][key]` holds the settings (one that is not there is a ValueError that names it),
+    `sources["section.key"]` says where each comes from.
     """
 
     method: str
@@ -171,9 +173,12 @@ def resolve(
         if not hold(block.when, scale=scale, dataset=dataset, ipc=ipc):
             continue
         for section, settings in block.values.items():
+            _forget_other(section, settings.get("name"), values, sources)
             for key, value in settings.items():
                 values.setdefault(section, {})[key] = value
                 sources[f"{section}.{key}"] = block.origin
+    for section in SECTIONS:
+        _forget_other(section, (overrides or {}).get(f"{section}.name"), values, sources)
     for path, value in (overrides or {}).items():
         section, _, key = path.partition(".")
         if section not in SECTIONS or not key or "." in key:
@@ -183,7 +188,20 @@ def resolve(
         _check_setting(section, key, value, f"override {path!r}")
         values.setdefault(section, {})[key] = value
         sources[path] = "given by the user for this run"
-    return Recipe(method.name, method.title, method.kind, values, sources)
+    whose = f"method {name!r} on {dataset}, ipc {ipc}, scale {scale}"
+    named = {section: Settings(found, whose, f"{section}.") for section, found in values.items()}
+    return Recipe(method.name, method.title, method.kind, Settings(named, whose), sources)
+
+
+def _forget_other(
+    section: str, name: str | None, values: dict[str, dict[str, Any]], sources: dict[str, str]
+) -> None:
+    """Drop what a section says of another objective or parameterization than `name`, if given."""
+    there = values.get(section, {})
+    if name is None or SECTIONS[section] is not None or there.get("name") in (None, name):
+        return
+    for key in values.pop(section):
+        del sources[f"{section}.{key}"]
 
 
 def _files() -> dict[str, Path]:

@@ -1,6 +1,7 @@
-"""Which values the settings may have whose keys every recipe shares."""
+"""The settings of a recipe, and which values those may have whose keys every recipe shares."""
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 _COUNTS = {
@@ -20,6 +21,27 @@ _WORDS = {
     "coreset": ("name",),
     "experts": ("buffer", "dsa_strategy"),
 }
+
+
+class Settings(dict):
+    """Settings by key; one that is asked for and not there is a ValueError that names it.
+
+    Args:
+        values: the settings.
+        whose: what has them, as the message begins: "method 'nsd' at scale paper".
+        prefix: of the keys in the message: "optimiser.".
+    """
+
+    def __init__(self, values: Mapping[str, Any], whose: str, prefix: str = ""):
+        super().__init__(values)
+        self._whose = whose
+        self._prefix = prefix
+
+    def __missing__(self, key: str) -> Any:
+        raise ValueError(
+            f"{self._whose} has no `{self._prefix}{key}`; set it in a [[settings]] block of its "
+            "file, with the source of the value"
+        )
 
 
 def check_value(section: str, key: str, value: Any, where: str) -> None:
