@@ -29,6 +29,7 @@ from nsdbench.cli_options import (
 from nsdbench.console import (
     RunDisplay,
     make_console,
+    show_lines,
     show_missing,
     show_outcome,
     show_plan,
@@ -98,11 +99,13 @@ def plan(
     data_root: DataRoot = None,
 ) -> None:
     """Show the cells of tables: data present or missing, predicted memory, time, stored size."""
+    from nsdbench import similarity, tables
+    from nsdbench.data import how_to_get
+
     made, seconds = _plan(table, scale, where, seeds, protocol, results, data_root, "auto")
     console = make_console()
     show_plan(console, made, seconds)
-    from nsdbench.data import how_to_get
-
+    show_lines(console, similarity.plan(tables.choose(table, scale), scale, results))
     show_missing(console, made, {name: how_to_get(name, data_root) for name in made.missing_data()})
 
 
@@ -120,22 +123,27 @@ def run(
 ) -> None:
     """Measure the cells of tables that are not measured yet; Ctrl-C stops, the same goes on."""
     from nsdbench import plan as planning
-    from nsdbench import schedule
+    from nsdbench import schedule, similarity, tables
 
     console = make_console()
     chosen = (table, scale, where, seeds, protocol, results, data_root, device)
     made, seconds = _plan(*chosen)
     show_plan(console, made, seconds)
+    pictured = similarity.plan(tables.choose(table, scale), scale, results)
+    show_lines(console, pictured)
     reasons = planning.fetch(made, data_root, console.print)
     if len(reasons) < len(made.missing_data()):
         made, seconds = _plan(*chosen)
         show_totals(console, made, seconds)
     show_missing(console, made, reasons)
-    if not made.with_status("todo") and not made.missing_data():
+    is_left = made.with_status("todo") or made.missing_data()
+    if not is_left and all(figure.is_done for figure in pictured):
         console.print("Nothing left to do.")
     settings = schedule.Settings(results, data_root, resolve_device(device), _command_line())
     with RunDisplay(console, made, seconds) as display:
         outcome = schedule.run(made, settings, display, jobs=jobs, missing=reasons)
+    if not outcome.is_interrupted:
+        similarity.run(pictured, data_root, outcome)
     show_outcome(console, outcome)
     raise typer.Exit(outcome.exit_code)
 
@@ -150,7 +158,7 @@ def status(
     as_json: AsJson = False,
 ) -> None:
     """Say for every cell of tables whether it is measured; needs no data."""
-    from nsdbench import tables
+    from nsdbench import similarity, tables
     from nsdbench.report import status as reporting
     from nsdbench.tables.where import parse_where
 
@@ -166,6 +174,7 @@ def status(
         show_table(console, *reporting.cell_rows(part))
         console.print()
     show_table(console, *reporting.count_rows(found))
+    show_lines(console, similarity.plan(chosen, scale, results))
 
 
 @app.command()
@@ -182,8 +191,9 @@ def report(
         Path | None, typer.Option(help="draw decoded images as PNG files into this folder")
     ] = None,
 ) -> None:
-    """Show measured beside published numbers with a verdict per cell."""
-    from nsdbench.report import writing
+    """Show measured beside published numbers with a verdict per cell; figures become files."""
+    from nsdbench import tables
+    from nsdbench.report import plots, writing
 
     if markdown + latex + csv + (html is not None) > 1:
         raise ValueError("choose one of --markdown, --latex, --csv and --html FILE")
@@ -199,6 +209,9 @@ def report(
         html.parent.mkdir(parents=True, exist_ok=True)
         html.write_text(text, encoding="utf-8")
         make_console().print(f"wrote {html}")
+    chosen = tables.choose(table or None, scale)
+    for path in plots.write_plots(chosen, scale, records, results / "figures" / scale, protocol):
+        make_console(is_error=True).print(f"wrote {path}")
 
 
 @app.command()

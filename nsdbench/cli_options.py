@@ -6,7 +6,9 @@ from typing import Annotated
 
 import typer
 
-Tables = Annotated[list[str], typer.Argument(metavar="TABLE...", help="table1 ... table6")]
+Tables = Annotated[
+    list[str], typer.Argument(metavar="TABLE...", help="see `list tables`: table1, figure3 ...")
+]
 SomeTables = Annotated[
     list[str] | None, typer.Argument(metavar="[TABLE]...", help="all if none is named")
 ]

@@ -5,7 +5,7 @@ cell starts, one when it ends, and one at most every half minute between.
 """
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from rich.console import Console
@@ -72,7 +72,8 @@ def show_plan(console: Console, plan: Plan, seconds: Mapping[str, float]) -> Non
         note = planned.reason if planned.status == "todo" else ""
         rows.append([planned.cell.id, runs, planned.status, *costs, note])
     header = ["cell", "sets x nets", "status", "time (est.)", "memory (est.)", "stored", ""]
-    show_table(console, header, rows)
+    if rows:
+        show_table(console, header, rows)
     for warning in plan.warnings:
         console.print(f"warning: {warning}", style="yellow", markup=False)
     show_totals(console, plan, seconds)
@@ -82,11 +83,17 @@ def show_totals(console: Console, plan: Plan, seconds: Mapping[str, float]) -> N
     """Print how many cells have each status, and the time of those to do."""
     statuses = [planned.status for planned in plan.cells]
     counts = ", ".join(f"{statuses.count(s)} {s}" for s in dict.fromkeys(statuses))
-    text = f"{len(plan.cells)} cells at scale {plan.scale}: {counts}."
+    text = f"{len(plan.cells)} cells at scale {plan.scale}{': ' if counts else ''}{counts}."
     left = sum(seconds[planned.cell.id] for planned in plan.with_status("todo"))
     if left:
         text += f" Estimated time: {duration(left)}, within a factor of three."
     console.print(text, markup=False)
+
+
+def show_lines(console: Console, things: Iterable[object]) -> None:
+    """Print things as they write themselves, a line each."""
+    for thing in things:
+        console.print(str(thing), markup=False)
 
 
 def show_missing(console: Console, plan: Plan, reasons: Mapping[str, str]) -> None:

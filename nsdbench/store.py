@@ -47,6 +47,10 @@ class Store:
         """Return where a few decoded images of a cell are kept (npz: images, labels)."""
         return self.results / "images" / scale / f"{cell_id}.npz"
 
+    def figure_path(self, scale: str, name: str) -> Path:
+        """Return where the arrays of a figure that is not made of cells are kept (npz)."""
+        return self.results / "figures" / scale / f"{name}.npz"
+
     def read(self, scale: str, cell_id: str) -> dict[str, Any] | None:
         """Read a cell's record; None if there is none.
 

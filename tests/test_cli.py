@@ -191,6 +191,23 @@ def test_another_protocol_judges_the_same_sets_and_keeps_its_own_records(nsdbenc
     assert explained == nsdbench(f"explain mine {where} --protocol common-equal-steps-7")[1]
 
 
+def test_a_figure_of_real_images_runs_and_is_drawn(nsdbench, folder):
+    line = "figure4: similarity of 100 training images of class 0 of Digits16: "
+    assert line + "todo" in nsdbench("plan figure4")[1]
+    assert line + "todo" in nsdbench("status figure4")[1]
+    code, out, _ = nsdbench("run figure4")
+    assert code == 0 and line + "todo" in out and out.rstrip().endswith("1 done")
+    assert "Nothing left" not in out
+    assert line + "done" in nsdbench("status figure4")[1]
+    code, out, _ = nsdbench("run figure4")
+    assert code == 0 and "Nothing left to do." in out
+    code, out, err = nsdbench("report figure4")
+    assert code == 0 and "100 training images of class 0 of Digits16" in out
+    for suffix in ("png", "csv"):
+        assert f"wrote results/figures/smoke/figure4.{suffix}" in err
+        assert (folder / "results" / "figures" / "smoke" / f"figure4.{suffix}").is_file()
+
+
 def test_missing_data_is_named_with_the_ways_and_exits_3(nsdbench, folder):
     for command, expected in (("run", 3), ("plan", 0)):
         code, out, err = nsdbench(f"{command} mine --scale paper")

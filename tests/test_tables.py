@@ -226,3 +226,28 @@ def test_errors_name_the_file_and_the_key(mine, old, new, message):
     with pytest.raises(ValueError, match=message) as caught:
         tables.load("mine")
     assert "mine.toml" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ('source = "nobody"', 'source = "nobody"\naxes = ["a.b"]', r"`axes` is \['a.b'\]; exp"),
+        ('source = "nobody"', 'source = "nobody"\naxes = ["a", "b.c"]', "expected two settings"),
+        ("seeds = 3", "similarity = { dataset = 'Digits', label = 0 }", "unknown key `protocol`"),
+    ],
+)
+def test_wrong_figures_are_named(mine, old, new, message):
+    mine.write_text(SMALL_TABLE.replace(old, new, 1))
+    with pytest.raises(ValueError, match=message):
+        tables.load("mine")
+
+
+def test_a_figure_of_real_images_has_no_cells(mine):
+    head = SMALL_TABLE.split("[[rows]]")[0] + "rows = []\n[scales.smoke]\n"
+    mine.write_text(head + 'similarity = { dataset = "Digits", label = 0, num_images = 9 }\n')
+    table = tables.load("mine")
+    assert table.entries("smoke") == []
+    assert table.settings("smoke").similarity == tables.Similarity("Digits", 0, 9)
+    mine.write_text(head + 'similarity = { dataset = "Digits", label = 0 }\n')
+    with pytest.raises(ValueError, match="scales.smoke: similarity: `num_images` is missing"):
+        tables.load("mine")

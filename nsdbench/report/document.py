@@ -63,8 +63,10 @@ def build(
         ValueError: the table has no such scale, or the protocol is unknown.
     """
     settings = table.settings(scale)
-    cells = collect(table, scale, records, protocol)
     title = f"{table.name}: {table.title} ({scale})"
+    if settings.similarity is not None:
+        return Document(title, _real_images(table, scale), (), (), table.footnotes)
+    cells = collect(table, scale, records, protocol)
     return Document(
         title,
         _paragraphs(table, scale, cells),
@@ -82,6 +84,17 @@ def build(
         ),
         tuple(_pictures(cells, images)) if images is not None else (),
     )
+
+
+def _real_images(table: Table, scale: str) -> tuple[str, ...]:
+    """Say which real images a figure compares."""
+    settings = table.settings(scale)
+    images = settings.similarity
+    text = (
+        f"Scale {scale}: {images.num_images} training images of class {images.label} of "
+        f"{images.dataset}, drawn in figures/{scale}/{table.name}.png below the results folder."
+    )
+    return tuple(part for part in (f"Source: {table.source}.", settings.note, text) if part)
 
 
 def _paragraphs(table: Table, scale: str, cells: list[CellReport]) -> tuple[str, ...]:

@@ -7,6 +7,7 @@ A file `<name>.toml` declares a table:
     source = "..."                 # where it was published
     published = "table1.csv"       # printed numbers, in results/paper/; optional
     footnotes = ["..."]            # what a reader of the numbers has to know
+    axes = ["parameterization.t3", "parameterization.t1"]   # optional: settings to draw it over
 
     [[rows]]
     label = "Random"               # as in the CSV
@@ -29,6 +30,9 @@ A file `<name>.toml` declares a table:
     note = "..."                   # optional: what was reduced
     columns = [{ dataset = "Digits16", ipc = 1, arch = "convnet2-w32" }]
 
+A figure of real images has no rows, and at a scale nothing but
+    similarity = { dataset = "Digits", label = 0, num_images = 100 }    # training images of a class
+
 A column may add `published_arch` where the paper names another network than the one we take it for.
 Further folders come from the environment variable NSDBENCH_TABLES.
 """
@@ -43,7 +47,7 @@ from nsdbench.files import search_folders
 from nsdbench.methods.conditions import SCALES, check_scale, read_conditions
 from nsdbench.methods.variants import variant_name
 from nsdbench.tables.published import PUBLISHED_ARCHS, PrintedNumber, read_published
-from nsdbench.tables.table import Column, Entry, Row, ScaleSettings, Table
+from nsdbench.tables.table import Column, Entry, Row, ScaleSettings, Similarity, Table
 
 __all__ = [
     "SCALES",
@@ -52,6 +56,7 @@ __all__ = [
     "PrintedNumber",
     "Row",
     "ScaleSettings",
+    "Similarity",
     "Table",
     "choose",
     "load",
@@ -66,7 +71,8 @@ _COLUMN_KEYS = ("dataset", "ipc", "arch", "published_arch")
 _SCALE_KEYS = (
     "protocol", "full_protocol", "seeds", "repeats", "full_repeats", "note", "columns",
 )  # fmt: skip
-_TOP_LEVEL = ("name", "title", "source", "published", "footnotes", "rows", "scales")
+_SIMILARITY_KEYS = ("dataset", "label", "num_images")
+_TOP_LEVEL = ("name", "title", "source", "published", "footnotes", "axes", "rows", "scales")
 
 
 def names() -> list[str]:
@@ -129,9 +135,12 @@ def _table(path: Path) -> Table:
         if any(row.method == "full" for row in rows) and not settings.full_protocol:
             raise ValueError(f"{path}: scales.{name}: `full_protocol` is missing")
     printed = read_published(raw["published"]) if "published" in raw else ()
+    axes = tuple(raw.get("axes", ()))
+    if axes and (len(axes) != 2 or not all("." in str(axis) for axis in axes)):
+        raise ValueError(f"{path}: `axes` is {raw['axes']!r}; expected two settings, section.key")
     return Table(
         raw["name"], raw["title"], raw["source"], tuple(raw.get("footnotes", ())), rows, scales,
-        printed,
+        printed, axes,
     )  # fmt: skip
 
 
@@ -166,6 +175,11 @@ def _row(raw: Mapping[str, Any], where: str) -> Row:
 
 def _scale(raw: Mapping[str, Any], where: str) -> ScaleSettings:
     """Read the settings of one scale."""
+    if "similarity" in raw:
+        _check_keys(raw, ("similarity", "note"), (), where)
+        images = raw["similarity"]
+        _check_keys(images, _SIMILARITY_KEYS, _SIMILARITY_KEYS, f"{where}: similarity")
+        return ScaleSettings("", "", 1, 1, 1, (), raw.get("note", ""), Similarity(**images))
     _check_keys(raw, _SCALE_KEYS, ("protocol", "seeds", "repeats", "columns"), where)
     columns = []
     for number, column in enumerate(raw["columns"], start=1):

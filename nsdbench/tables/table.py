@@ -41,8 +41,17 @@ class Column:
 
 
 @dataclass(frozen=True)
+class Similarity:
+    """Real images that are compared along their dimensions: training images of one class."""
+
+    dataset: str
+    label: int
+    num_images: int
+
+
+@dataclass(frozen=True)
 class ScaleSettings:
-    """What a table measures at one scale."""
+    """What a table measures at one scale: cells, or how similar real images are."""
 
     protocol: str
     full_protocol: str
@@ -51,6 +60,7 @@ class ScaleSettings:
     full_repeats: int
     columns: tuple[Column, ...]
     note: str = ""
+    similarity: Similarity | None = None
 
 
 @dataclass(frozen=True)
@@ -92,7 +102,11 @@ class Entry:
 
 @dataclass(frozen=True)
 class Table:
-    """A published table: rows, settings per scale, and the printed numbers."""
+    """A published table: rows, settings per scale, and the printed numbers.
+
+    `axes` holds two settings, "section.key", of a table that is drawn: its numbers over the first
+    and the second.
+    """
 
     name: str
     title: str
@@ -101,6 +115,7 @@ class Table:
     rows: tuple[Row, ...]
     scales: dict[str, ScaleSettings]
     printed: tuple[PrintedNumber, ...]
+    axes: tuple[str, ...] = ()
 
     def settings(self, scale: str) -> ScaleSettings:
         """Return the settings of one scale, or say which scales there are."""

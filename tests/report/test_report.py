@@ -307,6 +307,8 @@ def test_the_same_records_give_the_same_bytes(kind):
     text = writing.write(None, "smoke", records, kind)
     assert text == writing.write(None, "smoke", list(reversed(records)), kind)
     shown = [name for name in tables.names() if "smoke" in tables.load(name).scales]
+    if kind == "csv":  # a line a cell, and a figure of real images has none
+        shown = [name for name in shown if tables.load(name).rows]
     assert len(shown) >= 6 and all(name in text for name in shown)
 
 

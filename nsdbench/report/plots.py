@@ -1,0 +1,181 @@
+"""Draw figures, each as a PNG and as the numbers in it: accuracy over two settings; similarity.
+
+Nothing is computed here that a run has not stored; the same files give the same bytes.
+"""
+
+import csv
+import io
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+from zipfile import BadZipFile
+
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from nsdbench.report.content import CellReport, collect
+from nsdbench.tables import Table
+
+_DPI = 120
+_SIMILARITY_PANELS = ("batch", "height", "width")
+
+
+def write_plots(
+    tables: Iterable[Table],
+    scale: str,
+    records: Sequence[dict[str, Any]],
+    folder: Path,
+    protocol: str | None = None,
+) -> list[Path]:
+    """Draw those of some tables that are figures, as far as they are measured.
+
+    Args:
+        tables: tables and figures.
+        scale: one that all of them have.
+        records: as `Store.records` returns them.
+        folder: holds the arrays of figures that are not made of cells; PNG and CSV go there too.
+        protocol: draws the cells that this protocol judges, instead of what the tables say.
+
+    Returns:
+        The files.
+
+    Raises:
+        ValueError: the arrays of a figure are damaged; the message names the file.
+    """
+    written = []
+    for table in tables:
+        if table.settings(scale).similarity is not None:
+            source = folder / f"{table.name}.npz"
+            if not source.exists():
+                continue
+            arrays = _read_similarity(source)
+            png, text = draw_similarity(arrays), similarity_csv(arrays)
+        elif table.axes:
+            cells = collect(table, scale, records, protocol)
+            if all(cell.record is None for cell in cells):
+                continue
+            png, text = draw_over_settings(cells, table.axes), settings_csv(cells, table.axes)
+        else:
+            continue
+        for suffix, content in ((".png", png), (".csv", text.encode())):
+            path = folder / f"{table.name}{suffix}"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(content)
+            written.append(path)
+    return written
+
+
+def settings_csv(cells: Iterable[CellReport], axes: tuple[str, ...]) -> str:
+    """Write one line a cell: data set, ipc, network, the two settings, and the number if any."""
+    header = ("dataset", "ipc", "arch", *map(_short, axes), "status", "mean", "std", "n")
+    lines = []
+    for cell in cells:
+        accuracy = (cell.record or {}).get("accuracy", {})
+        number = [accuracy.get(key, "") for key in ("mean", "std", "n")]
+        entry = cell.entry
+        place = (entry.dataset, entry.ipc, entry.arch, *_values(cell, axes))
+        lines.append((*place, cell.status, *number))
+    return _csv(header, lines)
+
+
+def draw_over_settings(cells: Sequence[CellReport], axes: tuple[str, ...]) -> bytes:
+    """Draw mean accuracies as a heat map over two settings, a panel a column of the table.
+
+    Settings are in order, not to scale; combinations that no cell has stay white, those that are
+    not measured show a dash.
+
+    Returns:
+        The PNG file.
+    """
+    panels: dict[tuple, list[CellReport]] = {}
+    for cell in cells:
+        key = (cell.entry.dataset, cell.entry.ipc, cell.entry.arch)
+        panels.setdefault(key, []).append(cell)
+    figure = Figure(figsize=(0.5 + 4.5 * len(panels), 3.8), dpi=_DPI, layout="constrained")
+    places = figure.subplots(1, len(panels), squeeze=False)[0]
+    for place, ((dataset, ipc, arch), shown) in zip(places, panels.items(), strict=True):
+        xs, ys = (sorted({_values(cell, axes)[i] for cell in shown}) for i in (0, 1))
+        grid = np.full((len(ys), len(xs)), np.nan)
+        for cell in shown:
+            x, y = _values(cell, axes)
+            column, row = xs.index(x), ys.index(y)
+            mean = cell.record["accuracy"]["mean"] if cell.record else None
+            grid[row, column] = np.nan if mean is None else mean
+            text = "-" if mean is None else f"{mean:.1f}"
+            place.text(column, row, text, ha="center", va="center", fontsize=9,
+                       bbox={"color": "white", "alpha": 0.6, "pad": 1})  # fmt: skip
+        picture = place.imshow(grid, origin="lower", aspect="auto", cmap="viridis")
+        place.set_xticks(range(len(xs)), map(str, xs))
+        place.set_yticks(range(len(ys)), map(str, ys))
+        place.set_xlabel(_short(axes[0]))
+        place.set_ylabel(_short(axes[1]))
+        place.set_title(f"{dataset}, ipc {ipc}, {arch}", fontsize=9)
+        figure.colorbar(picture, ax=place, label="accuracy in %")
+    return _png(figure)
+
+
+def similarity_csv(arrays: dict[str, np.ndarray]) -> str:
+    """Write the mean similarity of slices by their distance; of images, over all pairs.
+
+    Columns: dimension, distance |i - j| (empty for images, whose order means nothing), number of
+    pairs i < j, mean.
+    """
+    lines = []
+    for name in _SIMILARITY_PANELS:
+        values = arrays[name].astype(np.float64)
+        first, second = np.triu_indices(len(values), k=1)
+        if name == "batch":
+            lines.append((name, "", len(first), f"{values[first, second].mean():.6f}"))
+            continue
+        for distance in range(1, len(values)):
+            chosen = np.diagonal(values, distance)
+            lines.append((name, distance, len(chosen), f"{chosen.mean():.6f}"))
+    return _csv(("dimension", "distance", "pairs", "mean"), lines)
+
+
+def draw_similarity(arrays: dict[str, np.ndarray]) -> bytes:
+    """Draw the similarity matrices of images, rows and columns side by side; returns a PNG."""
+    figure = Figure(figsize=(13, 4.2), dpi=_DPI, layout="constrained")
+    for place, name in zip(figure.subplots(1, 3), _SIMILARITY_PANELS, strict=True):
+        values = arrays[name].astype(np.float64)
+        picture = place.imshow(values, vmin=0, vmax=1, cmap="viridis", interpolation="nearest")
+        place.set_title(f"{name} ({len(values)})", fontsize=10)
+    figure.colorbar(picture, ax=figure.axes, label="cosine similarity", shrink=0.8)
+    return _png(figure)
+
+
+def _values(cell: CellReport, axes: tuple[str, ...]) -> tuple:
+    """Return a cell's values of the two settings."""
+    found = []
+    for axis in axes:
+        section, _, key = axis.partition(".")
+        found.append(cell.entry.recipe.values[section][key])
+    return tuple(found)
+
+
+def _short(axis: str) -> str:
+    return axis.partition(".")[2]
+
+
+def _read_similarity(source: Path) -> dict[str, np.ndarray]:
+    try:
+        with np.load(source, allow_pickle=False) as arrays:
+            return {name: arrays[name] for name in _SIMILARITY_PANELS}
+    except (OSError, KeyError, ValueError, BadZipFile) as error:
+        raise ValueError(
+            f"{source} does not hold similarities ({error}); delete it and run again"
+        ) from error
+
+
+def _csv(header: Sequence[str], lines: Iterable[Sequence]) -> str:
+    stream = io.StringIO()
+    writer = csv.writer(stream, lineterminator="\n")
+    writer.writerows([header, *lines])
+    return stream.getvalue()
+
+
+def _png(figure: Figure) -> bytes:
+    stream = io.BytesIO()
+    FigureCanvasAgg(figure).print_png(stream, metadata={"Software": None})
+    return stream.getvalue()

@@ -1,0 +1,144 @@
+"""Figures: the numbers in them, that they show what was measured, and which cells they ask for."""
+
+import csv
+import io
+
+import numpy as np
+import pytest
+from matplotlib.image import imread
+
+from nsdbench import data, methods, protocols, tables
+from nsdbench.estimate import estimate
+from nsdbench.report import collect, plots
+from nsdbench.statistics import summary
+
+AXES = ("parameterization.t3", "parameterization.t1")
+
+
+def record_of(entry, values):
+    """Make the done record of a cell."""
+    keys = ("dataset", "ipc", "method", "arch", "protocol", "scale")
+    return {
+        "schema": 1,
+        "status": "done",
+        "cell": dict(zip(keys, entry.key, strict=True)) | {"id": "x"},
+        "recipe_hash": entry.recipe.hash,
+        "protocol_hash": protocols.get(entry.protocol).hash,
+        "seeds": entry.seeds,
+        "repeats": entry.repeats,
+        "accuracy": summary([values]),
+        "budget": None,
+        "cost": {"seconds": {}},
+    }
+
+
+def lines(text):
+    return list(csv.DictReader(io.StringIO(text)))
+
+
+@pytest.fixture
+def measured():
+    """Return records of all cells of Figure 3 at scale smoke but the last: 50.0, 50.5, ..."""
+    entries = tables.load("figure3").entries("smoke")
+    return [record_of(entry, [50.0 + 0.5 * i]) for i, entry in enumerate(entries[:-1])]
+
+
+def test_numbers_over_settings(measured):
+    table = tables.load("figure3")
+    assert table.axes == AXES
+    cells = collect(table, "smoke", measured)
+    rows = lines(plots.settings_csv(cells, AXES))
+    assert list(rows[0]) == ["dataset", "ipc", "arch", "t3", "t1", "status", "mean", "std", "n"]
+    for i, (row, cell) in enumerate(zip(rows, cells, strict=True)):
+        assert f"t3 {row['t3']}, t1 {row['t1']}" == cell.entry.row.label
+        assert int(row["ipc"]) == cell.entry.ipc
+        if i < len(cells) - 1:
+            assert (row["status"], float(row["mean"]), row["n"]) == ("measured", 50 + 0.5 * i, "1")
+        else:
+            assert (row["status"], row["mean"], row["n"]) == ("not run", "", "")
+
+
+def test_figures_are_files_with_the_same_bytes_every_time(tmp_path, measured):
+    chosen = [tables.load(name) for name in ("figure3", "figure4", "table1")]
+    assert plots.write_plots(chosen, "smoke", [], tmp_path) == [], "nothing is measured"
+    paths = plots.write_plots(chosen, "smoke", measured, tmp_path)
+    assert [path.name for path in paths] == ["figure3.png", "figure3.csv"]
+    first = [path.read_bytes() for path in paths]
+    plots.write_plots(chosen, "smoke", measured, tmp_path)
+    assert [path.read_bytes() for path in paths] == first
+
+
+def test_a_heat_map_is_bright_where_the_number_is_high(tmp_path, measured):
+    table = tables.load("figure3")
+    cells = [cell for cell in collect(table, "smoke", measured) if cell.entry.ipc == 1]
+    path = tmp_path / "figure.png"
+    path.write_bytes(plots.draw_over_settings(cells, AXES))
+    pixels = imread(path)[..., :3]
+    yellow = np.abs(pixels - [0.993, 0.906, 0.144]).max(axis=2) < 0.02  # the ends of viridis
+    violet = np.abs(pixels - [0.267, 0.005, 0.329]).max(axis=2) < 0.02
+    values = {(c.entry.recipe.values["parameterization"]["t3"],
+               c.entry.recipe.values["parameterization"]["t1"]): c.record["accuracy"]["mean"]
+              for c in cells}  # fmt: skip
+    highest, lowest = max(values, key=values.get), min(values, key=values.get)
+    assert (highest, lowest) == ((12, 1), (4, 1))
+    half = pixels.shape[1] * 0.7  # left of the colour bar
+    columns = {name: np.nonzero(found)[1] for name, found in (("y", yellow), ("v", violet))}
+    inside = {name: np.median(found[found < half]) for name, found in columns.items()}
+    assert inside["v"] < inside["y"], "the smallest t3 is on the left"
+
+
+def test_similarity_by_distance(tmp_path):
+    random = np.random.default_rng(0)
+    arrays = {}
+    for name, length in (("batch", 5), ("height", 4), ("width", 3)):
+        values = random.uniform(size=(length, length))
+        arrays[name] = ((values + values.T) / 2).astype(np.float16)
+    rows = lines(plots.similarity_csv(arrays))
+    found = {(row["dimension"], row["distance"]): row for row in rows}
+    assert len(found) == len(rows) == 1 + 3 + 2
+    for name in arrays:
+        length = len(arrays[name])
+        by_distance = {}
+        for i in range(length):
+            for j in range(i + 1, length):
+                distance = "" if name == "batch" else str(j - i)
+                by_distance.setdefault(distance, []).append(float(arrays[name][i, j]))
+        for distance, values in by_distance.items():
+            row = found[name, distance]
+            assert int(row["pairs"]) == len(values)
+            assert float(row["mean"]) == pytest.approx(sum(values) / len(values), abs=1e-6)
+    np.savez(tmp_path / "figure4.npz", **arrays)
+    paths = plots.write_plots([tables.load("figure4")], "smoke", [], tmp_path)
+    assert [path.name for path in paths] == ["figure4.png", "figure4.csv"]
+    assert imread(paths[0]).std() > 0.1
+    (tmp_path / "figure4.npz").write_bytes(b"PK")
+    with pytest.raises(ValueError, match=r"figure4.npz does not hold similarities .*delete it"):
+        plots.write_plots([tables.load("figure4")], "smoke", [], tmp_path)
+
+
+@pytest.mark.parametrize("scale", tables.SCALES)
+def test_figure_3_varies_t3_and_t1_alone_within_the_budget(scale):
+    seen, images = set(), {}
+    for entry in tables.load("figure3").entries(scale):
+        base = methods.resolve("nsd", entry.dataset, entry.ipc, scale).values
+        own = entry.recipe.values
+        t3, t1 = own["parameterization"]["t3"], own["parameterization"]["t1"]
+        assert own == {
+            **base,
+            "parameterization": {**base["parameterization"], "t3": t3, "t1": t1},
+        }
+        assert entry.row.label == f"t3 {t3}, t1 {t1}"
+        spec = data.spec(entry.dataset)
+        cost = estimate(entry.recipe, spec, entry.ipc, entry.arch, protocols.get(entry.protocol),
+                        1, 1)  # fmt: skip
+        shape = (entry.ipc * spec.num_classes, *spec.image_shape)
+        assert cost.stored_bytes <= 4 * np.prod(shape)
+        assert t3 <= spec.image_shape[1]
+        u1 = cost.num_images // (spec.num_classes * own["parameterization"]["num_kernel_sets"])
+        assert t1 < u1
+        assert (entry.ipc, t3, t1) not in seen
+        seen.add((entry.ipc, t3, t1))
+        images.setdefault(entry.ipc, set()).add(cost.num_images)
+    assert {ipc: len(numbers) for ipc, numbers in images.items()} == {1: 1, 10: 1}
+    half = data.spec(entry.dataset).image_shape[1] // 2
+    assert any(t3 < half for _, t3, _ in seen) and any(t3 > half for _, t3, _ in seen)
