@@ -1,0 +1,46 @@
+"""The README is true: its commands exist, and it says of every row of the paper whether it is implemented."""
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+import typer
+
+from nsdbench import cli, objectives, parameterizations, tables
+from nsdbench.report import status
+
+README = (Path(__file__).parents[1] / "README.md").read_text()
+COMMANDS = sorted(set(re.findall(r"python -m nsdbench +([^`#\n]*[^`#\s])", README)))
+
+
+@pytest.mark.parametrize("line", COMMANDS)
+def test_commands_exist_with_these_options(line):
+    command, arguments = typer.main.get_command(cli.app), shlex.split(line)
+    while isinstance(command, typer.main.TyperGroup):
+        command, arguments = command.commands[arguments[0]], arguments[1:]
+    if arguments not in ([], ["--help"]):
+        command.make_context(line, arguments)  # parses, and runs nothing
+
+
+def test_commands_are_found():
+    names = {line.split()[0] for line in COMMANDS}
+    assert names >= {"list", "plan", "run", "status", "report", "explain", "distill", "evaluate"}
+
+
+def test_every_row_of_the_paper_is_said_to_be_implemented_or_not():
+    chosen = [tables.load(f"table{number}") for number in range(1, 7)]
+    lines = status.coverage_lines(status.summarise(chosen, "paper", []))
+    assert len(lines) == 2 + 6
+    expected = "\n".join(lines)
+    assert expected in README, f"the table in the README should be\n\n{expected}\n"
+
+
+def test_every_part_of_a_recipe_is_named():
+    section = README[README.index("## What is implemented") :]
+    for kind, names in (
+        ("Parameterizations", parameterizations.names()),
+        ("objectives", objectives.names()),
+    ):
+        (found,) = re.findall(rf"{kind} ((?:`[a-z-]+`(?:, | and )?)+)", section)
+        assert re.findall(r"`([a-z-]+)`", found) == names, f"{kind}: {', '.join(names)}"
