@@ -1,4 +1,4 @@
-"""The README is true: its commands exist, and it says of every row of the paper whether it is implemented."""
+"""The README is true: its commands exist, and it says which rows of the paper are implemented."""
 
 import re
 import shlex
