@@ -75,8 +75,10 @@ def test_a_name_is_the_method_and_its_settings_in_order():
 @given(
     st.dictionaries(
         st.from_regex(r"[a-z]{1,4}\.[a-z_0-9]{1,4}", fullmatch=True),
-        st.integers() | st.booleans() | st.floats(allow_nan=False, allow_infinity=False),
-        max_size=4,
+        st.integers(-(10**18), 10**18)
+        | st.booleans()
+        | st.floats(allow_nan=False, allow_infinity=False),
+        max_size=3,
     )
 )
 def test_a_name_is_read_as_it_was_written(settings):
@@ -94,6 +96,12 @@ def test_what_cannot_stand_in_a_name_is_refused(value):
         variant_name("nsd", {"objective.x": value})
     with pytest.raises(ValueError, match="setting objective = 1"):
         variant_name("nsd", {"objective": 1})
+
+
+def test_a_name_that_no_file_can_have_is_refused():
+    settings = {f"parameterization.setting_{i}": 10000 for i in range(5)}
+    with pytest.raises(ValueError, match=r"has 168 characters.* room for 150; write a method file"):
+        variant_name("nsd", settings)
 
 
 @pytest.mark.parametrize(

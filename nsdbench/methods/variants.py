@@ -11,6 +11,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+MAX_LENGTH = 150  # a file name has at most 255 characters, and a set's says more than the method
 _SEPARATOR = re.compile(r"\+(?=[a-z_]+\.)")  # the plus of 1e+20 separates nothing
 _SETTING = re.compile(r"([a-z_]+)\.([a-z0-9_]+)=([A-Za-z0-9_.-]+|-?[0-9.]+e\+[0-9]+)")
 
@@ -23,7 +24,7 @@ def variant_name(method: str, settings: Mapping[str, Any]) -> str:
         settings: values by "section.key": numbers, booleans or plain words.
 
     Raises:
-        ValueError: a key or value that has no place in a name.
+        ValueError: a key or value that has no place in a name, or a name too long for files.
     """
     parts = [method]
     for path, value in sorted(settings.items()):
@@ -34,7 +35,13 @@ def variant_name(method: str, settings: Mapping[str, Any]) -> str:
                 "boolean or a word of letters, digits, '.', '_' and '-'"
             )
         parts.append(part)
-    return "+".join(parts)
+    name = "+".join(parts)
+    if settings and len(name) > MAX_LENGTH:
+        raise ValueError(
+            f"the variant {name!r} has {len(name)} characters, file names have room for "
+            f"{MAX_LENGTH}; write a method file that extends {method!r} instead"
+        )
+    return name
 
 
 def split_variant(name: str) -> tuple[str, dict[str, Any]]:

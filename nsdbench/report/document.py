@@ -116,6 +116,8 @@ def _paragraphs(table: Table, scale: str, cells: list[CellReport]) -> tuple[str,
     counts = Counter(cell.status for cell in cells)
     counted = ", ".join(f"{counts[s]} {s}" for s in STATUSES if counts[s])
     text += f" Of {len(cells)} cells: {counted}."
+    if table.axes:
+        text += f" Drawn in figures/{scale}/{table.name}.png below the results folder."
     return tuple(
         part for part in (f"{origin}: {table.source}.", settings.note, text, style) if part
     )
