@@ -1,15 +1,45 @@
 """Parameterizations by name: how a distilled set is stored and decoded."""
 
+from functools import partial
+
 from nsdbench.data import DatasetSpec
-from nsdbench.parameterizations.base import Parameterization
+from nsdbench.parameterizations.base import Family, Parameterization, Shape
 from nsdbench.parameterizations.separable import Separable, SeparableShape
-from nsdbench.parameterizations.storage_plan import StoragePlan, plan_pixels, plan_spectral
+from nsdbench.parameterizations.storage_plan import (
+    StoragePlan,
+    plan_bases,
+    plan_dct,
+    plan_pixels,
+    plan_spectral,
+    plan_svd,
+    plan_tiles,
+)
 from nsdbench.registry import Registry
 
-__all__ = ["Parameterization", "Separable", "StoragePlan", "build", "names", "plan", "rebuild"]
+__all__ = [
+    "Family",
+    "Parameterization",
+    "Separable",
+    "Shape",
+    "StoragePlan",
+    "build",
+    "names",
+    "plan",
+    "rebuild",
+]
 
-_PLANNERS = {"pixels": plan_pixels, "spectral": plan_spectral}
-_REGISTRY = Registry("parameterization", "nsdbench.parameterizations", _PLANNERS)
+_SEPARABLE_PLANNERS = {
+    "pixels": plan_pixels,
+    "spectral": plan_spectral,
+    "dct": partial(plan_dct, learned=False),
+    "ldct": partial(plan_dct, learned=True),
+    "svd": partial(plan_svd, learned=False),
+    "lsvd": partial(plan_svd, learned=True),
+    "tiles": plan_tiles,
+    "bases": plan_bases,
+}
+_FAMILIES = {name: Family(planner, SeparableShape) for name, planner in _SEPARABLE_PLANNERS.items()}
+_REGISTRY = Registry("parameterization", "nsdbench.parameterizations", _FAMILIES)
 
 
 def names() -> list[str]:
@@ -31,23 +61,36 @@ def plan(settings: dict, spec: DatasetSpec, ipc: int) -> StoragePlan:
     """
     settings = dict(settings)
     name = settings.pop("name", None)
-    planner = _REGISTRY.get(name)
+    family = _REGISTRY.get(name)
     try:
-        return planner(spec.image_shape, spec.num_classes, ipc, **settings)
+        return family(spec.image_shape, spec.num_classes, ipc, **settings)
     except TypeError as error:
         raise ValueError(f"parameterization {name!r}: {error}") from None
 
 
 def build(settings: dict, spec: DatasetSpec, ipc: int) -> Parameterization:
     """Build an uninitialised parameterization from a recipe's section, within the budget."""
-    return Separable(plan(settings, spec, ipc).shape)
+    return plan(settings, spec, ipc).shape.build()
 
 
 def rebuild(settings: dict) -> Parameterization:
-    """Build the module an artefact describes by its own `settings`."""
-    if settings.get("name") not in _PLANNERS:
+    """Build the module an artefact describes by its own `settings`.
+
+    Raises:
+        ValueError: this version does not know the parameterization, or its settings are wrong.
+    """
+    name = settings.get("name")
+    if name not in names():
         raise ValueError(
-            f"the artefact's parameterization is {settings.get('name')!r}; this version knows "
-            f"{', '.join(names())}"
+            f"the artefact's parameterization is {name!r}; this version knows {', '.join(names())}"
         )
-    return Separable(SeparableShape(**settings))
+    family = _REGISTRY.get(name)
+    if not isinstance(family, Family):
+        raise ValueError(
+            f"the plug-in that adds the parameterization {name!r} gives {family!r}; expected a "
+            "nsdbench.parameterizations.Family, which can rebuild an artefact"
+        )
+    try:
+        return family.shape(**settings).build()
+    except TypeError as error:
+        raise ValueError(f"the artefact's parameterization {name!r}: {error}") from None

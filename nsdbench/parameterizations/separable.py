@@ -1,13 +1,15 @@
-"""Sets that decode by one matrix per mode: raw pixels and Neural Spectral Decomposition.
+"""Sets that decode by one matrix per mode: pixels, tiles, DCT, SVD, bases, and NSD.
 
     x[i, j] = T_i  x1 K_j^(1)  x2 K_j^(2)  x3 K_j^(3)  x4 K_j^(4)             (Eq. 1, Eq. 2)
 
 for all pairs of a spectrum T_i [t1, t2, t3, t4] and a kernel set j of matrices [t_n, u_n]. Modes
-are (sample, channel, height, width); a pair gives a block of u1 images [u2, u3, u4]. A mode without
-a matrix is the identity, so raw pixels are the case of one spectrum and no kernels at all.
+are (sample, channel, height, width); a pair gives a block of u1 images [u2, u3, u4]. What a method
+is follows from the kind of matrix of each mode and from which of them are learned: `storage_plan`
+builds each of them.
 """
 
 from dataclasses import asdict, dataclass
+from math import prod
 from typing import Literal
 
 import torch
@@ -16,10 +18,15 @@ from torch import Tensor, nn
 from nsdbench import ops
 from nsdbench.budget import Entry, Ledger
 from nsdbench.data.training import TrainingData
+from nsdbench.ops.reference import mode_product
+from nsdbench.parameterizations.axis_kernels import ANALYTIC, encoder
 from nsdbench.parameterizations.base import Parameterization
 
 ClassScheme = Literal["spectra", "columns"]
-PixelInit = Literal["real", "noise"]
+Init = Literal["real", "first", "noise"]
+Kind = Literal["identity", "noise", "data", "bilinear", "dct2", "dct4"]
+_KINDS = ("identity", "noise", "data", *ANALYTIC)
+_MODES = (1, 2, 3, 4)
 
 
 @dataclass(frozen=True)
@@ -27,15 +34,19 @@ class SeparableShape:
     """Sizes of a separable set.
 
     Attributes:
-        name: "pixels" or "spectral".
+        name: of the parameterization: "pixels", "spectral", ...
         num_classes: classes of the data set.
         num_spectra, num_kernel_sets: N_T and N_K of Eq. 1.
         t: lengths of the spectrum's modes.
         u: lengths of the decoded modes; u[1:] is the image shape.
-        learned: which modes have a learned matrix [t_n, u_n]; the others are identities.
+        learned: which modes have a learned matrix [t_n, u_n].
         class_scheme: "spectra": every spectrum belongs to one class (spectrum i to class
             i * num_classes // num_spectra); "columns": every column of K^(1) does, in the same way.
-        init: where a set without kernels starts: "real" images, or "noise" of N(0, 1).
+        init: where spectra start if no matrix is noise or data: at "real" images drawn at random,
+            at the "first" images of every class, or at "noise" of N(0, 1).
+        kernels: where the matrix of each mode comes from: "identity" (there is none), the formulas
+            of `axis_kernels`, "noise", or the "data" (singular value decomposition, mode 1 only).
+            None: noise where learned, else identity. A formula that is not learned is not stored.
     """
 
     name: str
@@ -46,37 +57,66 @@ class SeparableShape:
     u: tuple[int, int, int, int]
     learned: tuple[bool, bool, bool, bool]
     class_scheme: ClassScheme
-    init: PixelInit = "real"
+    init: Init = "real"
+    kernels: tuple[Kind, Kind, Kind, Kind] | None = None
 
     def __post_init__(self) -> None:
-        for name in ("t", "u", "learned"):  # JSON brings lists
+        kernels = self.kernels or ["noise" if learned else "identity" for learned in self.learned]
+        object.__setattr__(self, "kernels", kernels)
+        for name in ("t", "u", "learned", "kernels"):  # JSON brings lists
             object.__setattr__(self, name, tuple(getattr(self, name)))
         owners = self.num_spectra if self.class_scheme == "spectra" else self.u[0]
         if self.class_scheme not in ("spectra", "columns"):
             raise ValueError(
                 f'class_scheme is {self.class_scheme!r}; expected "spectra" or "columns"'
             )
-        if self.init not in ("real", "noise"):
-            raise ValueError(f'init is {self.init!r}; expected "real" or "noise"')
+        if self.init not in ("real", "first", "noise"):
+            raise ValueError(f'init is {self.init!r}; expected "real", "first" or "noise"')
         if owners < self.num_classes:
             raise ValueError(
                 f"{owners} {self.class_scheme} cannot own {self.num_classes} classes; every class "
                 "needs at least one"
             )
-        modes = zip(self.t, self.u, self.learned, strict=True)
-        for mode, (t, u, is_learned) in enumerate(modes, 1):
-            if t < 1 or u < 1:
-                raise ValueError(f"mode {mode} has lengths t={t}, u={u}; both must be at least 1")
-            if not is_learned and t != u:
-                raise ValueError(
-                    f"mode {mode} has no kernel, so t={t} must equal u={u}; set the mode to learned"
-                )
+        for mode in _MODES:
+            self._check_mode(mode)
+        if "data" in self.kernels and (
+            self.kernels != ("data", "identity", "identity", "identity") or self.num_spectra > 1
+        ):
+            raise ValueError(
+                f'kernels are {self.kernels}; "data" stands in mode 1 alone, beside one spectrum'
+            )
+        if "data" in self.kernels and self.t[0] > min(self.u[0], prod(self.u[1:])):
+            raise ValueError(
+                f"{self.u[0]} images of {prod(self.u[1:])} elements have at most "
+                f"{min(self.u[0], prod(self.u[1:]))} singular vectors; t1 is {self.t[0]}, lower it"
+            )
+
+    def _check_mode(self, mode: int) -> None:
+        t, u, kind = self.t[mode - 1], self.u[mode - 1], self.kernels[mode - 1]
+        if t < 1 or u < 1:
+            raise ValueError(f"mode {mode} has lengths t={t}, u={u}; both must be at least 1")
+        if kind not in _KINDS:
+            raise ValueError(f"mode {mode} has kernel {kind!r}; expected {', '.join(_KINDS)}")
+        if kind == "identity" and (t != u or self.learned[mode - 1]):
+            raise ValueError(
+                f"mode {mode} has no kernel, so t={t} must equal u={u} and nothing is learned; "
+                "give the mode a kernel"
+            )
+        if kind in ANALYTIC and (mode == 1 or t > u):
+            raise ValueError(
+                f"mode {mode} has kernel {kind!r} with t={t}, u={u}; it stands in modes 2 to 4 and "
+                "needs t <= u"
+            )
+
+    def is_stored(self, mode: int) -> bool:
+        """Say whether a mode's matrices are stored: not if a formula alone gives them."""
+        return self.learned[mode - 1] or self.kernels[mode - 1] in ("noise", "data")
 
     @property
     def num_elements(self) -> int:
-        """Stored elements: all spectra and all kernel matrices (left-hand side of Eq. 3)."""
+        """Stored elements: spectra and stored matrices (left-hand side of Eq. 3)."""
         t1, t2, t3, t4 = self.t
-        kernels = sum(t * u for t, u, k in zip(self.t, self.u, self.learned, strict=True) if k)
+        kernels = sum(self.t[n - 1] * self.u[n - 1] for n in _MODES if self.is_stored(n))
         return self.num_spectra * t1 * t2 * t3 * t4 + self.num_kernel_sets * kernels
 
     @property
@@ -89,16 +129,21 @@ class SeparableShape:
             return classes.view(-1, 1, 1).expand(per_pair).reshape(-1)
         return classes.view(1, 1, -1).expand(per_pair).reshape(-1)
 
+    def build(self) -> "Separable":
+        """Build the module of this shape."""
+        return Separable(self)
+
 
 class Separable(Parameterization):
-    """A learned set of spectra and kernel matrices.
+    """A learned set of spectra and matrices.
 
     Args:
         shape: its sizes.
 
     Attributes:
         spectra: [N_T, t1, t2, t3, t4] float32 parameter.
-        kernels: of every learned mode n under the key "n", [N_K, t_n, u_n] float32.
+        kernels: of every stored mode n under the key "n", [N_K, t_n, u_n] float32; learned ones
+            require gradients.
     """
 
     def __init__(self, shape: SeparableShape):
@@ -107,58 +152,101 @@ class Separable(Parameterization):
         self.settings = asdict(shape)
         self.register_buffer("labels", shape.labels, persistent=False)
         self.spectra = nn.Parameter(torch.zeros(shape.num_spectra, *shape.t))
-        self.kernels = nn.ParameterDict(
-            {
-                str(mode): nn.Parameter(torch.zeros(shape.num_kernel_sets, t, u))
-                for mode, (t, u, is_learned) in enumerate(
-                    zip(shape.t, shape.u, shape.learned, strict=True), 1
-                )
-                if is_learned
-            }
-        )
+        self.kernels = nn.ParameterDict()
+        for mode in _MODES:
+            t, u, kind = shape.t[mode - 1], shape.u[mode - 1], shape.kernels[mode - 1]
+            sizes = (shape.num_kernel_sets, t, u)
+            if shape.is_stored(mode):
+                matrices = nn.Parameter(torch.zeros(sizes), requires_grad=shape.learned[mode - 1])
+                self.kernels[str(mode)] = matrices
+            elif kind != "identity":
+                matrices = ANALYTIC[kind](t, u).float().repeat(shape.num_kernel_sets, 1, 1)
+                self.register_buffer(f"formula{mode}", matrices, persistent=False)
+
+    def _matrices(self, mode: int) -> Tensor | None:
+        """Return [N_K, t_n, u_n] of a mode, None for the identity."""
+        if str(mode) in self.kernels:
+            return self.kernels[str(mode)]
+        return getattr(self, f"formula{mode}", None)
 
     def decode(
         self, index: Tensor | None = None, generator: torch.Generator | None = None
     ) -> tuple[Tensor, Tensor]:
         """Decode all images or the rows asked for; see the base class."""
-        kernels = [self.kernels[str(n)] if str(n) in self.kernels else None for n in (1, 2, 3, 4)]
-        images = ops.reconstruct(self.spectra, kernels, index)
+        images = ops.reconstruct(self.spectra, [self._matrices(n) for n in _MODES], index)
         return images, self.labels if index is None else self.labels[index]
 
     @torch.no_grad()
     def initialize(self, real: TrainingData, generator: torch.Generator) -> None:
-        """Start pixels from random real images (or noise), spectra and kernels from scaled noise.
+        """Start from noise, from the singular vectors of real images, or from encoded real images.
 
-        T ~ N(0, s^2) and K^(n) ~ N(0, 1/t_n) give decoded pixels the variance s^2 exactly, since
-        every pixel is a sum of t1 t2 t3 t4 products with variance s^2 / (t1 t2 t3 t4); s is the
-        standard deviation of preprocessed real pixels. The random start is the paper's (sec. 4.1),
-        the scales are our choice.
+        Noise: T ~ N(0, s^2) and K^(n) ~ N(0, 1/t_n) give decoded pixels the variance s^2 exactly
+        (with no other matrices), since every pixel is a sum of t1 t2 t3 t4 products with variance
+        s^2 / (t1 t2 t3 t4); s is the standard deviation of preprocessed real pixels. The random
+        start is the paper's (sec. 4.1), the scales are our choice.
+        Data: real images, a row each, are X = U S V^T; T holds the first t1 rows of V^T and K^(1)
+        those of S U^T, so that decoding gives the best approximation of rank t1 (paper, sec. 3.3).
+        Otherwise: T encodes one real image a column, see `axis_kernels.encoder`.
         """
-        if not self.kernels and self.shape.init == "noise":
+        for mode, kernel in self.kernels.items():
+            if self._kind(int(mode)) in ANALYTIC:
+                kernel.copy_(ANALYTIC[self._kind(int(mode))](*kernel.shape[1:]))
+        if "noise" in self.shape.kernels:
+            self._start_from_noise(real, generator)
+        elif "data" in self.shape.kernels:
+            images = self._real_images(real, generator).double().flatten(1)
+            left, values, right = torch.linalg.svd(images, full_matrices=False)
+            t1 = self.shape.t[0]
+            self.spectra.copy_(right[:t1].view(self.spectra.shape))
+            self.kernels["1"].copy_((left[:, :t1] * values[:t1]).T)
+        elif self.shape.init == "noise":
             self.spectra.copy_(torch.randn(self.spectra.shape, generator=generator))
-            return
-        if not self.kernels:
-            counts = torch.bincount(self.labels, minlength=self.shape.num_classes)
-            rows = [real.class_rows(c, int(n), generator) for c, n in enumerate(counts)]
-            images, _ = real.batch(torch.cat(rows))
+        else:
+            images = self._real_images(real, generator)
+            for mode in _MODES:
+                if self._kind(mode) != "identity":
+                    t, u = self.shape.t[mode - 1], self.shape.u[mode - 1]
+                    matrix = encoder(self._kind(mode), t, u).to(images)
+                    images = mode_product(images, matrix, mode - 1)
             self.spectra.copy_(images.view_as(self.spectra))
-            return
+
+    def _kind(self, mode: int) -> Kind:
+        return self.shape.kernels[mode - 1]
+
+    def _start_from_noise(self, real: TrainingData, generator: torch.Generator) -> None:
         self.spectra.copy_(torch.randn(self.spectra.shape, generator=generator) * real.pixel_std())
-        for kernel in self.kernels.values():
-            t = kernel.shape[1]
-            kernel.copy_(torch.randn(kernel.shape, generator=generator) * t**-0.5)
+        for mode, kernel in self.kernels.items():
+            if self._kind(int(mode)) == "noise":
+                t = kernel.shape[1]
+                kernel.copy_(torch.randn(kernel.shape, generator=generator) * t**-0.5)
+
+    def _real_images(self, real: TrainingData, generator: torch.Generator) -> Tensor:
+        """Take a real image of its class for every image [N_T * u1] that kernel set 0 decodes."""
+        shape = self.shape
+        owned = self.labels.cpu().view(shape.num_spectra, -1, shape.u[0])[:, 0].flatten()
+        rows = torch.empty_like(owned)
+        for label, count in enumerate(torch.bincount(owned, minlength=shape.num_classes).tolist()):
+            if shape.init == "first":
+                chosen = real.rows_of_class(label, at_least=count)[:count]
+            else:
+                chosen = real.class_rows(label, count, generator)
+            rows[owned == label] = chosen
+        return real.batch(rows)[0].to(self.spectra.device)
 
     def ledger(self) -> Ledger:
-        """List spectra as coefficients and the matrices as kernels."""
+        """List spectra as coefficients and the stored matrices as kernels."""
         entries = [Entry.of("coefficient", "spectra", self.spectra)]
         entries += [
             Entry.of("kernel", f"kernels.{mode}", kernel) for mode, kernel in self.kernels.items()
         ]
-        return Ledger(tuple(entries), ("hard labels implied by order",))
+        formulas = {self._kind(n) for n in _MODES if not self.shape.is_stored(n)} - {"identity"}
+        listed = [f"{kind} matrices, given by a formula" for kind in sorted(formulas)]
+        return Ledger(tuple(entries), ("hard labels implied by order", *listed))
 
     def parameter_groups(self, settings: dict) -> list[dict]:
-        """Spectra learn at `lr_syn`, kernels at `lr_kernels`."""
+        """Spectra learn at `lr_syn`, learned matrices at `lr_kernels`."""
         groups = [{"params": [self.spectra], "lr": settings["lr_syn"]}]
-        if self.kernels:
-            groups.append({"params": list(self.kernels.values()), "lr": settings["lr_kernels"]})
+        learned = [k for mode, k in self.kernels.items() if self.shape.learned[int(mode) - 1]]
+        if learned:
+            groups.append({"params": learned, "lr": settings["lr_kernels"]})
         return groups

@@ -3,8 +3,10 @@
 from dataclasses import dataclass
 from math import prod
 
+from nsdbench.budget import limit_bits
 from nsdbench.errors import BudgetExceeded
-from nsdbench.parameterizations.separable import ClassScheme, PixelInit, SeparableShape
+from nsdbench.parameterizations.base import Shape
+from nsdbench.parameterizations.separable import ClassScheme, Init, Kind, SeparableShape
 
 _MAX_IMAGES_PER_CLASS = 250  # our choice: every decoded image costs training time
 
@@ -13,7 +15,7 @@ _MAX_IMAGES_PER_CLASS = 250  # our choice: every decoded image costs training ti
 class StoragePlan:
     """A shape with its use of the budget, in float32 elements."""
 
-    shape: SeparableShape
+    shape: Shape
     used: int
     limit: int
 
@@ -24,7 +26,7 @@ class StoragePlan:
 
 
 def plan_pixels(
-    image_shape: tuple[int, int, int], num_classes: int, ipc: int, *, init: PixelInit = "real"
+    image_shape: tuple[int, int, int], num_classes: int, ipc: int, *, init: Init = "real"
 ) -> StoragePlan:
     """Plan raw images: `ipc` of them per class, nothing else; `init` as of SeparableShape."""
     sizes = (num_classes * ipc, *image_shape)
@@ -67,12 +69,11 @@ def plan_spectral(
         BudgetExceeded: nothing fits, or the sizes asked for do not.
     """
     channels, height, width = image_shape
-    if height != width:
-        raise ValueError(f"images are {height}x{width}; spectral sets need square images (t3 = t4)")
+    _check_square("spectral", image_shape)
     if num_kernel_sets < 1:
         raise ValueError(f"num_kernel_sets is {num_kernel_sets}; at least 1 is needed")
     if t3 is None:
-        t3 = height // 2 if ipc <= 10 else height * 7 // 8
+        t3 = _kept(image_shape, ipc)
     per_class = class_scheme == "spectra"
 
     def shape(t1: int, u1: int) -> SeparableShape:
@@ -87,7 +88,7 @@ def plan_spectral(
             class_scheme,
         )
 
-    limit = ipc * num_classes * prod(image_shape)
+    limit = _limit(image_shape, num_classes, ipc)
     step = 1 if per_class else num_classes  # whole classes of columns
     least_u1 = (lambda t: t + 1) if per_class else (lambda t: -(-(t + 1) // step) * step)
     if t1 is None:
@@ -106,10 +107,202 @@ def plan_spectral(
     return _checked(shape(t1, u1), image_shape, num_classes, ipc)
 
 
+def plan_dct(
+    image_shape: tuple[int, int, int],
+    num_classes: int,
+    ipc: int,
+    *,
+    learned: bool,
+    dct_type: int = 2,
+    t3: int | None = None,
+) -> StoragePlan:
+    """Plan DCT or, with learned matrices, LDCT: as many low-frequency blocks t3 x t3 as fit.
+
+    The two matrices (height, width) are shared by all images and channels. Learned, they start at
+    the transform and are stored. Images are spread over the classes as evenly as their number
+    allows.
+
+    Args:
+        image_shape, num_classes, ipc: as of `plan_spectral`.
+        learned: whether the matrices are.
+        dct_type: 2, or 4 for the paper's Eq. 4 with indices from 0 (`axis_kernels.dct4`).
+        t3: coefficients kept of each axis; None for NSD's (paper, sec. 4.1).
+
+    Raises:
+        BudgetExceeded: not one image per class fits.
+    """
+    if dct_type not in (2, 4):
+        raise ValueError(f"dct_type is {dct_type!r}; expected 2 or 4")
+    t3 = _kept(image_shape, ipc) if t3 is None else t3
+    name, kind = "ldct" if learned else "dct", f"dct{dct_type}"
+    return _plan_blocks(name, image_shape, num_classes, ipc, t3, kind, learned, "real")
+
+
+def plan_tiles(
+    image_shape: tuple[int, int, int],
+    num_classes: int,
+    ipc: int,
+    *,
+    factor: int,
+    init: Init = "first",
+) -> StoragePlan:
+    """Plan IDC's tiles: real images shrunk by `factor`, enlarged bilinearly when decoded.
+
+    factor^2 tiles take the room of an image if `factor` divides its side. Otherwise tiles have the
+    side that is next larger and as many are stored as the budget holds, all of them whole; IDC
+    stores factor^2 an image whose last ones are in part grey. Kim et al., ICML 2022, and the
+    authors' code: its start "mix" takes the first images of every class in the order of the data.
+
+    Args:
+        image_shape, num_classes, ipc: as of `plan_spectral`.
+        factor: 2, or 3 for ImageNet; 1 is raw pixels.
+        init: as of `SeparableShape`.
+    """
+    _check_square("tiles", image_shape)
+    if not 1 <= factor <= image_shape[1]:
+        raise ValueError(f"factor is {factor}; expected 1 to the side {image_shape[1]} of an image")
+    side = -(-image_shape[1] // factor)
+    return _plan_blocks("tiles", image_shape, num_classes, ipc, side, "bilinear", False, init)
+
+
+def plan_svd(
+    image_shape: tuple[int, int, int],
+    num_classes: int,
+    ipc: int,
+    *,
+    learned: bool,
+    t1: int,
+    images_per_class: int = _MAX_IMAGES_PER_CLASS,
+) -> StoragePlan:
+    """Plan SVD or, with a learned matrix, LSVD: t1 singular vectors, then images as many as fit.
+
+    Both store K^(1) = S U^T [t1, u1], which is data whether it is learned or not.
+
+    Args:
+        image_shape, num_classes, ipc: as of `plan_spectral`.
+        learned: whether K^(1) is.
+        t1: singular vectors kept.
+        images_per_class: cap on decoded images per class.
+    """
+    name, kinds = "lsvd" if learned else "svd", ("data", "identity", "identity", "identity")
+    return _plan_mixtures(
+        name, image_shape, num_classes, ipc, t1, images_per_class, 1, kinds, learned
+    )
+
+
+def plan_bases(
+    image_shape: tuple[int, int, int],
+    num_classes: int,
+    ipc: int,
+    *,
+    t1: int,
+    factor: int,
+    images_per_class: int = _MAX_IMAGES_PER_CLASS,
+) -> StoragePlan:
+    """Plan addressable memories: t1 small bases shared by all classes, and an address per image.
+
+    An image is its address times the bases, enlarged bilinearly by `factor`. Deng and Russakovsky,
+    NeurIPS 2022, and the authors' code (16 bases, factor 2 for CIFAR10 at ipc 1).
+
+    Args:
+        image_shape, num_classes, ipc: as of `plan_spectral`.
+        t1: bases K.
+        factor: by which bases are smaller than images.
+        images_per_class: cap on decoded images per class.
+    """
+    _check_square("bases", image_shape)
+    if factor < 1 or image_shape[1] % factor:
+        raise ValueError(f"factor is {factor}; expected a divisor of the side {image_shape[1]}")
+    kinds = ("noise", "identity", "bilinear", "bilinear")
+    return _plan_mixtures(
+        "bases", image_shape, num_classes, ipc, t1, images_per_class, factor, kinds, True
+    )
+
+
+def _plan_blocks(
+    name: str,
+    image_shape: tuple[int, int, int],
+    num_classes: int,
+    ipc: int,
+    side: int,
+    kind: Kind,
+    learned: bool,
+    init: Init,
+) -> StoragePlan:
+    """Plan as many square blocks of coefficients as fit beside the matrices if those are stored."""
+    _check_square(name, image_shape)
+    channels, height, width = image_shape
+    left = _limit(image_shape, num_classes, ipc) - (2 * side * height if learned else 0)
+    count = max(num_classes, left // max(1, channels * side**2))
+    shape = SeparableShape(
+        name,
+        num_classes,
+        1,
+        1,
+        (count, channels, side, side),
+        (count, channels, height, width),
+        (False, False, learned, learned),
+        "columns",
+        init,
+        ("identity", "identity", kind, kind),
+    )
+    return _checked(shape, image_shape, num_classes, ipc)
+
+
+def _plan_mixtures(
+    name: str,
+    image_shape: tuple[int, int, int],
+    num_classes: int,
+    ipc: int,
+    t1: int,
+    images_per_class: int,
+    factor: int,
+    kinds: tuple[Kind, Kind, Kind, Kind],
+    learned: bool,
+) -> StoragePlan:
+    """Plan images that are mixtures of t1 spectra slices: whole classes of columns, up to a cap."""
+    if t1 < 1 or images_per_class < 1:
+        raise ValueError(
+            f"t1 is {t1} and images_per_class {images_per_class}; both must be at least 1"
+        )
+    channels, height, width = image_shape
+    sides = (height // factor, width // factor)
+    left = _limit(image_shape, num_classes, ipc) - t1 * channels * prod(sides)
+    per_class = min(images_per_class, max(1, left // (t1 * num_classes)))
+    count = per_class * num_classes
+    shape = SeparableShape(
+        name,
+        num_classes,
+        1,
+        1,
+        (t1, channels, *sides),
+        (count, *image_shape),
+        (learned, False, False, False),
+        "columns",
+        kernels=kinds,
+    )
+    return _checked(shape, image_shape, num_classes, ipc)
+
+
+def _kept(image_shape: tuple[int, int, int], ipc: int) -> int:
+    """Return t3: half of the side up to ipc 10, seven eighths above (paper, sec. 4.1)."""
+    return image_shape[1] // 2 if ipc <= 10 else image_shape[1] * 7 // 8
+
+
+def _check_square(name: str, image_shape: tuple[int, int, int]) -> None:
+    _, height, width = image_shape
+    if height != width:
+        raise ValueError(f"images are {height}x{width}; {name} sets need square images (t3 = t4)")
+
+
+def _limit(image_shape: tuple[int, int, int], num_classes: int, ipc: int) -> int:
+    return limit_bits(image_shape, num_classes, ipc) // 32
+
+
 def _checked(
     shape: SeparableShape, image_shape: tuple[int, int, int], num_classes: int, ipc: int
 ) -> StoragePlan:
-    limit = ipc * num_classes * prod(image_shape)
+    limit = _limit(image_shape, num_classes, ipc)
     if shape.num_elements > limit:
         raise BudgetExceeded(
             f"t={shape.t}, u={shape.u}, {shape.num_spectra} spectra and {shape.num_kernel_sets} "
