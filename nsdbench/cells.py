@@ -12,6 +12,7 @@ import traceback
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
+from glob import escape
 from pathlib import Path
 
 import numpy
@@ -25,7 +26,7 @@ from nsdbench.data.training import TrainingData
 from nsdbench.distillation import distill, set_name, silent
 from nsdbench.errors import BudgetExceeded, DataCorrupt, DataMissing, Diverged
 from nsdbench.evaluation import Evaluation, evaluate
-from nsdbench.files import cell_id, write_atomically
+from nsdbench.files import cell_id, file_name, write_atomically
 from nsdbench.protocols import Protocol
 from nsdbench.store import SCHEMA, Store
 
@@ -249,6 +250,13 @@ def _source(
                     progress=progress,
                 )
     return path, load_artefact(path)
+
+
+def has_sets(cell: Cell, recipe: methods.Recipe, results: Path, seeds: int) -> bool:
+    """Say whether the sets of a cell are there already, as far as one can know without its data."""
+    prefix = file_name(f"{recipe.method}-{cell.dataset}-ipc{cell.ipc}-{recipe.hash[:12]}-")
+    found = (results / "artefacts").glob(f"{escape(prefix)}*-draw0.safetensors")
+    return len({path.stem.split("-seed")[-1] for path in found}) >= seeds
 
 
 class _FinishedNetworks:

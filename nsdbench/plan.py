@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from nsdbench import protocols, tables
-from nsdbench.cells import Cell
+from nsdbench.cells import Cell, has_sets
 from nsdbench.data import how_to_get, load, locate, spec
 from nsdbench.data.lookup import is_offline
 from nsdbench.errors import DataCorrupt, NsdbenchError
@@ -174,6 +174,9 @@ def _plan_cell(
         cost = estimate(
             recipe, described, entry.ipc, entry.arch, protocol, entry.seeds, entry.repeats
         )
+        if has_sets(cell, recipe, store.results, entry.seeds):
+            left = tuple(part for part in cost.work if part.phase == "evaluate")
+            cost = replace(cost, work=left)
         planned = replace(planned, estimate=cost)
     except (NsdbenchError, ValueError, KeyError) as error:
         # The plan goes on: the run records the same fault as the failure of this cell.

@@ -170,6 +170,11 @@ def test_another_protocol_judges_the_same_sets_and_keeps_its_own_records(nsdbenc
     assert len(sets) == 1
     usual = CELL_ID.replace("random", "tiny")
     equal = usual.replace("common-2ep", "common-equal-steps-7")
+    made = planning.make(["mine"], "smoke", Store("results"), seeds=1, protocol="mtt-2ep")
+    (planned,) = (planned for planned in made.cells if planned.cell.method == "tiny")
+    assert [part.phase for part in planned.estimate.work] == ["evaluate"]  # its set is there
+    made = planning.make(["mine"], "smoke", Store("results"), seeds=2, protocol="mtt-2ep")
+    assert "distill" in [part.phase for part in made.cells[0].estimate.work]
     code, out, _ = nsdbench(f"run mine --seeds 1 {where} --protocol common-equal-steps-7")
     assert code == 0 and f"[1/1] {equal}" in out
     assert {path: path.stat().st_mtime_ns for path in artefacts.glob("*.safetensors")} == sets

@@ -57,6 +57,12 @@ class CellReport:
         return decoded if decoded is not None else record.get("training", {}).get("num_images")
 
     @property
+    def batch(self) -> int | None:
+        """Return the images of a full batch: the protocol's, or all of a smaller set."""
+        size = (self.record or {}).get("protocol", {}).get("batch_size")
+        return None if size is None or self.images is None else min(size, self.images)
+
+    @property
     def steps(self) -> int | None:
         """Return the optimiser steps of one network."""
         return (self.record or {}).get("training", {}).get("steps")

@@ -9,8 +9,8 @@ from nsdbench.report.content import CellReport
 HEADER = (
     "table", "row", "family", "dataset", "ipc", "method", "arch", "protocol", "scale", "status",
     "reason", "mean", "std", "ci95_low", "ci95_high", "n", "published_mean", "published_std",
-    "difference", "verdict", "stored_bits", "limit_bits", "images", "steps", "seconds",
-    "peak_bytes", "commit",
+    "difference", "verdict", "stored_bits", "limit_bits", "images", "batch", "steps",
+    "seconds", "peak_bytes", "commit",
 )  # fmt: skip
 
 
@@ -37,7 +37,7 @@ def _line(name: str, cell: CellReport) -> list:
         published.mean if published else None, published.std if published else None,
         cell.verdict.difference if cell.verdict else None,
         str(cell.verdict) if cell.verdict else None,
-        budget.get("stored_bits"), budget.get("limit_bits"), cell.images, cell.steps,
-        cell.seconds, record.get("cost", {}).get("peak_bytes"),
+        budget.get("stored_bits"), budget.get("limit_bits"), cell.images, cell.batch,
+        cell.steps, cell.seconds, record.get("cost", {}).get("peak_bytes"),
         record.get("provenance", {}).get("commit"),
     ]  # fmt: skip

@@ -222,14 +222,15 @@ def _details_grid(cells: list[CellReport]) -> list[Grid]:
 def _cost_grid(cells: list[CellReport]) -> list[Grid]:
     """Make the grid of what the measured cells took: training, time and memory.
 
-    Rows of unequal steps were not trained equally much: a protocol that counts epochs gives a set
-    of more images more steps.
+    Networks of unequal steps or batches were not trained equally much: a protocol that counts
+    epochs gives a set of more images more steps, and a set smaller than a batch is a batch.
     """
     measured = [cell for cell in cells if cell.record is not None]
     if not measured:
         return []
     header = (
-        "method", "cell", "protocol", "images", "steps", *_PHASES.values(), "peak memory",
+        "method", "cell", "protocol", "images", "batch", "steps", *_PHASES.values(),
+        "peak memory",
     )  # fmt: skip
     rows = []
     for cell, label in zip(measured, _cell_labels(measured), strict=True):
@@ -241,13 +242,12 @@ def _cost_grid(cells: list[CellReport]) -> list[Grid]:
                 cell.entry.row.label,
                 label,
                 cell.entry.protocol,
-                "-" if cell.images is None else str(cell.images),
-                "-" if cell.steps is None else str(cell.steps),
+                *("-" if x is None else str(x) for x in (cell.images, cell.batch, cell.steps)),
                 *("-" if value is None else f"{value:.0f} s" for value in seconds),
                 "-" if peak is None else f"{peak / 2**20:.0f} MiB",
             )
         )
-    title = "What every measured cell took (images and optimiser steps of one network)"
+    title = "What every measured cell took (images, batch and optimiser steps of one network)"
     return [Grid(title, header, tuple(rows), num_labels=3)]
 
 

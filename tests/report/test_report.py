@@ -31,6 +31,7 @@ def record_of(entry, values, **changes):
             entry.method, entry.dataset, entry.ipc, entry.scale
         ).hash if entry.is_implemented else "gone",
         "protocol_hash": protocols.get(entry.protocol).hash,
+        "protocol": protocols.get(entry.protocol).as_dict(),
         "seeds": entry.seeds,
         "repeats": entry.repeats,
         "accuracy": summary([values]),
@@ -80,7 +81,8 @@ def test_paper_scale_shows_measured_beside_published():
     )  # fmt: skip
     assert grid(document, "What every measured cell took")["NSD"] == {
         "method": "NSD", "cell": "CIFAR10 ipc 1", "protocol": "common", "images": "560",
-        "steps": "1001", "experts": "10 s", "distillation": "21 s", "evaluation": "3 s",
+        "batch": "256", "steps": "1001", "experts": "10 s", "distillation": "21 s",
+        "evaluation": "3 s",
         "peak memory": "512 MiB",
     }  # fmt: skip
     assert grid(document, "Measured")["NSD"]["CIFAR10 ipc 1"] == "68.6 ± 0.4"
@@ -269,6 +271,13 @@ def test_full_data_stands_in_all_columns_of_its_data_set():
     assert details.rows[0][:2] == ("Full dataset", "Digits16 full")
     assert details.rows[0][9] == "-"
     assert grid(document, "What every")["Full dataset"]["images"] == "560"
+
+
+def test_a_set_smaller_than_a_batch_is_a_batch():
+    entry = entry_of("table6", "smoke", "MTT", ipc=1)
+    small = record_of(entry, [50.0], training={"steps": 151, "num_images": 10}, budget=None)
+    (cell,) = [c for c in collect(tables.load("table6"), "smoke", [small]) if c.record]
+    assert (cell.images, cell.batch, cell.steps) == (10, 10, 151)
 
 
 def test_gains_are_differences_of_measured_rows():
