@@ -124,11 +124,12 @@ def estimate(
         work += _experts_work(recipe, spec, train_size, student)
         distilling, unrolled = _distillation_work(recipe, spec, ipc, num_images, student, seeds)
         work.append(distilling)
-    elif "experts" in recipe.values:  # a coreset chosen by a network of its own for every seed
+    elif "experts" in recipe.values:  # a coreset chosen by networks of its own for every seed
         network = network_size(student_arch(recipe, spec), spec.image_shape, spec.num_classes)
         work += _experts_work(recipe, spec, train_size, network, seeds)
-        key = ("distill", spec.name, ipc, recipe.method, recipe.hash, seeds)
-        work.append(Work("distill", key, seeds * train_size * network.flops, 0))
+        if not recipe.values["experts"].get("keeps_correctness"):  # it embeds every image
+            key = ("distill", spec.name, ipc, recipe.method, recipe.hash, seeds)
+            work.append(Work("distill", key, seeds * train_size * network.flops, 0))
     steps = protocol.total_steps(num_images)
     batch = min(protocol.batch_size, num_images)
     runs = seeds * repeats
@@ -152,7 +153,8 @@ def _experts_work(
     preprocessing = recipe.values.get("data", {}).get("preprocessing")
     described = tuple(sorted((key, str(value)) for key, value in settings.items()))
     key = ("experts", spec.name, preprocessing, student_arch(recipe, spec), described, buffers)
-    return [Work("experts", key, images * _STEP_PASSES * network.flops, steps)]
+    passes = _STEP_PASSES * (2 if settings.get("optimiser") == "gsam" else 1)
+    return [Work("experts", key, images * passes * network.flops, steps)]
 
 
 def _classwise_work(

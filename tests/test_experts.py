@@ -7,7 +7,7 @@ import subprocess
 import sys
 import threading
 import time
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import numpy as np
 import pytest
@@ -179,7 +179,7 @@ def test_resumed_is_bit_identical(dataset, tmp_path, monkeypatch, point, after, 
 
     with monkeypatch.context() as patch:
         names = {
-            "create": "create_trajectories",
+            "create": "create_arrays",
             "manifest": "write_manifest",
             "snapshot": "write_snapshot",
         }
@@ -334,9 +334,16 @@ def test_recipe_hash_tells_every_setting():
         "weight_decay": 0.5,
         "batch_size": 1,
         "dsa_strategy": "flip",
+        "optimiser": "gsam",
+        "keeps_correctness": True,
     }
-    hashes = {replace(RECIPE, **{name: value}).hash for name, value in changed.items()}
-    assert len(hashes | {RECIPE.hash}) == len(changed) + 1
+    gsam = replace(RECIPE, optimiser="gsam")
+    recipes = [replace(RECIPE, **{name: value}) for name, value in changed.items()]
+    recipes += [RECIPE, replace(gsam, rho=0.5), replace(gsam, alpha=0.5)]
+    assert {name for recipe in recipes for name in recipe.settings()} == {
+        field.name for field in fields(RECIPE)
+    }
+    assert len({recipe.hash for recipe in recipes}) == len(recipes)
     assert replace(RECIPE).hash == RECIPE.hash
 
 

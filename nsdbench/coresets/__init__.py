@@ -1,9 +1,9 @@
 """Coresets: a selection of real images, stored as pixels; nothing is learned but what selects them.
 
-Some selections look at the images through a network that was trained on the whole training split.
-It is trained as a single expert is (`experts` in the recipe) and kept where experts are kept: once
-for all ipc and all methods that ask for the same training. Every seed has its own, so that the sets
-of different seeds are independent.
+Some selections look at the images through a network that was trained on the whole training split,
+or at how its training went. It is trained as an expert is (`experts` in the recipe) and kept where
+experts are kept: once for all ipc and all methods that ask for the same training. Every seed has
+its own, so that the sets of different seeds are independent.
 """
 
 import os
@@ -16,7 +16,12 @@ import torch
 
 from nsdbench import methods, models, parameterizations, provenance
 from nsdbench.artefact import Artefact, load_artefact
-from nsdbench.coresets.rules import select_herding, select_k_center
+from nsdbench.coresets.rules import (
+    forgetting_scores,
+    select_herding,
+    select_highest,
+    select_k_center,
+)
 from nsdbench.data import Dataset, load, preprocessing
 from nsdbench.data.training import TrainingData
 from nsdbench.distillation import Progress, recipe_experts, silent, student_arch
@@ -24,7 +29,15 @@ from nsdbench.experts import ExpertBuffer
 from nsdbench.registry import Registry
 from nsdbench.seeding import generator
 
-__all__ = ["SelectionTask", "names", "select", "select_herding", "select_k_center"]
+__all__ = [
+    "SelectionTask",
+    "forgetting_scores",
+    "names",
+    "select",
+    "select_herding",
+    "select_highest",
+    "select_k_center",
+]
 
 _EMBEDDED_AT_ONCE = 512
 
@@ -38,7 +51,7 @@ class SelectionTask:
         ipc: images per class.
         stream: the only source of randomness.
         arch: id of the network of the recipe, if it names one.
-        experts: opens the buffer of the network trained on all images, training it if need be.
+        experts: opens the buffer of the networks trained on all images, training them if need be.
     """
 
     real: TrainingData
@@ -163,6 +176,16 @@ def _by_features(
     return selection
 
 
+def _forgetting(task: SelectionTask) -> torch.Tensor:
+    """Take what the networks of the recipe forgot most often while they were trained."""
+    scores = forgetting_scores(task.experts().correctness())
+    chosen = []
+    for label in range(task.real.num_classes):
+        rows = task.real.rows_of_class(label)
+        chosen.append(rows[select_highest(scores[rows], task.ipc, task.stream)])
+    return torch.cat(chosen)
+
+
 def _trained_network(task: SelectionTask) -> models.ImageClassifier:
     """Return the network of the recipe after its training on all real images."""
     buffer = task.experts()
@@ -191,5 +214,6 @@ _SELECTIONS: dict[str, Callable[[SelectionTask], torch.Tensor]] = {
     "random": _random,
     "herding": _by_features(select_herding),
     "k-center": _by_features(select_k_center),
+    "forgetting": _forgetting,
 }
 _REGISTRY = Registry("selection", "nsdbench.coresets", _SELECTIONS)

@@ -1,8 +1,8 @@
 """Which images of a class a coreset takes: rules on features and counts, one class at a time.
 
 All of them return row numbers within the class in the order of selection, so that the coreset of a
-smaller ipc is the beginning of a larger one. Where two images are equally good, the one that comes
-first is taken.
+smaller ipc is the beginning of a larger one. Where two images are equally good, rules on features
+take the one that comes first; counts are often equal, and there a random one is taken.
 """
 
 import torch
@@ -55,6 +55,43 @@ def select_k_center(features: torch.Tensor, ipc: int) -> torch.Tensor:
         nearest[rows] = -1.0  # chosen, even where duplicates leave only distances of 0
         rows.append(_first(nearest == nearest.max()))
     return torch.tensor(rows)
+
+
+def forgetting_scores(is_correct: torch.Tensor) -> torch.Tensor:
+    """Count how often training forgot each image (Toneva et al., ICLR 2019).
+
+    An image is forgotten when it was classified correctly at its previous presentation and is not
+    at this one. An image that a run never classified correctly scores the number of the run's
+    epochs, more than any count. Scores of several runs are added (order_examples_by_forgetting.py
+    of example_forgetting).
+
+    Args:
+        is_correct: [runs, epochs, N] bool, before the update that each presentation leads to.
+
+    Returns:
+        [N] int64.
+    """
+    events = (is_correct[:, :-1] & ~is_correct[:, 1:]).sum(dim=1)
+    return torch.where(is_correct.any(dim=1), events, is_correct.shape[1]).sum(dim=0)
+
+
+def select_highest(scores: torch.Tensor, ipc: int, generator: torch.Generator) -> torch.Tensor:
+    """Take the images of one class with the highest scores, equals in random order.
+
+    Args:
+        scores: [n] of the images of one class.
+        ipc: images to choose.
+        generator: advanced alike for every ipc.
+
+    Returns:
+        [ipc] int64 row numbers.
+
+    Raises:
+        ValueError: ipc is not in 1...n.
+    """
+    check_size(len(scores), ipc)
+    shuffled = torch.randperm(len(scores), generator=generator)
+    return shuffled[scores[shuffled].argsort(descending=True, stable=True)][:ipc]
 
 
 def _checked(features: torch.Tensor, ipc: int) -> torch.Tensor:

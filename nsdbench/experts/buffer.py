@@ -1,6 +1,8 @@
 """Expert buffers on disk: one memory-mapped array of snapshots and a manifest.
 
     <folder>/trajectories.npy   float32 [num_experts, num_epochs + 1, P], read only once recorded
+    <folder>/correctness.npy    uint8 [num_experts, num_epochs, N], if the recipe keeps it: 1 where
+                                an image was classified correctly when it was presented
     <folder>/manifest.json      where the experts come from, and how far recording has got
 """
 
@@ -19,6 +21,7 @@ from nsdbench.errors import DataCorrupt, DataMissing
 from nsdbench.files import write_atomically
 
 TRAJECTORIES = "trajectories.npy"
+CORRECTNESS = "correctness.npy"
 MANIFEST = "manifest.json"
 SCHEMA = 1
 
@@ -64,20 +67,9 @@ class ExpertBuffer:
                 f"the experts in {self.path} are not finished: run the command that records them "
                 "again, it goes on where it stopped"
             )
-        file = self.path / TRAJECTORIES
-        try:
-            self._trajectories = np.load(file, mmap_mode="r")
-        except (OSError, ValueError) as error:
-            raise DataCorrupt(
-                f"{file} cannot be read ({error}): delete its folder and record again"
-            ) from error
-        expected = trajectories_shape(self.manifest)
-        if self._trajectories.shape != expected or self._trajectories.dtype != np.float32:
-            raise DataCorrupt(
-                f"{file} holds {self._trajectories.dtype} {list(self._trajectories.shape)}, its "
-                f"manifest says float32 {list(expected)}: delete its folder and record again"
-            )
-        self.num_experts, snapshots, self.num_parameters = expected
+        shape = trajectories_shape(self.manifest)
+        self._trajectories = _open_array(self.path / TRAJECTORIES, shape, np.float32)
+        self.num_experts, snapshots, self.num_parameters = shape
         self.num_epochs = snapshots - 1
 
     def snapshot(self, expert: int, epoch: int) -> torch.Tensor:
@@ -88,6 +80,23 @@ class ExpertBuffer:
                 f"{self.num_experts - 1} and epochs 0...{self.num_epochs}"
             )
         return torch.from_numpy(np.array(self._trajectories[expert, epoch]))
+
+    def correctness(self) -> torch.Tensor:
+        """Copy which images were classified correctly when they were presented, before the update.
+
+        Returns:
+            [num_experts, num_epochs, N] bool, images in the order of the training split.
+
+        Raises:
+            ValueError: the experts were trained without keeping it.
+        """
+        if not keeps_correctness(self.manifest):
+            raise ValueError(
+                f"the experts in {self.path} kept no record of the images they classified "
+                "correctly: set experts.keeps_correctness = true, and no experts.buffer"
+            )
+        shape = (self.num_experts, self.num_epochs, self.manifest["num_images"])
+        return torch.from_numpy(_open_array(self.path / CORRECTNESS, shape, np.uint8) == 1)
 
     def sample(
         self, generator: torch.Generator, *, max_start_epoch: int, expert_epochs: int
@@ -193,32 +202,68 @@ def write_manifest(folder: Path, manifest: dict[str, Any]) -> None:
     write_atomically(folder / MANIFEST, lambda path: path.write_text(text))
 
 
-def create_trajectories(folder: Path, shape: tuple[int, int, int]) -> None:
-    """Make the array file, all zeros and sparse where the file system can."""
+def keeps_correctness(manifest: dict[str, Any]) -> bool:
+    """Say whether a buffer has the file of correctly classified images."""
+    return manifest.get("recipe", {}).get("keeps_correctness", False)
 
-    def create(path: Path) -> None:
-        np.lib.format.open_memmap(path, mode="w+", dtype=np.float32, shape=shape).flush()
 
-    write_atomically(folder / TRAJECTORIES, create)
+def create_arrays(folder: Path, manifest: dict[str, Any]) -> None:
+    """Make the array files a manifest describes, all zeros and sparse where the disk can."""
+    _create_array(folder / TRAJECTORIES, trajectories_shape(manifest), np.float32)
+    if keeps_correctness(manifest):
+        shape = (manifest["num_experts"], manifest["num_epochs"], manifest["num_images"])
+        _create_array(folder / CORRECTNESS, shape, np.uint8)
 
 
 def write_snapshot(folder: Path, expert: int, epoch: int, theta: torch.Tensor) -> str:
-    """Write one snapshot [P] to disk and return its checksum.
+    """Write one snapshot [P] to disk and return its checksum."""
+    values = theta.detach().cpu().numpy()
+    _write_row(folder / TRAJECTORIES, expert, epoch, values)
+    return snapshot_hash(values)
+
+
+def write_correctness(folder: Path, expert: int, epoch: int, is_correct: torch.Tensor) -> None:
+    """Write to disk which of the N images were classified correctly in an epoch, from 0."""
+    _write_row(folder / CORRECTNESS, expert, epoch, is_correct.cpu().numpy().astype(np.uint8))
+
+
+def snapshot_hash(values: np.ndarray) -> str:
+    """Identify a snapshot (sha256, hex)."""
+    return hashlib.sha256(np.ascontiguousarray(values)).hexdigest()
+
+
+def _create_array(file: Path, shape: tuple[int, ...], dtype: type) -> None:
+    def create(path: Path) -> None:
+        np.lib.format.open_memmap(path, mode="w+", dtype=dtype, shape=shape).flush()
+
+    write_atomically(file, create)
+
+
+def _open_array(file: Path, shape: tuple[int, ...], dtype: type) -> np.ndarray:
+    """Map a file read-only; DataCorrupt if it is not what the manifest says."""
+    try:
+        array = np.load(file, mmap_mode="r")
+    except (OSError, ValueError) as error:
+        raise DataCorrupt(
+            f"{file} cannot be read ({error}): delete its folder and record again"
+        ) from error
+    if array.shape != shape or array.dtype != dtype:
+        raise DataCorrupt(
+            f"{file} holds {array.dtype} {list(array.shape)}, its manifest says "
+            f"{np.dtype(dtype)} {list(shape)}: delete its folder and record again"
+        )
+    return array
+
+
+def _write_row(file: Path, expert: int, epoch: int, values: np.ndarray) -> None:
+    """Write array[expert, epoch] to disk.
 
     Plain writes, not the mapping: a full disk is then an OSError instead of a killed process.
     """
-    file = folder / TRAJECTORIES
     array = np.load(file, mmap_mode="r")
-    values = theta.detach().cpu().numpy()
     row = expert * array.shape[1] + epoch
     with open(file, "r+b") as stream:
         stream.seek(array.offset + row * values.nbytes)
         stream.write(values.tobytes())
         stream.flush()
         os.fsync(stream.fileno())  # before the manifest claims it
-    return snapshot_hash(values)
-
-
-def snapshot_hash(values: np.ndarray) -> str:
-    """Identify a snapshot (sha256, hex)."""
-    return hashlib.sha256(np.ascontiguousarray(values)).hexdigest()

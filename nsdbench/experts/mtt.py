@@ -18,9 +18,8 @@ from nsdbench.experts.buffer import (
     MANIFEST,
     SCHEMA,
     ExpertBuffer,
-    create_trajectories,
+    create_arrays,
     default_root,
-    trajectories_shape,
     write_manifest,
     write_snapshot,
 )
@@ -92,7 +91,7 @@ def import_mtt(
         "complete": True,
         "experts": [],
     }
-    create_trajectories(folder, trajectories_shape(manifest))
+    create_arrays(folder, manifest)
     experts = (expert for path in paths for expert in _experts(path))
     for number, expert in enumerate(experts):
         for epoch, snapshot in enumerate(expert):

@@ -2,10 +2,14 @@
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from nsdbench import augment
+
+OPTIMISERS = ("sgd", "gsam")
+# Settings that came later: a recipe without them trains, and is named, as it always was.
+_ADDED = ("optimiser", "rho", "alpha", "keeps_correctness")
 
 
 @dataclass(frozen=True)
@@ -19,9 +23,13 @@ class ExpertRecipe:
         momentum, weight_decay: as in torch.optim.SGD.
         batch_size: images a step; the short batch at the end of an epoch is used too.
         dsa_strategy: see `nsdbench.augment`; "" trains without augmentation.
+        optimiser: what SGD descends: the gradient ("sgd") or GSAM's direction (`gsam`).
+        rho, alpha: radius, constant over training, and weight of GSAM; 0 under "sgd".
+        keeps_correctness: keep which images were classified correctly in every epoch.
 
     Raises:
-        ValueError: a setting out of range, or an unknown word in the strategy.
+        ValueError: a setting out of range, an unknown optimiser, a setting of GSAM without GSAM, or
+            an unknown word in the strategy.
     """
 
     num_experts: int = 100
@@ -31,6 +39,10 @@ class ExpertRecipe:
     weight_decay: float = 0.0
     batch_size: int = 256
     dsa_strategy: str = "color_crop_cutout_flip_scale_rotate"
+    optimiser: str = "sgd"
+    rho: float = 0.0
+    alpha: float = 0.0
+    keeps_correctness: bool = False
 
     def __post_init__(self) -> None:
         for name in ("num_experts", "epochs", "batch_size"):
@@ -42,11 +54,31 @@ class ExpertRecipe:
                 f"{self.weight_decay} and {self.momentum}"
             )
         augment.parse_strategy(self.dsa_strategy)
+        if self.optimiser not in OPTIMISERS:
+            raise ValueError(
+                f"optimiser is {self.optimiser!r}; expected one of {', '.join(OPTIMISERS)}"
+            )
+        if self.rho < 0 or self.alpha < 0:
+            raise ValueError(f"rho {self.rho} and alpha {self.alpha}: neither may be negative")
+        if self.optimiser != "gsam" and (self.rho or self.alpha):
+            raise ValueError(
+                f"rho {self.rho} and alpha {self.alpha} are settings of GSAM, but optimiser is "
+                f'{self.optimiser!r}; set optimiser = "gsam" or leave them out'
+            )
+
+    def settings(self) -> dict[str, Any]:
+        """Return the recipe as plain data: what identifies it, and what a manifest keeps."""
+        added = {field.name: field.default for field in fields(self) if field.name in _ADDED}
+        return {
+            name: value
+            for name, value in asdict(self).items()
+            if name not in added or value != added[name]
+        }
 
     @property
     def hash(self) -> str:
         """Identify the recipe: equal hashes, equal training."""
-        return content_hash(asdict(self))
+        return content_hash(self.settings())
 
 
 def content_hash(content: dict[str, Any]) -> str:

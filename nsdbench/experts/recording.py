@@ -7,7 +7,6 @@ expert that was interrupted is trained anew from its start.)
 
 import contextlib
 from collections.abc import Callable, Iterator
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -21,18 +20,20 @@ from nsdbench.data import Dataset
 from nsdbench.data.preprocess import Preprocessing
 from nsdbench.errors import Diverged
 from nsdbench.experts.buffer import (
+    CORRECTNESS,
     MANIFEST,
     SCHEMA,
     TRAJECTORIES,
     ExpertBuffer,
-    create_trajectories,
+    create_arrays,
     default_root,
     read_manifest,
     snapshot_hash,
-    trajectories_shape,
+    write_correctness,
     write_manifest,
     write_snapshot,
 )
+from nsdbench.experts.gsam import redirect_gradients
 from nsdbench.experts.recipe import ExpertRecipe, content_hash
 from nsdbench.files import file_name
 from nsdbench.seeding import generator
@@ -83,7 +84,7 @@ def record(
         "preprocessing": preprocessing.kind,
         "preprocessing_hash": preprocessing.hash,
         "arch": arch_id,
-        "recipe": asdict(recipe),
+        "recipe": recipe.settings(),
         "seed": seed,
     }
     name = f"{file_name(dataset.name)}-{arch_id}-{content_hash(identity)[:16]}"
@@ -97,17 +98,21 @@ def record(
             image_size=image_size,
             num_classes=dataset.num_classes,
         ).to(device)
-        manifest = _open_manifest(folder, name, identity, models.num_parameters(model), recipe)
+        sizes = {"num_parameters": models.num_parameters(model)}
+        if recipe.keeps_correctness:
+            sizes["num_images"] = len(dataset.train)
+        manifest = _open_manifest(folder, name, identity, sizes, recipe)
         if not manifest["complete"]:
             _train_experts(folder, manifest, model, dataset, preprocessing, recipe, progress)
     return ExpertBuffer(folder)
 
 
 def _open_manifest(
-    folder: Path, name: str, identity: dict[str, Any], num_parameters: int, recipe: ExpertRecipe
+    folder: Path, name: str, identity: dict[str, Any], sizes: dict[str, int], recipe: ExpertRecipe
 ) -> dict[str, Any]:
     """Read how far an earlier run got, or start a new buffer."""
-    if (folder / MANIFEST).exists() and (folder / TRAJECTORIES).exists():
+    files = [MANIFEST, TRAJECTORIES, *([CORRECTNESS] if recipe.keeps_correctness else [])]
+    if all((folder / file).exists() for file in files):
         return read_manifest(folder)
     manifest = {
         **identity,
@@ -115,11 +120,11 @@ def _open_manifest(
         "recipe_hash": recipe.hash,
         "num_experts": recipe.num_experts,
         "num_epochs": recipe.epochs,
-        "num_parameters": num_parameters,
+        **sizes,
         "complete": False,
         "experts": [],
     }
-    create_trajectories(folder, trajectories_shape(manifest))
+    create_arrays(folder, manifest)
     write_manifest(folder, manifest)
     return manifest
 
@@ -157,15 +162,17 @@ def _train_experts(
         )
         for epoch in range(entry["epochs_done"], recipe.epochs):
             stream = generator(seed, "experts", expert, "epoch", epoch)
-            loss, accuracy = _train_epoch(model, optimiser, fetch, labels, recipe, stream)
+            loss, is_correct = _train_epoch(model, optimiser, fetch, labels, recipe, stream)
             if not np.isfinite(loss):
                 raise Diverged(
                     f"expert {expert} of {folder.name}: the training loss of epoch {epoch + 1} is "
                     f"{loss} at lr {recipe.lr:g}; lower it"
                 )
+            if recipe.keeps_correctness:
+                write_correctness(folder, expert, epoch, is_correct)
             entry["sha256"] = write_snapshot(folder, expert, epoch + 1, models.flatten(model))
             entry["loss"].append(loss)
-            entry["accuracy"].append(accuracy)
+            entry["accuracy"].append(100 * float(is_correct.sum()) / len(labels))
             entry["epochs_done"] = epoch + 1
             if epoch + 1 == recipe.epochs:
                 rows = torch.randperm(len(labels), generator=generator(seed, "experts", "measure"))
@@ -202,22 +209,34 @@ def _train_epoch(
     labels: torch.Tensor,
     recipe: ExpertRecipe,
     stream: torch.Generator,
-) -> tuple[float, float]:
-    """Train one epoch; return mean loss and accuracy in per cent over its augmented batches."""
+) -> tuple[float, torch.Tensor]:
+    """Train one epoch on augmented batches.
+
+    Returns:
+        The mean loss, and [N] bool: which images were classified correctly, each before the update
+        by the batch that presented it.
+    """
     model.train()
     loss_sum = torch.zeros((), device=labels.device)
-    correct = torch.zeros((), device=labels.device)
+    is_correct = torch.zeros_like(labels, dtype=torch.bool)
     for rows in torch.randperm(len(labels), generator=stream).split(recipe.batch_size):
         x, y = fetch(rows), labels[rows]
-        draw = augment.sample(recipe.dsa_strategy, len(x), model.image_shape, stream)
-        logits = model(augment.apply(x, draw))
+        x = augment.apply(x, augment.sample(recipe.dsa_strategy, len(x), model.image_shape, stream))
+        logits = model(x)
         loss = F.cross_entropy(logits, y)
         optimiser.zero_grad(set_to_none=True)
         loss.backward()
+        if recipe.optimiser == "gsam":
+            redirect_gradients(
+                model.parameters(),
+                lambda x=x, y=y: F.cross_entropy(model(x), y),
+                recipe.rho,
+                recipe.alpha,
+            )
         optimiser.step()
         loss_sum += loss.detach() * len(x)
-        correct += (logits.argmax(dim=1) == y).sum()
-    return float(loss_sum) / len(labels), 100 * float(correct) / len(labels)
+        is_correct[rows] = logits.argmax(dim=1) == y
+    return float(loss_sum) / len(labels), is_correct
 
 
 @torch.no_grad()

@@ -53,9 +53,9 @@ SECTIONS: dict[str, tuple[str, ...] | None] = {
     "objective": None,
     "experts": (
         "buffer", "num_experts", "epochs", "lr", "momentum", "weight_decay", "batch_size",
-        "dsa_strategy",
+        "dsa_strategy", "optimiser", "rho", "alpha", "keeps_correctness",
     ),
-    "optimiser": ("momentum", "iterations", "lr_syn", "lr_kernels", "lr_lr"),
+    "optimiser": ("momentum", "iterations", "lr_syn", "lr_kernels", "lr_lr", "ema_decay"),
     "network": ("name", "depth", "width"),
     "coreset": ("name", "draw_per_network"),
 }  # fmt: skip
