@@ -1,7 +1,8 @@
 """The outer loop: learn what a parameterization stores by descending an objective.
 
 Every random draw of step k comes from a stream named by (seed, k), so a resumed run repeats an
-undisturbed one bit for bit; a checkpoint holds parameters, optimiser state and the loss curve.
+undisturbed one bit for bit; a checkpoint holds parameters, their moving average if the recipe has
+one, optimiser state and the loss curve. The set that is stored is then the average.
 """
 
 import hashlib
@@ -23,6 +24,7 @@ from nsdbench.data.preprocess import Preprocessing
 from nsdbench.data.training import TrainingData
 from nsdbench.errors import Diverged
 from nsdbench.files import file_name, write_atomically
+from nsdbench.moving_average import MovingAverage
 from nsdbench.objectives import Objective, ObjectiveContext
 from nsdbench.parameterizations import Parameterization
 from nsdbench.seeding import generator
@@ -46,6 +48,7 @@ class DistillationRun:
     parameterization: Parameterization
     objective: Objective
     optimiser: torch.optim.Optimizer
+    average: MovingAverage
     step: int = 0
     losses: list[float] = field(default_factory=list)
     seconds: float = 0.0
@@ -57,7 +60,8 @@ class DistillationRun:
         """Begin a run: SGD with momentum, a learning rate per group (paper, sec. 4.1; MTT)."""
         groups = parameterization.parameter_groups(settings) + objective.parameter_groups(settings)
         optimiser = torch.optim.SGD(groups, lr=0.0, momentum=settings["momentum"])
-        return DistillationRun(parameterization, objective, optimiser)
+        average = MovingAverage(parameterization, settings.get("ema_decay"))
+        return DistillationRun(parameterization, objective, optimiser, average)
 
     def summary(self) -> dict:
         """Return the loss curve, thinned to at most `_CURVE_POINTS` points, and its ends."""
@@ -75,6 +79,7 @@ class DistillationRun:
             "parameterization": self.parameterization.state_dict(),
             "objective": self.objective.state_dict(),
             "optimiser": self.optimiser.state_dict(),
+            "average": self.average.state_dict(),
             "step": self.step,
             "losses": self.losses,
             "seconds": self.seconds,
@@ -87,6 +92,7 @@ class DistillationRun:
         self.parameterization.load_state_dict(state["parameterization"])
         self.objective.load_state_dict(state["objective"])
         self.optimiser.load_state_dict(state["optimiser"])
+        self.average.load_state_dict(state.get("average", {}))  # older checkpoints have none
         self.step = state["step"]
         self.losses = state["losses"]
         self.seconds = state["seconds"]
@@ -121,6 +127,7 @@ def optimise(
             )
         run.optimiser.step()
         run.objective.constrain()
+        run.average.update()
         run.losses.append(value)
         run.step += 1
         run.seconds += time.perf_counter() - started
@@ -204,6 +211,7 @@ def distill(
         checkpoint=checkpoint,
         progress=progress,
     )
+    run.average.apply()
     parameterization = parameterization.cpu().requires_grad_(False)
     artefact = Artefact(
         parameterization,
