@@ -128,10 +128,18 @@ def evaluate(
 
 @dataclass(frozen=True)
 class TrainingSet:
-    """Images by row number: `fetch(index)` gives network inputs and labels of these rows."""
+    """Images by row number.
+
+    Attributes:
+        num_images: rows.
+        fetch: called as fetch(index); gives network inputs and labels of these rows.
+        redraw: called with the source of randomness before every epoch, where decoding is
+            stochastic.
+    """
 
     num_images: int
     fetch: Callable[[Tensor], tuple[Tensor, Tensor]]
+    redraw: Callable[[torch.Generator], None] | None = None
 
 
 def train(
@@ -188,6 +196,8 @@ def _batches(
 ) -> Iterator[Tensor]:
     """Yield row numbers batch by batch, shuffled anew every epoch, for ever."""
     while True:
+        if training_set.redraw is not None:
+            training_set.redraw(stream)
         order = torch.randperm(training_set.num_images, generator=stream)
         yield from order.split(protocol.batch_size)
 
@@ -258,4 +268,16 @@ def _training_set(source: object, data: Dataset) -> TrainingSet:
             f"the set holds {len(images)} images, {len(labels)} labels and classes up to "
             f"{classes - 1}; {data.name} has {data.num_classes} classes"
         )
+    if isinstance(source, Artefact) and source.parameterization.is_stochastic:
+        return _stochastic_set(source)
     return TrainingSet(len(images), lambda rows: (images[rows], labels[rows]))
+
+
+def _stochastic_set(artefact: Artefact) -> TrainingSet:
+    """Give access to images that are decoded anew for every epoch."""
+    images, labels = artefact.images(), artefact.labels()
+
+    def redraw(stream: torch.Generator) -> None:
+        images.copy_(artefact.images(stream))
+
+    return TrainingSet(len(labels), lambda rows: (images[rows], labels[rows]), redraw)

@@ -14,6 +14,7 @@ from nsdbench.parameterizations.storage_plan import (
     plan_svd,
     plan_tiles,
 )
+from nsdbench.parameterizations.wavelet import WaveletShape, plan_dwt
 from nsdbench.registry import Registry
 
 __all__ = [
@@ -38,7 +39,10 @@ _SEPARABLE_PLANNERS = {
     "tiles": plan_tiles,
     "bases": plan_bases,
 }
-_FAMILIES = {name: Family(planner, SeparableShape) for name, planner in _SEPARABLE_PLANNERS.items()}
+_FAMILIES = {
+    **{name: Family(planner, SeparableShape) for name, planner in _SEPARABLE_PLANNERS.items()},
+    "dwt": Family(plan_dwt, WaveletShape),
+}
 _REGISTRY = Registry("parameterization", "nsdbench.parameterizations", _FAMILIES)
 
 

@@ -20,8 +20,11 @@ class Parameterization(nn.Module):
     Attributes:
         settings: plain JSON values that rebuild the module (shapes, scheme, name).
         labels: [num_images] int64 class of every image, known without decoding.
+        is_stochastic: whether the generator decides what an image looks like; evaluation then
+            decodes anew for every epoch.
     """
 
+    is_stochastic: bool = False
     settings: dict
     labels: Tensor
 

@@ -185,7 +185,7 @@ class Separable(Parameterization):
         s^2 / (t1 t2 t3 t4); s is the standard deviation of preprocessed real pixels. The random
         start is the paper's (sec. 4.1), the scales are our choice.
         Data: real images, a row each, are X = U S V^T; T holds the first t1 rows of V^T and K^(1)
-        those of S U^T, so that decoding gives the best approximation of rank t1 (paper, sec. 3.3).
+        those of S U^T, so that decoding gives the best approximation of rank t1 (paper, sec. 4.4).
         Otherwise: T encodes one real image a column, see `axis_kernels.encoder`.
         """
         for mode, kernel in self.kernels.items():

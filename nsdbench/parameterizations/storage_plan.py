@@ -171,19 +171,24 @@ def plan_svd(
     ipc: int,
     *,
     learned: bool,
-    t1: int,
+    share: float,
     images_per_class: int = _MAX_IMAGES_PER_CLASS,
 ) -> StoragePlan:
     """Plan SVD or, with a learned matrix, LSVD: t1 singular vectors, then images as many as fit.
 
-    Both store K^(1) = S U^T [t1, u1], which is data whether it is learned or not.
+    Both store K^(1) = S U^T [t1, u1], which is data whether it is learned or not. The paper leaves
+    t1 open ("by Eq. 3").
 
     Args:
         image_shape, num_classes, ipc: as of `plan_spectral`.
         learned: whether K^(1) is.
-        t1: singular vectors kept.
+        share: of the budget that the singular vectors take, rounded down to whole ones: t1 is
+            share * ipc * num_classes, at least 1.
         images_per_class: cap on decoded images per class.
     """
+    if not 0 < share < 1:
+        raise ValueError(f"share is {share}; expected a part of the budget between 0 and 1")
+    t1 = max(1, int(share * ipc * num_classes + 1e-9))
     name, kinds = "lsvd" if learned else "svd", ("data", "identity", "identity", "identity")
     return _plan_mixtures(
         name, image_shape, num_classes, ipc, t1, images_per_class, 1, kinds, learned

@@ -17,8 +17,8 @@ KINDS = {
     "tiles": {"factor": 2},
     "dct": {},
     "ldct": {},
-    "svd": {"t1": 4},
-    "lsvd": {"t1": 4},
+    "svd": {"share": 0.5},
+    "lsvd": {"share": 0.5},
     "bases": {"t1": 5, "factor": 2},
     "spectral": {"num_kernel_sets": 1},
 }

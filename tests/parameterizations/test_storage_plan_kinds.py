@@ -21,12 +21,12 @@ COUNTED = [
     (CIFAR10, {"name": "ldct"}, 10, 398, 398 * 768 + 1_024),
     (CIFAR100, {"name": "ldct"}, 1, 398, 398 * 768 + 1_024),
     # n x 3,072 + M x n
-    (CIFAR10, {"name": "svd", "t1": 8}, 1, 760, 8 * 3_072 + 760 * 8),
-    (CIFAR10, {"name": "lsvd", "t1": 5}, 1, 2_500, 5 * 3_072 + 2_500 * 5),
-    (CIFAR10, {"name": "lsvd", "t1": 9}, 1, 340, 9 * 3_072 + 340 * 9),
-    (CIFAR10, {"name": "svd", "t1": 64}, 10, 1_720, 64 * 3_072 + 1_720 * 64),
-    (CIFAR100, {"name": "svd", "t1": 90}, 1, 300, 90 * 3_072 + 300 * 90),
-    # r = floor((B - K D / 4) / (C K)): spec sect. 2.3
+    (CIFAR10, {"name": "svd", "share": 0.8}, 1, 760, 8 * 3_072 + 760 * 8),
+    (CIFAR10, {"name": "lsvd", "share": 0.5}, 1, 2_500, 5 * 3_072 + 2_500 * 5),
+    (CIFAR10, {"name": "lsvd", "share": 0.9}, 1, 340, 9 * 3_072 + 340 * 9),
+    (CIFAR10, {"name": "svd", "share": 0.64}, 10, 1_720, 64 * 3_072 + 1_720 * 64),
+    (CIFAR100, {"name": "svd", "share": 0.9}, 1, 300, 90 * 3_072 + 300 * 90),
+    # r = floor((B - K D / 4) / (C K)) images a class
     (CIFAR10, {"name": "bases", "t1": 16, "factor": 2}, 1, 1_150, 30_688),
     (CIFAR10, {"name": "bases", "t1": 100, "factor": 2}, 10, 2_300, 100 * 768 + 230_000),
     (CIFAR10, {"name": "bases", "t1": 200, "factor": 2}, 10, 760, 200 * 768 + 152_000),
@@ -37,7 +37,7 @@ COUNTED = [
     (FASHION, {"name": "tiles", "factor": 3}, 1, 78, 7_800),
     (DIGITS, {"name": "dct"}, 1, 40, 2_560),
     (DIGITS, {"name": "ldct"}, 1, 36, 36 * 64 + 256),
-    (DIGITS, {"name": "svd", "t1": 6}, 1, 170, 6 * 256 + 170 * 6),
+    (DIGITS, {"name": "svd", "share": 0.6}, 1, 170, 6 * 256 + 170 * 6),
     (FASHION, {"name": "ldct"}, 1, 36, 36 * 196 + 784),
 ]
 
@@ -54,7 +54,7 @@ def test_hand_counts(spec, settings, ipc, images, stored):
 
 
 def test_the_cap_on_images_holds():
-    capped = {"name": "lsvd", "t1": 5, "images_per_class": 20}
+    capped = {"name": "lsvd", "share": 0.5, "images_per_class": 20}
     assert len(parameterizations.plan(capped, CIFAR10, 1).shape.labels) == 200
 
 
@@ -64,12 +64,13 @@ def test_the_cap_on_images_holds():
         ({"name": "dct", "t3": 33}, "t=33, u=32"),
         ({"name": "dct", "t3": 0}, "mode 3 has lengths t=0"),
         ({"name": "dct", "dct_type": 3}, "dct_type is 3; expected 2 or 4"),
-        ({"name": "svd", "t1": 0}, "t1 is 0"),
-        ({"name": "lsvd", "t1": 5, "images_per_class": 0}, "images_per_class 0"),
+        ({"name": "svd", "share": 1.0}, "share is 1.0"),
+        ({"name": "lsvd", "share": 0.5, "images_per_class": 0}, "images_per_class 0"),
         ({"name": "bases", "t1": 4, "factor": 3}, "factor is 3; expected a divisor of the side 32"),
+        ({"name": "bases", "t1": 0, "factor": 2}, "t1 is 0"),
         ({"name": "tiles", "factor": 0}, "factor is 0"),
         ({"name": "tiles", "factor": 2, "init": "mix"}, "init is 'mix'"),
-        ({"name": "svd"}, "t1"),
+        ({"name": "svd"}, "share"),
         ({"name": "tiles"}, "factor"),
     ],
 )
@@ -82,7 +83,7 @@ def test_bad_settings_are_named(settings, message):
     "settings",
     [
         {"name": "ldct", "t3": 32},
-        {"name": "svd", "t1": 10},
+        {"name": "svd", "share": 0.99999999999},
         {"name": "bases", "t1": 40, "factor": 2},
     ],
 )
