@@ -126,6 +126,7 @@ def optimise(
                 "rates or the initial student step size"
             )
         run.optimiser.step()
+        run.parameterization.constrain()
         run.objective.constrain()
         run.average.update()
         run.losses.append(value)

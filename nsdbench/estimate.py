@@ -160,25 +160,31 @@ def _experts_work(
 def _classwise_work(
     recipe: Recipe, spec: DatasetSpec, ipc: int, num_images: int, student: NetworkSize, seeds: int
 ) -> tuple[Work, float]:
-    """Count the outer loop of DM or DC, and the bytes that one class keeps.
+    """Count the outer loop of DM, DC or IDC, and the bytes that one class keeps.
 
-    Real images are seen by a forward pass (DM) or a gradient (DC), decoded ones by a gradient or by
-    a gradient and its adjoint, and networks train on all decoded ones between outer steps.
+    Real images are seen by a forward pass (DM) or a gradient, decoded ones by a gradient or by a
+    gradient and its adjoint. Between outer steps networks train on all decoded images (DC) or on
+    real ones (IDC).
     """
     objective, optimiser = recipe.values["objective"], recipe.values["optimiser"]
     iterations = seeds * optimiser["iterations"]
-    is_gradient = objective["name"] == "gradient"
-    real = spec.num_classes * objective["real_batch"]
-    passes = real * (_STEP_PASSES if is_gradient else 1)
-    passes += num_images * (_UNROLL_PASSES if is_gradient else _STEP_PASSES)
+    is_gradient = objective["name"] != "distribution"
+    passes = spec.num_classes * objective["real_batch"] * (_STEP_PASSES if is_gradient else 1)
+    limit = spec.num_classes * (objective.get("batch_syn") or num_images)
+    passes += min(num_images, limit) * (_UNROLL_PASSES if is_gradient else _STEP_PASSES)
     steps = 2.0 * spec.num_classes
-    if is_gradient:
-        share = objective["inner_epochs"] * (1 - 1 / objective["outer_loops"])
-        passes += share * num_images * _STEP_PASSES
-        steps += share * -(-num_images // objective["batch_network"])
+    trained = 0.0
+    if objective["name"] == "gradient":
+        trained = objective["inner_epochs"] * (1 - 1 / objective["outer_loops"]) * num_images
+        steps += trained / min(objective["batch_network"], num_images)
+    elif objective["name"] == "conv-gradient":
+        trained = objective["real_images_network"] * (1 - 1 / objective["inner_loops"])
+        steps += trained / objective["batch_network"]
+    passes += trained * _STEP_PASSES
     key = ("distill", spec.name, ipc, recipe.method, recipe.hash, seeds)
     work = Work("distill", key, iterations * passes * student.flops, int(iterations * steps))
-    kept = 4.0 * (4 * student.parameters + 3 * objective["real_batch"] * student.activations)
+    batch = max(3 * objective["real_batch"], 6 * min(num_images, limit) // spec.num_classes)
+    kept = 4.0 * (4 * student.parameters + batch * student.activations)
     return work, kept
 
 
@@ -188,7 +194,7 @@ def _distillation_work(
     """Count the outer loop, and the bytes that one unrolled student keeps."""
     objective, optimiser = recipe.values.get("objective", {}), recipe.values.get("optimiser", {})
     iterations = seeds * optimiser.get("iterations", 0)
-    if objective.get("name") in ("distribution", "gradient"):
+    if objective.get("name") in ("distribution", "gradient", "conv-gradient"):
         return _classwise_work(recipe, spec, ipc, num_images, student, seeds)
     inner = objective.get("syn_steps", 1)
     batch = min(objective.get("batch_syn") or num_images, num_images)

@@ -17,12 +17,12 @@ RECIPE_OF = ("Digits16", 10, "smoke")  # where settings are taken from
 # Parameterizations that no recipe of ours names.
 UNNAMED = {
     "bases": {"name": "bases", "t1": 4, "factor": 2, "images_per_class": 4},
-    "tiles": {"name": "tiles", "factor": 2},
 }
 # Counts of a recipe become at most these.
 SMALL = {
     "real_batch": 8, "batch_syn": 8, "batch_network": 8,
     "syn_steps": 2, "expert_epochs": 1, "max_start_epoch": 2, "inner_epochs": 1, "outer_loops": 2,
+    "inner_loops": 2, "real_images_network": 16,
 }  # fmt: skip
 COMMON = {
     "network.width": 4,

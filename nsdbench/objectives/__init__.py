@@ -9,6 +9,7 @@ from nsdbench.data.training import TrainingData
 from nsdbench.experts import ExpertBuffer
 from nsdbench.objectives.base import Objective
 from nsdbench.objectives.classwise import ClasswiseObjective
+from nsdbench.objectives.conv_gradient import ConvGradientMatching
 from nsdbench.objectives.distribution import DistributionMatching
 from nsdbench.objectives.gradient import GradientMatching
 from nsdbench.objectives.trajectory import TrajectoryMatching
@@ -16,6 +17,7 @@ from nsdbench.registry import Registry
 
 __all__ = [
     "ClasswiseObjective",
+    "ConvGradientMatching",
     "DistributionMatching",
     "GradientMatching",
     "Objective",
@@ -61,10 +63,15 @@ def _classwise(objective: type[ClasswiseObjective]) -> Callable[..., Objective]:
     return build_classwise
 
 
+def _conv_gradient(context: ObjectiveContext, settings: dict) -> Objective:
+    return ConvGradientMatching(context.model, context.real, **settings)
+
+
 _BUILDERS = {
     "trajectory": _trajectory,
     "distribution": _classwise(DistributionMatching),
     "gradient": _classwise(GradientMatching),
+    "conv-gradient": _conv_gradient,
 }
 _REGISTRY = Registry("objective", "nsdbench.objectives", _BUILDERS)
 

@@ -23,24 +23,39 @@ class ClasswiseObjective(Objective):
         dsa_strategy: Siamese augmentation, one draw a class and step for the decoded and the real
             images; None for none.
         real_batch: real images of a class, all of them if it has fewer.
+        batch_syn: decoded images of a class, drawn without replacement; None for all.
     """
 
     def __init__(
-        self, model: nn.Module, real: TrainingData, dsa_strategy: str | None, *, real_batch: int
+        self,
+        model: nn.Module,
+        real: TrainingData,
+        dsa_strategy: str | None,
+        *,
+        real_batch: int,
+        batch_syn: int | None = None,
     ):
         super().__init__()
         if real_batch < 1:
             raise ValueError(f"real_batch is {real_batch}; at least 1 real image a class is needed")
+        if batch_syn is not None and batch_syn < 1:
+            raise ValueError(f"batch_syn is {batch_syn}; at least 1 decoded image is needed")
         self._model = model
         self._real = real
         self._dsa_strategy = dsa_strategy
         self._real_batch = real_batch
+        self._batch_syn = batch_syn
 
     def prepare_network(
         self, parameterization: Parameterization, step: int, generator: torch.Generator
     ) -> None:
         """Bring the network to where this step looks through it."""
         raise NotImplementedError
+
+    def draw_augmentations(self, generator: torch.Generator) -> list[augment.DsaParams]:
+        """Draw what decoded and real images of a class go through, one after the other."""
+        shape = self._real.image_shape
+        return [augment.sample(self._dsa_strategy, 1, shape, generator, siamese=True)]
 
     def class_loss(self, images: Tensor, real_images: Tensor, labels: Tensor) -> Tensor:
         """Compare the images of a class, already augmented.
@@ -82,13 +97,15 @@ class ClasswiseObjective(Objective):
     def _one_class_loss(
         self, parameterization: Parameterization, label: int, generator: torch.Generator
     ) -> Tensor:
-        images, labels = parameterization.decode(parameterization.class_rows(label), generator)
+        chosen = parameterization.class_rows(label)
+        if self._batch_syn is not None and self._batch_syn < len(chosen):
+            order = torch.randperm(len(chosen), generator=generator)[: self._batch_syn]
+            chosen = chosen[order.to(chosen.device)]
+        images, labels = parameterization.decode(chosen, generator)
         rows = self._real.rows_of_class(label)
         rows = rows[torch.randperm(len(rows), generator=generator)[: self._real_batch]]
         real_images, _ = self._real.batch(rows)
-        draw = augment.sample(
-            self._dsa_strategy, len(rows), self._real.image_shape, generator, siamese=True
-        ).to(images.device)
-        return self.class_loss(
-            augment.apply(images, draw), augment.apply(real_images, draw), labels[:1]
-        )
+        for draw in self.draw_augmentations(generator):
+            draw = draw.to(images.device)
+            images, real_images = augment.apply(images, draw), augment.apply(real_images, draw)
+        return self.class_loss(images, real_images, labels[:1])

@@ -89,6 +89,7 @@ class GradientMatching(ClasswiseObjective):
         inner_epochs: epochs T of its training between two of them.
         lr_network: step size of that training, plain SGD.
         batch_network: its batch size.
+        batch_syn: as of `ClasswiseObjective`.
 
     Attributes:
         theta: [P] the network of the current step; a checkpoint keeps it.
@@ -108,8 +109,11 @@ class GradientMatching(ClasswiseObjective):
         inner_epochs: int,
         lr_network: float,
         batch_network: int,
+        batch_syn: int | None = None,
     ):
-        super().__init__(model, real, dsa_strategy, real_batch=real_batch)
+        super().__init__(
+            model, real, dsa_strategy, real_batch=real_batch, batch_syn=batch_syn
+        )
         if distance not in DISTANCES:
             raise ValueError(f"distance is {distance!r}; expected one of {', '.join(DISTANCES)}")
         for name, value in (

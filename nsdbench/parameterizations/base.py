@@ -55,6 +55,9 @@ class Parameterization(nn.Module):
         """Set the stored tensors to their starting values, in place."""
         raise NotImplementedError
 
+    def constrain(self) -> None:
+        """Bring what is stored back into its allowed range, in place, after every update."""
+
     def ledger(self) -> Ledger:
         """List every stored tensor with its bits."""
         raise NotImplementedError

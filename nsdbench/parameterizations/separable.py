@@ -152,6 +152,7 @@ class Separable(Parameterization):
         self.settings = asdict(shape)
         self.register_buffer("labels", shape.labels, persistent=False)
         self.spectra = nn.Parameter(torch.zeros(shape.num_spectra, *shape.t))
+        self.register_buffer("bounds", None, persistent=False)
         self.kernels = nn.ParameterDict()
         for mode in _MODES:
             t, u, kind = shape.t[mode - 1], shape.u[mode - 1], shape.kernels[mode - 1]
@@ -187,7 +188,11 @@ class Separable(Parameterization):
         Data: real images, a row each, are X = U S V^T; T holds the first t1 rows of V^T and K^(1)
         those of S U^T, so that decoding gives the best approximation of rank t1 (paper, sec. 4.4).
         Otherwise: T encodes one real image a column, see `axis_kernels.encoder`.
+        Tiles remember what black and white are, see `constrain`.
         """
+        if self.shape.name == "tiles" and real.preprocessing.kind == "standardise":
+            ends = torch.tensor([0.0, 1.0]).view(2, 1, 1, 1)
+            self.bounds = real.preprocessing.apply(ends.expand(2, self.shape.u[1], 1, 1))
         for mode, kernel in self.kernels.items():
             if self._kind(int(mode)) in ANALYTIC:
                 kernel.copy_(ANALYTIC[self._kind(int(mode))](*kernel.shape[1:]))
@@ -209,6 +214,15 @@ class Separable(Parameterization):
                     matrix = encoder(self._kind(mode), t, u).to(images)
                     images = mode_product(images, matrix, mode - 1)
             self.spectra.copy_(images.view_as(self.spectra))
+
+    @torch.no_grad()
+    def constrain(self) -> None:
+        """Keep tiles between black and white (IDC's code clamps its pixels to [0, 1] likewise).
+
+        Whitened ones have no such range, and other sets are free.
+        """
+        if self.bounds is not None:
+            self.spectra.clamp_(*self.bounds)
 
     def _kind(self, mode: int) -> Kind:
         return self.shape.kernels[mode - 1]

@@ -1,1 +1,0 @@
-"""An objective, a parameterization and methods that use them, from outside nsdbench."""
