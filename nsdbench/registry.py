@@ -3,7 +3,7 @@
 A package adds names by entry points. Their groups are
 
     nsdbench.objectives           name = "package:build"      as those of `objectives`
-    nsdbench.parameterizations    name = "package:planner"    as those of `parameterizations`
+    nsdbench.parameterizations    name = "package:family"     a `parameterizations.Family`
     nsdbench.coresets             name = "package:select"     as those of `coresets`
     nsdbench.methods              any name = "package"        its folder holds TOML files
 

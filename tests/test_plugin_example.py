@@ -9,9 +9,8 @@ import sys
 import tomllib
 from pathlib import Path
 
+import numpy as np
 import pytest
-
-from nsdbench import load_artefact
 
 EXAMPLE = Path(__file__).parent / "plugin_example"
 README = Path(__file__).parents[1] / "README.md"
@@ -50,40 +49,56 @@ def nsdbench(site, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_method_of_another_package_is_listed_explained_run_and_reported(nsdbench, tmp_path):
+def test_methods_of_another_package_are_listed_explained_run_and_reported(nsdbench, tmp_path):
     listed = json.loads(nsdbench("list", "methods", "--json"))["methods"]
-    (ours,) = [method for method in listed if method["name"] == "nsd-class-means"]
-    assert (ours["parameterization"], ours["objective"]) == ("spectral", "class-means")
-    assert (ours["status"], ours["missing"]) == ("runnable", "")
+    parts = {
+        method["name"]: (method["parameterization"], method["objective"], method["status"])
+        for method in listed
+    }
+    assert parts["nsd-class-means"] == ("spectral", "class-means", "runnable")
+    assert parts["mtt-mirrored"] == ("mirrored", "trajectory", "runnable")
 
-    text = nsdbench("explain", "class-means", "--where", "method=nsd-class-means")
+    text = nsdbench("explain", "example", "--where", "method=nsd-class-means")
     assert re.search(r"objective\.real_per_class +32 +our choice", text)
     assert "nsd-class-means.toml" in text and "objective.syn_steps" not in text
     assert "distils with convnet2-w16\n" in text  # no student is unrolled
 
-    where = ("--where", "method=nsd-class-means|random")
-    nsdbench("run", "class-means", *where)
-    (part,) = json.loads(nsdbench("status", "class-means", "--json"))["tables"]
+    nsdbench("run", "example", "--where", "method=nsd-class-means|mtt-mirrored|random")
+    (part,) = json.loads(nsdbench("status", "example", "--json"))["tables"]
     cells = {cell["method"]: cell for cell in part["cells"]}
-    assert {name: cell["status"] for name, cell in cells.items()} == {
-        "nsd-class-means": "measured", "random": "measured", "nsd": "not run",
-    }  # fmt: skip
-    (path,) = (tmp_path / "results" / "artefacts").glob("nsd-class-means-*.safetensors")
-    curve = load_artefact(path).metadata["distillation"]
-    assert curve["loss_last"] < curve["loss_first"] / 10
-    assert cells["nsd-class-means"]["mean"] > 50  # chance is 10 %
-    report = nsdbench("report", "class-means")
-    assert f"{cells['nsd-class-means']['mean']:.1f} ± " in report and "NSD on class means" in report
+    ran = ("random", "mtt-mirrored", "nsd-class-means")
+    for name, cell in cells.items():
+        assert cell["status"] == ("measured" if name in ran else "not run")
+    report = nsdbench("report", "example")
+    for name in ran:
+        assert cells[name]["mean"] > 50  # chance is 10 %
+        assert f"| {cells[name]['row']:<22} |" in report
+        assert f"{cells[name]['mean']:.1f} ± " in report
+    for name in ran[1:]:
+        (record,) = (tmp_path / "results" / "records" / "smoke").glob(f"*-{name}-*.json")
+        record = json.loads(record.read_text())
+        assert record["distillation"]["loss_last"] < record["distillation"]["loss_first"]
+        assert record["distillation"]["images_moved"] > 0.02
+        assert record["budget"]["stored_bits"] <= record["budget"]["limit_bits"]
+    images = record_images(tmp_path, "mtt-mirrored")
+    assert len(images) == 20 and (images == images[..., ::-1]).all()  # 2 ipc a class, mirrored
+
+
+def record_images(folder, method):
+    """Read the decoded images that a run kept beside its record."""
+    (path,) = (folder / "results" / "images" / "smoke").glob(f"*-{method}-*.npz")
+    with np.load(path) as arrays:
+        return arrays["images"]
 
 
 def test_the_readme_shows_the_example_as_it_is():
     text = README.read_text()
-    package = EXAMPLE / "nsdbench_class_means"
+    package = EXAMPLE / "nsdbench_example"
     toml = re.findall(r"```toml\n(.*?)```", text, flags=re.DOTALL)
     assert tomllib.loads((package / "nsd-class-means.toml").read_text()) in map(tomllib.loads, toml)
     entered = tomllib.loads((EXAMPLE / "pyproject.toml").read_text())["project"]["entry-points"]
     shown = [tomllib.loads(block).get("project", {}).get("entry-points") for block in toml]
     assert entered in shown
-    code = (package / "__init__.py").read_text()
+    code = (package / "class_means.py").read_text()
     (loss,) = re.findall(r"    def loss\(.*?return [^\n]*\n", code, flags=re.DOTALL)
     assert loss in text

@@ -2,7 +2,7 @@
 
     l = mean over c and pixels of (mean x_syn of class c  -  mean of a batch of x_real of class c)^2
 
-It is the simplest thing that learns, an example of a plug-in and not a method anybody proposed.
+The simplest objective that learns; an example, and no method that anybody proposed.
 """
 
 import torch

@@ -1,0 +1,1 @@
+"""An objective, a parameterization and methods that use them, from outside nsdbench."""
