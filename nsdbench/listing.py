@@ -130,6 +130,7 @@ def _protocols() -> Section:
         text = ", ".join(f"{key} {value}" for key, value in settings.items() if key != "name")
         rows.append((name, text))
     rows.append(("<name>-<E>ep", "the same with another number of epochs"))
+    rows.append(("common-equal-steps-<S>", "the same with another number of steps"))
     return "protocols", ("name", "settings"), rows
 
 

@@ -295,6 +295,8 @@ def test_a_method_that_does_not_exist_is_printed_and_is_no_failure(nsdbench):
         ("experts record --dataset Digits16 --arch covnet --root x", "did you mean convnet?"),
         (SET + "objectve.syn_steps=2", "section of data, param"),
         (SET + "objective.syn_stps=2", "unexpected keyword argument 'syn_stps'"),
+        (SET + "objective.syn_steps=many", "'syn_steps': 'many'"),
+        (SET + "parameterization.t1=few", "'t1': 'few'"),
         (SET + "experts.epoch=2", "unknown key `experts.epoch`; known: buffer"),
         (SET + "optimiser.iterations=-1", "`optimiser.iterations` is -1; expected a whole number"),
         (SET + "optimiser.iterations=1.5", "`optimiser.iterations` is 1.5; expected a whole"),

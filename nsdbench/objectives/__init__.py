@@ -93,4 +93,4 @@ def build(settings: dict, context: ObjectiveContext) -> Objective:
     try:
         return builder(context, settings)
     except TypeError as error:
-        raise ValueError(f"objective {name!r}: {error}") from None
+        raise ValueError(f"objective {name!r}: {error}; its settings: {settings}") from None

@@ -69,7 +69,7 @@ def plan(settings: dict, spec: DatasetSpec, ipc: int) -> StoragePlan:
     try:
         return family(spec.image_shape, spec.num_classes, ipc, **settings)
     except TypeError as error:
-        raise ValueError(f"parameterization {name!r}: {error}") from None
+        raise ValueError(f"parameterization {name!r}: {error}; its settings: {settings}") from None
 
 
 def build(settings: dict, spec: DatasetSpec, ipc: int) -> Parameterization:

@@ -120,6 +120,11 @@ def _change_since(entry: Entry, record: dict[str, Any]) -> str:
     return change_since(record, entry.recipe.hash, protocols.get(entry.protocol).hash)
 
 
+def figure_stem(table: Table, protocol: str | None) -> str:
+    """Name the files of a figure; each protocol has its own."""
+    return table.name if protocol is None else f"{table.name}-{protocol}"
+
+
 def gain(cells: list[CellReport], minus: tuple[str, str], column: Column) -> str:
     """Write the difference of two measured rows in one column.
 

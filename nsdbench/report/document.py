@@ -6,7 +6,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from nsdbench.report.content import STATUSES, CellReport, collect, gain, mean_and_std
+from nsdbench.report.content import (
+    STATUSES,
+    CellReport,
+    collect,
+    figure_stem,
+    gain,
+    mean_and_std,
+)
 from nsdbench.tables import Column, Table
 
 _PHASES = {"experts": "experts", "distill": "distillation", "evaluate": "evaluation"}
@@ -69,7 +76,7 @@ def build(
     cells = collect(table, scale, records, protocol)
     return Document(
         title,
-        _paragraphs(table, scale, cells),
+        _paragraphs(table, scale, cells, protocol),
         (
             _measured_grid(table, settings.columns, cells),
             *_details_grid(cells),
@@ -97,7 +104,9 @@ def _real_images(table: Table, scale: str) -> tuple[str, ...]:
     return tuple(part for part in (f"Source: {table.source}.", settings.note, text) if part)
 
 
-def _paragraphs(table: Table, scale: str, cells: list[CellReport]) -> tuple[str, ...]:
+def _paragraphs(
+    table: Table, scale: str, cells: list[CellReport], protocol: str | None
+) -> tuple[str, ...]:
     """Say what was measured and how."""
     settings = table.settings(scale)
     text = (
@@ -117,7 +126,8 @@ def _paragraphs(table: Table, scale: str, cells: list[CellReport]) -> tuple[str,
     counted = ", ".join(f"{counts[s]} {s}" for s in STATUSES if counts[s])
     text += f" Of {len(cells)} cells: {counted}."
     if table.axes:
-        text += f" Drawn in figures/{scale}/{table.name}.png below the results folder."
+        stem = figure_stem(table, protocol)
+        text += f" Drawn in figures/{scale}/{stem}.png below the results folder."
     return tuple(
         part for part in (f"{origin}: {table.source}.", settings.note, text, style) if part
     )

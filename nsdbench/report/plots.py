@@ -14,7 +14,7 @@ import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from nsdbench.report.content import CellReport, collect
+from nsdbench.report.content import CellReport, collect, figure_stem
 from nsdbench.tables import Table
 
 _DPI = 120
@@ -45,6 +45,7 @@ def write_plots(
     """
     written = []
     for table in tables:
+        stem = table.name
         if table.settings(scale).similarity is not None:
             source = folder / f"{table.name}.npz"
             if not source.exists():
@@ -53,13 +54,14 @@ def write_plots(
             png, text = draw_similarity(arrays), similarity_csv(arrays)
         elif table.axes:
             cells = collect(table, scale, records, protocol)
+            stem = figure_stem(table, protocol)
             if all(cell.record is None for cell in cells):
                 continue
             png, text = draw_over_settings(cells, table.axes), settings_csv(cells, table.axes)
         else:
             continue
         for suffix, content in ((".png", png), (".csv", text.encode())):
-            path = folder / f"{table.name}{suffix}"
+            path = folder / f"{stem}{suffix}"
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(content)
             written.append(path)
@@ -67,16 +69,16 @@ def write_plots(
 
 
 def settings_csv(cells: Iterable[CellReport], axes: tuple[str, ...]) -> str:
-    """Write one line a cell: data set, ipc, network, the two settings, and the number if any."""
-    header = ("dataset", "ipc", "arch", *map(_short, axes), "status", "mean", "std", "n")
+    """Write one line a cell: what it is, the two settings, and the number if there is one."""
+    what, found = ("dataset", "ipc", "arch", "protocol"), ("status", "mean", "std", "n")
     lines = []
     for cell in cells:
         accuracy = (cell.record or {}).get("accuracy", {})
         number = [accuracy.get(key, "") for key in ("mean", "std", "n")]
         entry = cell.entry
-        place = (entry.dataset, entry.ipc, entry.arch, *_values(cell, axes))
+        place = (entry.dataset, entry.ipc, entry.arch, entry.protocol, *_values(cell, axes))
         lines.append((*place, cell.status, *number))
-    return _csv(header, lines)
+    return _csv((*what, *map(_short, axes), *found), lines)
 
 
 def draw_over_settings(cells: Sequence[CellReport], axes: tuple[str, ...]) -> bytes:

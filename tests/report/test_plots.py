@@ -48,7 +48,9 @@ def test_numbers_over_settings(measured):
     assert table.axes == AXES
     cells = collect(table, "smoke", measured)
     rows = lines(plots.settings_csv(cells, AXES))
-    assert list(rows[0]) == ["dataset", "ipc", "arch", "t3", "t1", "status", "mean", "std", "n"]
+    assert list(rows[0]) == [
+        "dataset", "ipc", "arch", "protocol", "t3", "t1", "status", "mean", "std", "n",
+    ]  # fmt: skip
     for i, (row, cell) in enumerate(zip(rows, cells, strict=True)):
         assert f"t3 {row['t3']}, t1 {row['t1']}" == cell.entry.row.label
         assert int(row["ipc"]) == cell.entry.ipc
@@ -64,6 +66,12 @@ def test_figures_are_files_with_the_same_bytes_every_time(tmp_path, measured):
     paths = plots.write_plots(chosen, "smoke", measured, tmp_path)
     assert [path.name for path in paths] == ["figure3.png", "figure3.csv"]
     first = [path.read_bytes() for path in paths]
+    assert {row["protocol"] for row in lines(paths[1].read_text())} == {"common-60ep"}
+    assert plots.write_plots(chosen, "smoke", measured, tmp_path, "dc") == [], "of this protocol"
+    steps = "common-equal-steps-9"
+    judged = [record | {"cell": record["cell"] | {"protocol": steps}} for record in measured]
+    others = plots.write_plots(chosen, "smoke", judged, tmp_path, steps)
+    assert [path.name for path in others] == [f"figure3-{steps}.png", f"figure3-{steps}.csv"]
     plots.write_plots(chosen, "smoke", measured, tmp_path)
     assert [path.read_bytes() for path in paths] == first
 
