@@ -4,7 +4,7 @@ import sys
 
 import pytest
 
-from nsdbench import methods, objectives, registry
+from nsdbench import data, methods, objectives, parameterizations, registry
 from nsdbench.registry import Registry, plugin_folders
 
 METHOD = """
@@ -90,6 +90,49 @@ def test_objectives_and_methods_come_from_plugins(install):
     assert methods.load("theirs").path == package / "theirs.toml"
     assert "plug_one" not in sys.modules
     assert objectives.build({"name": "odd", "weight": 2}, None) == {"weight": 2}
+
+
+GREY = """
+from dataclasses import asdict, dataclass
+import torch
+from nsdbench.parameterizations import Family, Parameterization, StoragePlan
+
+@dataclass(frozen=True)
+class Shape:
+    name: str
+    num_classes: int
+    def build(self):
+        return Grey(self)
+
+class Grey(Parameterization):
+    def __init__(self, shape):
+        super().__init__()
+        self.settings = asdict(shape)
+        self.register_buffer("labels", torch.arange(shape.num_classes), persistent=False)
+        self.level = torch.nn.Parameter(torch.zeros(shape.num_classes))
+
+def plan(image_shape, num_classes, ipc):
+    return StoragePlan(Shape("grey", num_classes), num_classes, ipc * num_classes)
+
+FAMILY = Family(plan, Shape)
+planner_alone = plan
+"""
+
+
+def test_a_parameterization_from_a_plugin_is_planned_built_and_rebuilt(install):
+    entry_points = "grey = plug_grey:FAMILY\nalone = plug_grey:planner_alone\n"
+    install("plug_grey", GREY, f"[nsdbench.parameterizations]\n{entry_points}")
+    assert {"grey", "pixels"} <= set(parameterizations.names())
+    spec = data.spec("Digits16")
+    assert parameterizations.plan({"name": "grey"}, spec, 2).percent == 50
+    module = parameterizations.build({"name": "grey"}, spec, 2)
+    assert parameterizations.rebuild(module.settings).level.shape == module.level.shape == (10,)
+    with pytest.raises(ValueError, match="'grey'.*unexpected keyword argument 'side'"):
+        parameterizations.build({"name": "grey", "side": 3}, spec, 2)
+    with pytest.raises(ValueError, match="the artefact's parameterization 'grey': .*'side'"):
+        parameterizations.rebuild({"name": "grey", "num_classes": 10, "side": 3})
+    with pytest.raises(ValueError, match="'alone' gives <function plan.*expected a .*Family"):
+        parameterizations.rebuild({"name": "alone"})
 
 
 @pytest.mark.parametrize("value", ["plug_gone", "json.decoder", "plug_gone.part", "a:b"])

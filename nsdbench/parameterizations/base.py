@@ -40,7 +40,8 @@ class Parameterization(nn.Module):
 
         Args:
             index: [n] int64 image numbers (repeats allowed); None decodes all.
-            generator: decides where decoding is stochastic; ignored otherwise.
+            generator: decides where decoding is stochastic, and None then gives fixed images;
+                ignored otherwise.
 
         Returns:
             images [n, C, H, W], differentiable in what is stored, and labels [n].
