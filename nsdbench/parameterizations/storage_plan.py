@@ -183,12 +183,15 @@ def plan_svd(
         image_shape, num_classes, ipc: as of `plan_spectral`.
         learned: whether K^(1) is.
         share: of the budget that the singular vectors take, rounded down to whole ones: t1 is
-            share * ipc * num_classes, at least 1.
+            share * ipc * num_classes, less where that would be more than one for two images.
         images_per_class: cap on decoded images per class.
     """
     if not 0 < share < 1:
         raise ValueError(f"share is {share}; expected a part of the budget between 0 and 1")
     t1 = max(1, int(share * ipc * num_classes + 1e-9))
+    limit, size = _limit(image_shape, num_classes, ipc), prod(image_shape)
+    while t1 > 1 and 2 * t1 > _columns(limit, t1, size, num_classes, images_per_class):
+        t1 -= 1
     name, kinds = "lsvd" if learned else "svd", ("data", "identity", "identity", "identity")
     return _plan_mixtures(
         name, image_shape, num_classes, ipc, t1, images_per_class, 1, kinds, learned
@@ -272,9 +275,8 @@ def _plan_mixtures(
         )
     channels, height, width = image_shape
     sides = (height // factor, width // factor)
-    left = _limit(image_shape, num_classes, ipc) - t1 * channels * prod(sides)
-    per_class = min(images_per_class, max(1, left // (t1 * num_classes)))
-    count = per_class * num_classes
+    limit = _limit(image_shape, num_classes, ipc)
+    count = _columns(limit, t1, channels * prod(sides), num_classes, images_per_class)
     shape = SeparableShape(
         name,
         num_classes,
@@ -287,6 +289,12 @@ def _plan_mixtures(
         kernels=kinds,
     )
     return _checked(shape, image_shape, num_classes, ipc)
+
+
+def _columns(limit: int, t1: int, size: int, num_classes: int, images_per_class: int) -> int:
+    """Count the columns of t1 numbers that fit beside t1 vectors: whole classes, at least one."""
+    per_class = (limit - t1 * size) // (t1 * num_classes)
+    return num_classes * min(images_per_class, max(1, per_class))
 
 
 def _kept(image_shape: tuple[int, int, int], ipc: int) -> int:
