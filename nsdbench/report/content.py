@@ -29,11 +29,11 @@ class CellReport:
 
     @property
     def number(self) -> str:
-        """Write the measured mean and population std, or the status."""
+        """Write the measured mean and population std (none of a single run), or the status."""
         if self.record is None:
             return self.status
         accuracy = self.record["accuracy"]
-        text = mean_and_std(accuracy["mean"], accuracy["std"])
+        text = mean_and_std(accuracy["mean"], accuracy["std"] if accuracy["n"] > 1 else None)
         return f"{text} (stale)" if self.status == "stale" else text
 
     @property
