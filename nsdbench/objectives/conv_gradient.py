@@ -7,6 +7,10 @@ turn, one draw a class for all decoded and real images. A network is drawn anew 
 steps; between two of its steps it trains on real images with augmentation and CutMix.
 Kim et al., Dataset Condensation via Efficient Synthetic-Data Parameterization, ICML 2022;
 condense.py, misc/augment.py and train.py of the reference code. CutMix: Yun et al., ICCV 2019.
+
+The reference code steps its optimiser after every class, ours once for all classes: a gradient
+moves the images as far in total, but momentum decays once a step, not once a class. It clamps
+pixels before a network's first step alone, ours after every step (parameterizations).
 """
 
 from collections.abc import Callable

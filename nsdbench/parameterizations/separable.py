@@ -217,9 +217,10 @@ class Separable(Parameterization):
 
     @torch.no_grad()
     def constrain(self) -> None:
-        """Keep tiles between black and white (IDC's code clamps its pixels to [0, 1] likewise).
+        """Keep tiles between black and white, after every update.
 
-        Whitened ones have no such range, and other sets are free.
+        IDC's code clamps less often: once before each network's steps, never after the last.
+        Whitened tiles have no such range, and other sets are free.
         """
         if self.bounds is not None:
             self.spectra.clamp_(*self.bounds)

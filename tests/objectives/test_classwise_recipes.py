@@ -15,7 +15,7 @@ CELLS = [
     ("dc-nsd", "CIFAR10", "paper", 256, 3, 128, 11, 5 * 2400 * 9 / 10, 10_000),
     ("dc-nsd", "FashionMNIST", "small", 256, 3, 96, 11, 12 * 960 * 9 / 10, 300),
     ("idc", "CIFAR10", "paper", 64, 3, 40, 11, 2048 * 99 / 100, 200_000),
-    ("idc", "FashionMNIST", "small", 64, 3, 40, 11, 2048 * 19 / 20, 300),
+    ("idc", "FashionMNIST", "small", 64, 3, 40, 11, 512 * 19 / 20, 300),
 ]
 
 
@@ -54,15 +54,44 @@ def test_nsd_on_top_stores_what_nsd_does_and_matches_as_the_method(method, base,
     assert ours["network"] == theirs["network"] and ours["data"] == theirs["data"]
 
 
-def test_published_settings_of_idc():
-    """5e-3 ipc / 10 on pixels in [0, 1] is longer by 1 / std^2 where pixels are standardised."""
-    for name, distance in (("CIFAR10", "squared_error"), ("FashionMNIST", "absolute_error")):
-        spec = data.spec(name)
-        variance = sum(std**2 for std in spec.std) / len(spec.std)
-        for ipc in (1, 10, 50):
-            values = methods.resolve("idc", name, ipc, "paper").values
-            assert values["optimiser"]["lr_syn"] == pytest.approx(5e-4 * ipc / variance, rel=5e-3)
-            assert values["objective"]["distance"] == distance
-            assert values["optimiser"]["iterations"] == 2000 * values["objective"]["inner_loops"]
-            tiles = parameterizations.build(values["parameterization"], spec, ipc)
-            assert tiles.num_images == 4 * ipc * 10
+@pytest.mark.parametrize(
+    "name, distance, rate, images_network",
+    [
+        ("CIFAR10", "squared_error", 5e-3, 2048),
+        ("CIFAR100", "squared_error", 5e-3, 2048),
+        ("FashionMNIST", "absolute_error", 1e-4 * (28 / 32) ** 2, 512),
+    ],
+)
+def test_published_settings_of_idc(name, distance, rate, images_network):
+    """At ipc 10 `rate` on pixels in [0, 1], longer by 1 / std^2 where they are standardised."""
+    spec = data.spec(name)
+    variance = sum(std**2 for std in spec.std) / len(spec.std)
+    for ipc in (1, 10, 50):
+        values = methods.resolve("idc", name, ipc, "paper").values
+        expected = rate * ipc / 10 / variance
+        assert values["optimiser"]["lr_syn"] == pytest.approx(expected, rel=5e-3)
+        assert values["objective"]["distance"] == distance
+        assert values["objective"]["real_images_network"] == images_network
+        assert values["optimiser"]["iterations"] == 2000 * values["objective"]["inner_loops"]
+        tiles = parameterizations.build(values["parameterization"], spec, ipc)
+        assert tiles.num_images == 4 * ipc * spec.num_classes
+
+
+@pytest.mark.parametrize("name", ["ImageNette", "ImageYellow"])
+@pytest.mark.parametrize("scale", ["small", "paper"])
+def test_idc_has_no_rate_for_imagenet(name, scale):
+    recipe = methods.resolve("idc", name, 1, scale)
+    with pytest.raises(ValueError, match=f"idc.*{name}.*lr_syn"):
+        recipe.values["optimiser"]["lr_syn"]
+
+
+@pytest.mark.parametrize("base", ["dm", "dc", "dsa"])
+@pytest.mark.parametrize("ipc", [1, 10, 50])
+def test_the_wide_recipes_are_the_published_ones_at_scale_paper(base, ipc):
+    wide, published = (
+        methods.resolve(method, "CIFAR10", ipc, "paper") for method in (f"{base}-w128", base)
+    )
+    assert wide.values == published.values
+    reduced = methods.resolve(f"{base}-w128", "FashionMNIST", ipc, "small").values
+    assert reduced["optimiser"]["iterations"] == {"dm": 2000}.get(base, 300)
+    assert reduced["network"]["width"] == 128
