@@ -1,7 +1,7 @@
 """Name files, find the folders of those that users declare, write files whole or not at all."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 
@@ -34,6 +34,28 @@ def search_folders(ours: Path, variable: str) -> list[Path]:
                 "files, or unset the variable"
             )
     return [ours, *extra]
+
+
+def toml_files(folders: Iterable[Path], kind: str) -> dict[str, Path]:
+    """Map the name of every TOML file of some folders to the file.
+
+    Args:
+        folders: where they are.
+        kind: what a file describes, as the message says it: "method".
+
+    Raises:
+        ValueError: two files have one name.
+    """
+    found: dict[str, Path] = {}
+    for folder in folders:
+        for path in sorted(folder.glob("*.toml")):
+            if path.stem in found:
+                raise ValueError(
+                    f"{kind} {path.stem!r} is described twice: {found[path.stem]} and {path}; "
+                    "rename one file and the name in it"
+                )
+            found[path.stem] = path
+    return found
 
 
 def write_atomically(path: Path, write: Callable[[Path], object]) -> None:

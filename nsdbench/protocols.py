@@ -96,9 +96,27 @@ def get(name: str) -> Protocol:
         return replace(_PROTOCOLS["common-equal-steps"], name=name, steps=int(match[1]))
     match = re.fullmatch(r"(common|mtt|dc|full)-([1-9]\d*)ep", name)
     if match is None:
+        if re.fullmatch(r"(common-equal-steps-0+|(common|mtt|dc|full)-0+ep)", name):
+            raise ValueError(f"protocol {name!r} trains nothing: expected at least 1")
+        others = [known for known in _PROTOCOLS if known != "full"]
         raise ValueError(
             f"unknown protocol {name!r}; known: {', '.join(_PROTOCOLS)}, each of common, mtt, dc, "
             'full also as "<name>-<epochs>ep" (full only so), and "common-equal-steps-<steps>"'
-            f"{nearest(name, _PROTOCOLS)}"
+            f"{nearest(name, others)}"
         )
     return replace(_PROTOCOLS[match[1]], name=name, epochs=int(match[2]))
+
+
+def get_for_sets(name: str) -> Protocol:
+    """Return a protocol that judges distilled or drawn sets.
+
+    Raises:
+        ValueError: unknown name, or a protocol of the full data.
+    """
+    protocol = get(name)
+    if name.startswith("full-"):
+        raise ValueError(
+            f"protocol {name!r} is for the full data; sets are judged by another, such as "
+            f"common{name.removeprefix('full')}"
+        )
+    return protocol

@@ -39,7 +39,22 @@ def test_other_epochs_are_another_protocol():
     assert len({protocols.get(name).hash for name in names}) == len(names)
 
 
-@pytest.mark.parametrize("name", ["", "full", "common-0ep", "common-1.5ep", "commonly", "dsa"])
+@pytest.mark.parametrize("name", ["", "full", "common-1.5ep", "commonly", "dsa"])
 def test_unknown_names_list_the_known_ones(name):
     with pytest.raises(ValueError, match="common-equal-steps"):
         protocols.get(name)
+
+
+@pytest.mark.parametrize("name", ["common-equal-steps-0", "common-0ep", "full-00ep"])
+def test_nothing_is_no_training(name):
+    with pytest.raises(ValueError, match=f"{name}.*expected at least 1"):
+        protocols.get(name)
+
+
+def test_a_protocol_of_the_full_data_judges_no_sets():
+    with pytest.raises(ValueError, match="'full-20ep' is for the full data.*common-20ep"):
+        protocols.get_for_sets("full-20ep")
+    assert protocols.get_for_sets("dc") == protocols.get("dc")
+    with pytest.raises(ValueError) as caught:
+        protocols.get("full")
+    assert "did you mean" not in str(caught.value)

@@ -228,6 +228,81 @@ def test_errors_name_the_file_and_the_key(mine, old, new, message):
     assert "mine.toml" in str(caught.value)
 
 
+VALUES = (
+    ('title = "Mine"', "title = 3", "`title` is 3; expected a text"),
+    ('source = "nobody"', "source = []", r"`source` is \[\]; expected a text"),
+    ('source = "nobody"', 'source = "x"\nfootnotes = "y"', "`footnotes` is 'y'; expected a list"),
+    ('source = "nobody"', 'source = "x"\naxes = [1.5, 2.5]', "`axes` is .*a list of texts"),
+    ('source = "nobody"', 'source = "x"\npublished = "none.csv"', "none.csv is missing"),
+    ('label = "NSD"', "label = 3", "row 2: `label` is 3; expected a text"),
+    ('label = "Full"', 'label = "NSD"', "two rows are labelled 'NSD' at scale smoke"),
+    ('family = "ours"', "family = 3", "row 2: `family` is 3; expected a text"),
+    ('method = "nsd"', "method = 3", "row 2: `method` is 3; expected a text"),
+    ('method = "nsd"', 'method = "nsd"\nnote = 3', "row 2: `note` is 3; expected a text"),
+    ('method = "nsd"', 'method = "nsd"\nwhen = 3', "row 2: `when` is 3; expected a table"),
+    ('method = "nsd"', 'method = "nsd"\nset = 3', "row 2: `set` is 3; expected a table"),
+    ('method = "nsd"', 'method = "nsd"\nprotocol = 3', "row 2: `protocol` is 3; expected a text"),
+    ('method = "nsd"', 'method = "nsd"\nprotocol = "foo"', "row 2: unknown protocol 'foo'"),
+    ('method = "nsd"', 'method = "nsd"\nprotocol = "full-2ep"', "row 2: .*is for the full data"),
+    ('method = "nsd"', 'method = "nsd"\nset = { "foo.bar" = 1 }', "row 2: .*section `foo`"),
+    (
+        'method = "nsd"',
+        'method = "nsd"\nset = { "optimiser.iterations" = -1 }',
+        "row 2: nsd.optimiser.iterations=-1: ",
+    ),
+    ('{ minus = ["NSD", "Random"] }', "3", "row 3: `derived` is 3; expected a table"),
+    ('["NSD", "Random"]', "3", "row 3: `derived`: `minus` is 3; expected a list"),
+    ('["NSD", "Random"]', '["NSD"]', "row 3: `derived` must be"),
+    ('protocol = "common-10ep"', 'protocol = "foo"', "scales.smoke: unknown protocol 'foo'"),
+    ('protocol = "common-10ep"', "protocol = 3", "scales.smoke: `protocol` is 3; expected a text"),
+    ('protocol = "common-10ep"', 'protocol = "full-2ep"', "scales.smoke: .*is for the full data"),
+    ('full_protocol = "full-2ep"', 'full_protocol = "full"', "scales.smoke: unknown protocol"),
+    ("seeds = 3", 'seeds = "3"', "scales.smoke: `seeds` is '3'; expected a whole number"),
+    ("seeds = 3", "seeds = true", "scales.smoke: `seeds` is True; expected a whole number"),
+    ("repeats = 4", "repeats = 0", "scales.smoke: `repeats` is 0; .* of at least 1"),
+    ("full_repeats = 2", "full_repeats = 2.0", "`full_repeats` is 2.0; expected a whole number"),
+    ("ipc = 10", 'ipc = "10"', "column 2: `ipc` is '10'; expected a whole number"),
+    ("ipc = 10", "ipc = 0", "column 2: `ipc` is 0; expected a whole number of at least 1"),
+    ('"Digits16", ipc = 10', '"Digit", ipc = 10', "column 2: dataset: .*did you mean Digits"),
+    ('"Digits16", ipc = 10', "3, ipc = 10", "column 2: `dataset` is 3; expected a text"),
+    ('ipc = 10, arch = "convnet2-w8"', 'ipc = 10, arch = "convnet"', "column 2: unknown arch"),
+)
+
+
+@pytest.mark.parametrize(("old", "new", "message"), VALUES)
+def test_values_are_checked_where_they_stand(mine, old, new, message):
+    assert SMALL_TABLE.count(old) >= 1
+    mine.write_text(SMALL_TABLE.replace(old, new, 1))
+    with pytest.raises(ValueError, match=message) as caught:
+        tables.load("mine")
+    assert "mine.toml" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "rest",
+    [
+        "rows = 3\n[scales]",
+        "rows = []\n[scales.smoke]\nprotocol = 'dc'\nseeds = 1\nrepeats = 1\ncolumns = 3",
+    ],
+)
+def test_lists_are_lists(mine, rest):
+    mine.write_text(SMALL_TABLE.split("[[rows]]")[0] + rest)
+    with pytest.raises(ValueError, match="is 3; expected a list"):
+        tables.load("mine")
+
+
+def test_data_that_is_not_here_is_no_mistake(mine, tmp_path):
+    mine.write_text(SMALL_TABLE.replace('"Digits16"', f'"folder:{tmp_path}/none@16"'))
+    assert tables.load("mine").entries("smoke")
+
+
+def test_a_table_is_described_once(mine):
+    (mine.parent / "table1.toml").write_text(SMALL_TABLE.replace('"mine"', '"table1"'))
+    for call in (tables.names, lambda: tables.load("mine")):
+        with pytest.raises(ValueError, match="table 'table1' is described twice: .* rename one"):
+            call()
+
+
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [

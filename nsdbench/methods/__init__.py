@@ -36,7 +36,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import NotImplementedYet, nearest
-from ..files import search_folders
+from ..files import search_folders, toml_files
 from ..registry import plugin_folders
 from .conditions import Conditions, check_scale, hold, read_conditions
 from .values import Settings, check_value
@@ -141,7 +141,7 @@ def load(name: str) -> Method:
         section, _, key = path.partition(".")
         raw.setdefault(section, {})[key] = value
     title = f"{method.title} with {', '.join(f'{path} = {settings[path]}' for path in settings)}"
-    blocks = (*method.blocks, _block(raw, 1, Path(name)))
+    blocks = (*method.blocks, _block(raw, name, name))
     return replace(method, name=name, title=title, blocks=blocks)
 
 
@@ -206,17 +206,8 @@ def _forget_other(
 
 def _files() -> dict[str, Path]:
     """Map every method's name to its file; two files of one name are an error."""
-    found: dict[str, Path] = {}
     folders = search_folders(Path(__file__).parent, FOLDERS_VARIABLE)
-    for folder in [*folders, *plugin_folders("nsdbench.methods")]:
-        for path in sorted(folder.glob("*.toml")):
-            if path.stem in found:
-                raise ValueError(
-                    f"method {path.stem!r} is described twice: {found[path.stem]} and {path}; "
-                    "rename one file and the name in it"
-                )
-            found[path.stem] = path
-    return found
+    return toml_files([*folders, *plugin_folders("nsdbench.methods")], "method")
 
 
 def _load(name: str, files: dict[str, Path], children: tuple[str, ...]) -> Method:
@@ -245,7 +236,10 @@ def _load(name: str, files: dict[str, Path], children: tuple[str, ...]) -> Metho
     settings = raw.get("settings", [])
     if not isinstance(settings, list):
         raise ValueError(f"{path}: `settings` must be blocks, written [[settings]]")
-    own = tuple(_block(block, number, path) for number, block in enumerate(settings, start=1))
+    own = tuple(
+        _block(block, f"{path}: settings block {number}", path.name)
+        for number, block in enumerate(settings, start=1)
+    )
     return Method(name, _text(raw, "title", path), kind, source, inherited + own, path)
 
 
@@ -273,9 +267,8 @@ def _text(raw: Mapping[str, Any], key: str, path: Path) -> str:
     return value
 
 
-def _block(raw: Any, number: int, path: Path) -> Block:
-    """Check one [[settings]] block."""
-    where = f"{path}: settings block {number}"
+def _block(raw: Any, where: str, file: str) -> Block:
+    """Check one [[settings]] block of a file; messages begin with `where`."""
     if not isinstance(raw, dict):
         raise ValueError(f"{where}: expected a table written [[settings]]")
     source = raw.get("source")
@@ -293,7 +286,7 @@ def _block(raw: Any, number: int, path: Path) -> Block:
             raise ValueError(f"{where}: `{section}` must be a table, [settings.{section}]")
         for key, value in settings.items():
             _check_setting(section, key, value, where)
-    return Block(conditions, source, values, path.name)
+    return Block(conditions, source, values, file)
 
 
 def _check_setting(section: str, key: str, value: Any, where: str) -> None:

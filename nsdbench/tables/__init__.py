@@ -37,16 +37,14 @@ A column may add `published_arch` where the paper names another network than the
 Further folders come from the environment variable NSDBENCH_TABLES.
 """
 
-import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from nsdbench.errors import nearest
-from nsdbench.files import search_folders
-from nsdbench.methods.conditions import SCALES, check_scale, read_conditions
-from nsdbench.methods.variants import variant_name
-from nsdbench.tables.published import PUBLISHED_ARCHS, PrintedNumber, read_published
+from nsdbench.files import search_folders, toml_files
+from nsdbench.methods.conditions import SCALES, check_scale
+from nsdbench.tables.published import PrintedNumber
+from nsdbench.tables.reading import read_table
 from nsdbench.tables.table import Column, Entry, Row, ScaleSettings, Similarity, Table
 
 __all__ = [
@@ -64,20 +62,11 @@ __all__ = [
 ]
 
 FOLDERS_VARIABLE = "NSDBENCH_TABLES"
-_ROW_KEYS = (
-    "label", "family", "method", "set", "when", "derived", "protocol", "published_protocol", "note",
-)  # fmt: skip
-_COLUMN_KEYS = ("dataset", "ipc", "arch", "published_arch")
-_SCALE_KEYS = (
-    "protocol", "full_protocol", "seeds", "repeats", "full_repeats", "note", "columns",
-)  # fmt: skip
-_SIMILARITY_KEYS = ("dataset", "label", "num_images")
-_TOP_LEVEL = ("name", "title", "source", "published", "footnotes", "axes", "rows", "scales")
 
 
 def names() -> list[str]:
     """Return the names of all declared tables, sorted."""
-    return sorted(path.stem for folder in _folders() for path in folder.glob("*.toml"))
+    return sorted(_files())
 
 
 def load(name: str) -> Table:
@@ -86,12 +75,12 @@ def load(name: str) -> Table:
     Raises:
         ValueError: no such table, or its file is wrong; the message names file and key.
     """
-    for folder in _folders():
-        path = folder / f"{name}.toml"
-        if name == path.stem and path.is_file():
-            return _table(path)
-    known = names()
-    raise ValueError(f"unknown table {name!r}; known: {', '.join(known)}{nearest(name, known)}")
+    files = _files()
+    if name not in files:
+        raise ValueError(
+            f"unknown table {name!r}; known: {', '.join(sorted(files))}{nearest(name, files)}"
+        )
+    return read_table(files[name])
 
 
 def choose(names_: Sequence[str] | None, scale: str) -> list[Table]:
@@ -106,98 +95,6 @@ def choose(names_: Sequence[str] | None, scale: str) -> list[Table]:
     return [load(name) for name in dict.fromkeys(names_)]
 
 
-def _folders() -> list[Path]:
-    return search_folders(Path(__file__).parent, FOLDERS_VARIABLE)
-
-
-def _table(path: Path) -> Table:
-    """Read and check one file."""
-    try:
-        raw = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path}: not valid TOML: {error}") from error
-    _check_keys(raw, _TOP_LEVEL, ("name", "title", "source", "rows", "scales"), str(path))
-    if raw["name"] != path.stem:
-        raise ValueError(f"{path}: `name` is {raw['name']!r}, the file is called {path.stem}")
-    rows = tuple(_row(row, f"{path}: row {i}") for i, row in enumerate(raw["rows"], start=1))
-    labels = [row.label for row in rows]
-    for row in rows:
-        for label in row.minus or ():
-            if label not in labels:
-                raise ValueError(f"{path}: row {row.label!r} is derived from unknown {label!r}")
-    unknown = [scale for scale in raw["scales"] if scale not in SCALES]
-    if unknown:
-        raise ValueError(f"{path}: unknown scale `{unknown[0]}`; known: {', '.join(SCALES)}")
-    scales = {
-        name: _scale(settings, f"{path}: scales.{name}") for name, settings in raw["scales"].items()
-    }
-    for name, settings in scales.items():
-        if any(row.method == "full" for row in rows) and not settings.full_protocol:
-            raise ValueError(f"{path}: scales.{name}: `full_protocol` is missing")
-    printed = read_published(raw["published"]) if "published" in raw else ()
-    axes = tuple(raw.get("axes", ()))
-    if axes and (len(axes) != 2 or not all("." in str(axis) for axis in axes)):
-        raise ValueError(f"{path}: `axes` is {raw['axes']!r}; expected two settings, section.key")
-    return Table(
-        raw["name"], raw["title"], raw["source"], tuple(raw.get("footnotes", ())), rows, scales,
-        printed, axes,
-    )  # fmt: skip
-
-
-def _row(raw: Mapping[str, Any], where: str) -> Row:
-    """Read one [[rows]] block."""
-    _check_keys(raw, _ROW_KEYS, ("label", "family"), where)
-    if ("method" in raw) == ("derived" in raw):
-        raise ValueError(f"{where}: expected exactly one of `method` and `derived`")
-    settings = dict(raw)
-    derived = settings.pop("derived", None)
-    minus = None
-    if derived is not None:
-        if list(derived) != ["minus"] or len(derived["minus"]) != 2:
-            raise ValueError(f"{where}: `derived` must be {{ minus = [minuend, subtrahend] }}")
-        minus = tuple(derived["minus"])
-    for key in ("protocol", "set", "when"):
-        if key in raw and raw.get("method") in (None, "full"):
-            raise ValueError(
-                f"{where}: `{key}` has no place in a derived row or the full data's (whose "
-                "protocol is the scale's `full_protocol`)"
-            )
-    settings["when"] = read_conditions(settings.get("when", {}), where)
-    own = settings.pop("set", {})
-    if not isinstance(own, dict):
-        raise ValueError(f'{where}: `set` is {own!r}; expected {{ "section.key" = value }}')
-    try:
-        variant = variant_name(settings["method"], own) if own else ""
-    except ValueError as error:
-        raise ValueError(f"{where}: {error}") from error
-    return Row(**{"method": None, "minus": minus, "variant": variant, **settings})
-
-
-def _scale(raw: Mapping[str, Any], where: str) -> ScaleSettings:
-    """Read the settings of one scale."""
-    if "similarity" in raw:
-        _check_keys(raw, ("similarity", "note"), (), where)
-        images = raw["similarity"]
-        _check_keys(images, _SIMILARITY_KEYS, _SIMILARITY_KEYS, f"{where}: similarity")
-        return ScaleSettings("", "", 1, 1, 1, (), raw.get("note", ""), Similarity(**images))
-    _check_keys(raw, _SCALE_KEYS, ("protocol", "seeds", "repeats", "columns"), where)
-    columns = []
-    for number, column in enumerate(raw["columns"], start=1):
-        _check_keys(column, _COLUMN_KEYS, ("dataset", "ipc", "arch"), f"{where}: column {number}")
-        paper_names = {arch: name for name, arch in PUBLISHED_ARCHS.items()}
-        printed_as = paper_names.get(column["arch"], column["arch"])
-        columns.append(Column(**{"published_arch": printed_as, **column}))
-    settings = {"full_protocol": "", "full_repeats": raw["repeats"], **raw}
-    return ScaleSettings(**{**settings, "columns": tuple(columns)})
-
-
-def _check_keys(raw: Any, known: tuple, required: tuple, where: str) -> None:
-    """Refuse unknown and missing keys by name."""
-    if not isinstance(raw, dict):
-        raise ValueError(f"{where}: expected a table of keys, got {raw!r}")
-    for key in raw:
-        if key not in known:
-            raise ValueError(f"{where}: unknown key `{key}`; known: {', '.join(known)}")
-    for key in required:
-        if key not in raw:
-            raise ValueError(f"{where}: `{key}` is missing")
+def _files() -> dict[str, Path]:
+    """Map every table's name to its file; two files of one name are an error."""
+    return toml_files(search_folders(Path(__file__).parent, FOLDERS_VARIABLE), "table")

@@ -137,11 +137,11 @@ class Table:
             protocol: replaces the protocol of every row but the full data's.
 
         Raises:
-            ValueError: unknown scale or protocol, or no sets.
+            ValueError: unknown scale, a protocol that judges no sets, or no sets.
         """
         settings = self.settings(scale)
         if protocol is not None:
-            protocols.get(protocol)
+            protocols.get_for_sets(protocol)
         sets = settings.seeds if seeds is None else seeds
         if sets < 1:
             raise ValueError(f"seeds is {sets}; expected at least 1 set per cell")
