@@ -193,12 +193,13 @@ def distill(
         raise ValueError(f"method {method!r} is of kind {recipe.kind}; there is nothing to distil")
     data = data.without_test()
     real = TrainingData(data, preprocessing(recipe.values["data"]["preprocessing"], data), device)
+    # First what may be refused: recording experts can take hours.
+    parameterization = _initialized(recipe, data, real, ipc, seed).to(device)
 
     started = time.perf_counter()
     objective = _objective(recipe, data, real, seed, device, progress)
     experts_seconds = time.perf_counter() - started
 
-    parameterization = _initialized(recipe, data, real, ipc, seed).to(device)
     run = DistillationRun.start(parameterization, objective, recipe.values["optimiser"])
     checkpoint = None
     if work is not None:

@@ -49,7 +49,9 @@ def test_without_an_average_the_last_values_stay(decay):
 @pytest.mark.parametrize("decay", [1.0, -0.1, 1.5])
 def test_decay_out_of_range_is_named(decay):
     with pytest.raises(ValueError, match=f"ema_decay is {decay}; expected 0 <= ema_decay < 1"):
-        distillation.distill("tiny-ftd", NAME, 1, overrides={"optimiser.ema_decay": decay})
+        MovingAverage(torch.nn.Linear(2, 3), decay)
+    with pytest.raises(ValueError, match=f"`optimiser.ema_decay` is {decay}; .* and below 1"):
+        methods.resolve("tiny-ftd", NAME, 1, "smoke", {"optimiser.ema_decay": decay})
 
 
 @pytest.mark.parametrize("method", ["tiny-ftd", "tiny-nsd"])

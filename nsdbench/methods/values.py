@@ -10,16 +10,18 @@ _COUNTS = {
     "network": ("depth", "width"),
 }
 _RATES = {
-    "experts": ("lr", "momentum", "weight_decay"),
-    "optimiser": ("momentum", "lr_syn", "lr_kernels", "lr_lr"),
+    "experts": ("lr", "weight_decay", "rho", "alpha"),
+    "optimiser": ("lr_syn", "lr_kernels", "lr_lr"),
 }
+_DECAYS = {"experts": ("momentum",), "optimiser": ("momentum", "ema_decay")}
+_SWITCHES = {"experts": ("keeps_correctness",), "coreset": ("draw_per_network",)}
 _WORDS = {
     "data": ("preprocessing",),
     "parameterization": ("name",),
     "objective": ("name",),
     "network": ("name",),
     "coreset": ("name",),
-    "experts": ("buffer", "dsa_strategy"),
+    "experts": ("buffer", "dsa_strategy", "optimiser"),
 }
 
 
@@ -45,17 +47,20 @@ class Settings(dict):
 
 
 def check_value(section: str, key: str, value: Any, where: str) -> None:
-    """Refuse a count below 1, a rate below 0 and a name that is no text.
+    """Refuse a count below 1, a rate below 0, a decay beside [0, 1), and values of other types.
 
     Raises:
         ValueError: the message begins with `where`.
     """
-    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    is_rate = type(value) in (int, float) and math.isfinite(value) and value >= 0
     if key in _COUNTS.get(section, ()):
         is_valid, expected = type(value) is int and value >= 1, "a whole number of at least 1"
     elif key in _RATES.get(section, ()):
-        is_valid = is_number and math.isfinite(value) and value >= 0
-        expected = "a number of at least 0"
+        is_valid, expected = is_rate, "a number of at least 0"
+    elif key in _DECAYS.get(section, ()):
+        is_valid, expected = is_rate and value < 1, "a number of at least 0 and below 1"
+    elif key in _SWITCHES.get(section, ()):
+        is_valid, expected = type(value) is bool, "true or false"
     elif key in _WORDS.get(section, ()):
         is_valid, expected = isinstance(value, str), "text"
     else:

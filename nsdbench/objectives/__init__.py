@@ -14,6 +14,7 @@ from nsdbench.objectives.distribution import DistributionMatching
 from nsdbench.objectives.gradient import GradientMatching
 from nsdbench.objectives.trajectory import TrajectoryMatching
 from nsdbench.registry import Registry
+from nsdbench.signature import check_settings
 
 __all__ = [
     "ClasswiseObjective",
@@ -46,17 +47,17 @@ class ObjectiveContext:
 
 
 def _trajectory(context: ObjectiveContext, settings: dict) -> Objective:
+    check_settings(TrajectoryMatching, 4, settings, "objective 'trajectory'")
     return TrajectoryMatching(
         context.experts(), context.model, context.real, context.dsa_strategy, **settings
     )
 
 
-def _classwise(objective: type[ClasswiseObjective]) -> Callable[..., Objective]:
+def _classwise(name: str, objective: type[ClasswiseObjective]) -> Callable[..., Objective]:
     """Make the builder of an objective; `augment` says whether it uses the data set's DSA."""
 
     def build_classwise(context: ObjectiveContext, settings: dict) -> Objective:
-        if "augment" not in settings:
-            raise TypeError("missing setting 'augment' (true or false)")
+        check_settings(objective, 3, settings, f"objective {name!r}", augment=bool)
         strategy = context.dsa_strategy if settings.pop("augment") else None
         return objective(context.model, context.real, strategy, **settings)
 
@@ -64,13 +65,14 @@ def _classwise(objective: type[ClasswiseObjective]) -> Callable[..., Objective]:
 
 
 def _conv_gradient(context: ObjectiveContext, settings: dict) -> Objective:
+    check_settings(ConvGradientMatching, 2, settings, "objective 'conv-gradient'")
     return ConvGradientMatching(context.model, context.real, **settings)
 
 
 _BUILDERS = {
     "trajectory": _trajectory,
-    "distribution": _classwise(DistributionMatching),
-    "gradient": _classwise(GradientMatching),
+    "distribution": _classwise("distribution", DistributionMatching),
+    "gradient": _classwise("gradient", GradientMatching),
     "conv-gradient": _conv_gradient,
 }
 _REGISTRY = Registry("objective", "nsdbench.objectives", _BUILDERS)
@@ -85,11 +87,14 @@ def build(settings: dict, context: ObjectiveContext) -> Objective:
     """Build the objective of a recipe's `objective` section.
 
     Raises:
-        ValueError: unknown name, or a setting the objective does not have.
+        ValueError: unknown name, or a setting that the objective does not have, lacks, or has of
+            another type; before experts are opened.
     """
     settings = dict(settings)
     name = settings.pop("name", None)
     builder = _REGISTRY.get(name)
+    if name in _BUILDERS:  # ours check their settings; a TypeError would be a fault of ours
+        return builder(context, settings)
     try:
         return builder(context, settings)
     except TypeError as error:

@@ -120,6 +120,14 @@ class ConvGradientMatching(ClasswiseObjective):
         ):
             if value < 1:
                 raise ValueError(f"{name} is {value}; expected at least 1")
+        for name, value in (
+            ("lr_network", lr_network),
+            ("weight_decay_network", weight_decay_network),
+        ):
+            if value < 0:
+                raise ValueError(f"{name} is {value}; expected at least 0")
+        if not 0 <= momentum_network < 1:
+            raise ValueError(f"momentum_network is {momentum_network}; expected 0 <= it < 1")
         if not 0 <= cutmix_probability <= 1:
             raise ValueError(f"cutmix_probability is {cutmix_probability}; expected 0 to 1")
         self._operations = augment.parse_strategy(strategy)

@@ -123,6 +123,8 @@ class GradientMatching(ClasswiseObjective):
         ):
             if value < 1:
                 raise ValueError(f"{name} is {value}; expected at least 1")
+        if lr_network < 0:
+            raise ValueError(f"lr_network is {lr_network}; expected at least 0")
         self._distance = DISTANCES[distance]
         self._outer_loops = outer_loops
         self._inner_epochs = inner_epochs

@@ -16,6 +16,7 @@ from nsdbench.parameterizations.storage_plan import (
 )
 from nsdbench.parameterizations.wavelet import WaveletShape, plan_dwt
 from nsdbench.registry import Registry
+from nsdbench.signature import check_settings
 
 __all__ = [
     "Family",
@@ -60,12 +61,15 @@ def plan(settings: dict, spec: DatasetSpec, ipc: int) -> StoragePlan:
         ipc: the budget, images per class.
 
     Raises:
-        ValueError: unknown name or setting.
+        ValueError: unknown name, or a setting that the planner does not take, lacks, or wants of
+            another type.
         BudgetExceeded: nothing fits.
     """
     settings = dict(settings)
     name = settings.pop("name", None)
     family = _REGISTRY.get(name)
+    planner = family.plan if isinstance(family, Family) else family
+    check_settings(planner, 3, settings, f"parameterization {name!r}")
     try:
         return family(spec.image_shape, spec.num_classes, ipc, **settings)
     except TypeError as error:

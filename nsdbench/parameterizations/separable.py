@@ -93,8 +93,11 @@ class SeparableShape:
 
     def _check_mode(self, mode: int) -> None:
         t, u, kind = self.t[mode - 1], self.u[mode - 1], self.kernels[mode - 1]
-        if t < 1 or u < 1:
-            raise ValueError(f"mode {mode} has lengths t={t}, u={u}; both must be at least 1")
+        if type(t) is not int or type(u) is not int or t < 1 or u < 1:
+            raise ValueError(
+                f"mode {mode} has lengths t={t!r}, u={u!r}; both must be whole numbers of at least "
+                "1"
+            )
         if kind not in _KINDS:
             raise ValueError(f"mode {mode} has kernel {kind!r}; expected {', '.join(_KINDS)}")
         if kind == "identity" and (t != u or self.learned[mode - 1]):

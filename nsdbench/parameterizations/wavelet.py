@@ -84,10 +84,11 @@ class WaveletShape:
             )
         if self.draw not in ("mask", "fusion"):
             raise ValueError(f'draw is {self.draw!r}; expected "mask" or "fusion"')
-        if self.num_low < 1 or self.num_details < 1:
+        counts = (self.num_low, self.num_details)
+        if any(type(count) is not int or count < 1 for count in counts):
             raise ValueError(
-                f"a class has {self.num_low} low bands and {self.num_details} triplets of details; "
-                "it needs at least 1 of each"
+                f"a class has {self.num_low!r} low bands and {self.num_details!r} triplets of "
+                "details; expected whole numbers of at least 1"
             )
         if self.draw == "mask" and self.num_low != self.num_details:
             raise ValueError(

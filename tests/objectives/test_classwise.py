@@ -273,6 +273,7 @@ def test_a_resumed_run_is_bit_identical(world, tmp_path):
         ({"outer_loops": 0}, "outer_loops is 0; expected at least 1"),
         ({"inner_epochs": 0}, "inner_epochs is 0"),
         ({"batch_network": 0}, "batch_network is 0"),
+        ({"lr_network": -0.1}, "lr_network is -0.1; expected at least 0"),
         ({"real_batch": 0}, "real_batch is 0"),
     ],
 )
@@ -285,8 +286,10 @@ def test_build_reads_a_recipe_section_and_names_what_is_missing(world):
     context = ObjectiveContext(world[0], world[1], DSA, lambda: None)
     section = {"name": "distribution", "augment": True, "real_batch": 4}
     assert isinstance(objectives.build(section, context), DistributionMatching)
-    with pytest.raises(ValueError, match="'distribution': missing setting 'augment'"):
+    with pytest.raises(ValueError, match="'distribution': missing a required.*'augment'"):
         objectives.build({"name": "distribution", "real_batch": 4}, context)
+    with pytest.raises(ValueError, match="augment is 'no'; expected true or false"):
+        objectives.build({**section, "augment": "no"}, context)
     with pytest.raises(ValueError, match="real_bach"):
         objectives.build({**section, "real_bach": 4}, context)
 
