@@ -69,7 +69,7 @@ def show_plan(console: Console, plan: Plan, seconds: Mapping[str, float]) -> Non
                 "-" if stored is None else size(stored),
             ]
         runs = f"{planned.seeds} x {planned.repeats}"
-        note = planned.reason if planned.status == "todo" else ""
+        note = planned.reason if planned.status != "data missing" else ""  # it follows below
         rows.append([planned.cell.id, runs, planned.status, *costs, note])
     header = ["cell", "sets x nets", "status", "time (est.)", "memory (est.)", "stored", ""]
     if rows:

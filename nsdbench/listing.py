@@ -3,26 +3,10 @@
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from nsdbench import (
-    coresets,
-    data,
-    methods,
-    models,
-    objectives,
-    parameterizations,
-    protocols,
-    tables,
-)
+from nsdbench import data, methods, models, parts, protocols, tables
 from nsdbench.errors import nearest
 
 Section = tuple[str, tuple[str, ...], list[tuple[str, ...]]]
-
-# Sections of a recipe that name a part: which kind of method needs one, and the parts there are.
-_PARTS = {
-    "parameterization": ("distillation", parameterizations.names),
-    "objective": ("distillation", objectives.names),
-    "coreset": ("coreset", coresets.names),
-}
 
 
 def sections(what: str = "all") -> list[Section]:
@@ -76,27 +60,12 @@ def _methods() -> Section:
 
 def _method(method: methods.Method) -> tuple[str, ...]:
     """Say what a method is made of, and which of its parts nobody provides."""
-    parts, missing = [], []
-    for section, (kind, known) in _PARTS.items():
-        names = _names(method, section)
-        parts.append(", ".join(names))
-        missing += [f"{section} {name!r}" for name in names if name not in known()]
-        if kind == method.kind and not names:
-            missing.append(f"a name in the section {section}")
+    made_of = [", ".join(names) for names in parts.made_of(method).values()]
+    missing = parts.missing(method.name)
     status = "not implemented" if missing else "runnable"
     return (
-        method.name, method.title, method.kind, *parts, status, ", ".join(missing), method.source,
+        method.name, method.title, method.kind, *made_of, status, ", ".join(missing), method.source,
     )  # fmt: skip
-
-
-def _names(method: methods.Method, section: str) -> list[str]:
-    """List the names that a section may have: the last one of all cells, and those of some."""
-    found: list[str] = []
-    for block in method.blocks:
-        name = block.values.get(section, {}).get("name")
-        if name is not None:
-            found = [*found, name] if block.when else [name]
-    return list(dict.fromkeys(found))
 
 
 def _datasets() -> Section:

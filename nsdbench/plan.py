@@ -3,7 +3,7 @@
 A cell is
     todo              it will be measured
     done              a record with the same recipe and protocol has enough runs
-    not implemented   no file describes its method
+    not implemented   no file describes its method, or nobody provides what the file names
     data missing      its data set is not on this machine (`fetch` tries to download it)
 Cells that several tables share appear once.
 """
@@ -154,8 +154,8 @@ def _plan_cell(
     """Plan one cell; returns it with a warning about a damaged record, if there is one."""
     cell = Cell(entry.dataset, entry.ipc, entry.method, entry.arch, entry.protocol, entry.scale)
     planned = PlannedCell(cell, entry.seeds, entry.repeats, by)
-    if not entry.is_implemented:
-        reason = f"method {entry.method!r} is not implemented"
+    if missing := entry.missing:
+        reason = ", ".join(missing)
         return replace(planned, status="not implemented", reason=reason), None
     recipe = entry.recipe
     protocol = protocols.get(entry.protocol)

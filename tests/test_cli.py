@@ -393,6 +393,26 @@ def test_list_says_what_every_method_is_made_of_and_what_is_missing(nsdbench, fo
     assert re.search(r"^nsd +NSD +distillation +spectral +trajectory +runnable", shown, re.M)
 
 
+def test_every_command_says_that_a_method_lacks_a_part(nsdbench, folder):
+    (folder / "methods" / "odd.toml").write_text(ODD)
+    path = folder / "tables" / "mine.toml"
+    path.write_text(path.read_text().replace('"random"', '"odd"'))
+    lacks = "parameterization 'quilt', a name in the section objective"
+    made = planning.make(["mine"], "smoke", Store("results"), where={"method": ["odd"]})
+    assert [(planned.status, planned.reason) for planned in made.cells] == [
+        ("not implemented", lacks)
+    ]
+    for command, start in (
+        ("list methods", "odd "), ("plan mine", "Digits16-ipc1-odd"),
+        ("status mine", "Digits16-ipc1-odd"),
+    ):  # fmt: skip
+        (line,) = re.findall(rf"^{start}.*$", nsdbench(command)[1], re.M)
+        assert "not implemented" in line and lacks in line
+    assert f"not implemented: Random - {lacks}" in nsdbench("report mine")[1]
+    code, out, _ = nsdbench("run mine")
+    assert code == 0 and out.rstrip().endswith("0 done, 2 not implemented")
+
+
 def test_explain_gives_every_value_its_source(nsdbench):
     code, out, _ = nsdbench("explain table1 --scale paper --where method=nsd,dataset=CIFAR10,ipc=1")
     recipe = methods.resolve("nsd", "CIFAR10", 1, "paper")

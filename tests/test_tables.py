@@ -182,17 +182,21 @@ def test_sets_repeats_and_full_data(mine):
 def test_implemented_is_read_from_the_methods(mine, tmp_path, monkeypatch):
     folder = tmp_path / "methods"
     folder.mkdir()
-    text = 'name = "glad"\ntitle = "GLaD"\nkind = "distillation"\nsource = "x"\n'
-    (folder / "glad.toml").write_text(text)
-    mine.write_text(SMALL_TABLE.replace('method = "nsd"', 'method = "glad"'))
+    mine.write_text(SMALL_TABLE.replace('method = "nsd"', 'method = "sorcery"'))
 
-    def implemented():
+    def missing():
         entries = tables.load("mine").entries("smoke")
-        return next(entry.is_implemented for entry in entries if entry.method == "glad")
+        entry = next(entry for entry in entries if entry.method == "sorcery")
+        assert entry.is_implemented == (not entry.missing)
+        return entry.missing
 
-    assert implemented() == ("glad" in methods.names())
+    assert missing() == ["no file describes it"]
     monkeypatch.setenv(methods.FOLDERS_VARIABLE, str(folder))
-    assert implemented()
+    text = 'name = "sorcery"\ntitle = "S"\nextends = "nsd"\n[[settings]]\nsource = "x"\n'
+    (folder / "sorcery.toml").write_text(text + 'objective = { name = "gradint" }')
+    assert missing() == ["objective 'gradint'"]
+    (folder / "sorcery.toml").write_text(text)
+    assert missing() == []
 
 
 def test_unknown_names_list_the_known_ones(mine):

@@ -95,10 +95,11 @@ def collect(
 
 def _cell(entry: Entry, record: dict[str, Any] | None) -> CellReport:
     """Report one cell."""
+    if record is None or record["status"] == "failed":
+        if missing := entry.missing:
+            return CellReport(entry, "not implemented", ", ".join(missing))
     if record is None:
-        if entry.is_implemented:
-            return CellReport(entry, "not run")
-        return CellReport(entry, "not implemented")
+        return CellReport(entry, "not run")
     if record["status"] == "failed":
         failure = record["failure"]
         reason = failure["reason"].splitlines()[0] if failure["reason"] else failure["kind"]
@@ -115,7 +116,7 @@ def _cell(entry: Entry, record: dict[str, Any] | None) -> CellReport:
 
 def _change_since(entry: Entry, record: dict[str, Any]) -> str:
     """Say what has changed since a cell was measured, empty if nothing has."""
-    if not entry.is_implemented:
+    if not entry.is_described:
         return "its method has no file any more"
     return change_since(record, entry.recipe.hash, protocols.get(entry.protocol).hash)
 

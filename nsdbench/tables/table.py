@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from nsdbench import methods, protocols
+from nsdbench import methods, parts, protocols
 from nsdbench.errors import nearest
 from nsdbench.files import cell_id
 from nsdbench.methods.conditions import Conditions, hold
@@ -90,9 +90,19 @@ class Entry:
         return cell_id(self.dataset, self.ipc, self.method, self.arch, self.protocol)
 
     @property
-    def is_implemented(self) -> bool:
+    def is_described(self) -> bool:
         """Say whether a file describes the method."""
         return methods.is_described(self.method)
+
+    @property
+    def missing(self) -> list[str]:
+        """Say what the method lacks to be run, empty if it is implemented."""
+        return parts.missing(self.method)
+
+    @property
+    def is_implemented(self) -> bool:
+        """Say whether a file describes the method, and all that it names is there."""
+        return not self.missing
 
     @property
     def recipe(self) -> methods.Recipe:
