@@ -5,6 +5,7 @@ The same records give the same bytes.
 """
 
 from nsdbench.report.content import CellReport, collect
-from nsdbench.report.document import Document, Grid, Picture, build
+from nsdbench.report.document import Document, Picture, build
+from nsdbench.report.grids import Grid
 
 __all__ = ["CellReport", "Document", "Grid", "Picture", "build", "collect"]

@@ -6,27 +6,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from nsdbench.report.content import (
-    STATUSES,
-    CellReport,
-    collect,
-    figure_stem,
-    gain,
-    mean_and_std,
+from nsdbench.report.content import STATUSES, CellReport, collect, figure_stem
+from nsdbench.report.grids import (
+    Grid,
+    cell_labels,
+    cost_grid,
+    details_grid,
+    listed,
+    measured_grids,
+    published_grid,
 )
-from nsdbench.tables import Column, Table
-
-_PHASES = {"experts": "experts", "distill": "distillation", "evaluate": "evaluation"}
-
-
-@dataclass(frozen=True)
-class Grid:
-    """A titled table of text; the first `num_labels` columns name the row."""
-
-    title: str
-    header: tuple[str, ...]
-    rows: tuple[tuple[str, ...], ...]
-    num_labels: int = 1
+from nsdbench.tables import Table
 
 
 @dataclass(frozen=True)
@@ -78,10 +68,10 @@ def build(
         title,
         _paragraphs(table, scale, cells, protocol),
         (
-            _measured_grid(table, settings.columns, cells),
-            *_details_grid(cells),
-            *_cost_grid(cells),
-            *_published_grid(table, scale, cells),
+            *measured_grids(table, settings.columns, cells),
+            *details_grid(cells),
+            *cost_grid(cells),
+            *published_grid(table, scale, cells),
         ),
         tuple(_unmeasured(cells)),
         (
@@ -110,7 +100,7 @@ def _paragraphs(
     """Say what was measured and how."""
     settings = table.settings(scale)
     text = (
-        f"Scale {scale}: networks {_listed(c.arch for c in settings.columns)}, "
+        f"Scale {scale}: networks {listed(c.arch for c in settings.columns)}, "
         f"{_judged_by(cells)}, {settings.seeds} sets x {settings.repeats} networks a cell."
     )
     if any(row.method == "full" for row in table.rows):
@@ -140,131 +130,13 @@ def _judged_by(cells: list[CellReport]) -> str:
         rows.setdefault(entry.protocol, []).append(entry.row.label)
     if len(rows) == 1:
         return f"protocol {next(iter(rows))}"
-    return ", ".join(f"protocol {name} ({_listed(labels)})" for name, labels in rows.items())
-
-
-def _measured_grid(table: Table, columns: tuple[Column, ...], cells: list[CellReport]) -> Grid:
-    """Make the grid of measured numbers; every cell without one shows its status.
-
-    Where not all rows are judged by one protocol, each names its own.
-    """
-    judged_by = {cell.entry.row: cell.entry.protocol for cell in cells}
-    is_mixed = len(set(judged_by.values())) > 1
-    rows = []
-    for row in table.rows:
-        texts = []
-        for column in columns:
-            if row.minus is not None:
-                texts.append(gain(cells, row.minus, column))
-                continue
-            texts += [
-                cell.number
-                for cell in cells
-                if cell.entry.row == row and column in cell.entry.columns
-            ] or ["-"]
-        if row.minus is None and set(texts) == {"-"}:
-            continue  # the row has cells at other scales only
-        label = row.label.replace("(printed)", "(measured)") if row.minus else row.label
-        rows.append((label, *([judged_by.get(row, "-")] if is_mixed else []), *texts))
-    names = ("method", "protocol") if is_mixed else ("method",)
-    header = (*names, *_labels([(c.dataset, c.ipc, c.arch) for c in columns]))
-    return Grid("Measured", header, tuple(rows), num_labels=len(names))
-
-
-def _published_grid(table: Table, scale: str, cells: list[CellReport]) -> list[Grid]:
-    """Make the grid of printed numbers, and say so where they are not those of these cells."""
-    if not table.printed:
-        return []
-    columns = table.settings("paper" if "paper" in table.scales else scale).columns
-    rows = []
-    for row in table.rows:
-        texts = []
-        for column in columns:
-            ipc = 0 if row.method == "full" else column.ipc
-            where = (row.label, column.dataset, ipc, column.published_arch)
-            found = [n for n in table.printed if (n.label, n.dataset, n.ipc, n.arch) == where]
-            mean = found[0].mean if found else None
-            texts.append("-" if mean is None else mean_and_std(mean, found[0].std))
-        rows.append((row.label, *texts))
-    title = "Published"
-    printed = [cell.entry for cell in cells if cell.entry.published]
-    if not any(entry.published.protocol == entry.protocol for entry in printed):
-        title = "Published, judged by other protocols than above: no verdict"
-    if scale != "paper":
-        title = "Published, distilled at the full settings: no verdict at this scale"
-    if columns != table.settings(scale).columns:
-        datasets = _listed(column.dataset for column in columns)
-        title = f"Published on {datasets}: other data than above, not to be compared with it"
-    header = ("method", *_labels([(c.dataset, c.ipc, c.published_arch) for c in columns]))
-    return [Grid(title, header, tuple(rows))]
-
-
-def _details_grid(cells: list[CellReport]) -> list[Grid]:
-    """Make the grid of all that is known about the measured cells."""
-    measured = [cell for cell in cells if cell.record is not None and cell.verdict is not None]
-    if not measured:
-        return []
-    header = (
-        "method", "cell", "protocol", "measured", "n", "95 % interval", "published", "difference",
-        "verdict", "budget used",
-    )  # fmt: skip
-    rows = []
-    for cell, label in zip(measured, _cell_labels(measured), strict=True):
-        accuracy, verdict = cell.record["accuracy"], cell.verdict
-        interval = accuracy["ci95"]
-        rows.append(
-            (
-                cell.entry.row.label,
-                label,
-                cell.entry.protocol,
-                cell.number,
-                str(accuracy["n"]),
-                "-" if interval is None else f"{interval[0]:.1f} to {interval[1]:.1f}",
-                cell.published,
-                "-" if verdict.difference is None else f"{verdict.difference:+.1f}",
-                str(verdict),
-                "-" if cell.budget_percent is None else f"{cell.budget_percent:.1f} %",
-            )
-        )
-    return [Grid("Every measured cell", header, tuple(rows), num_labels=3)]
-
-
-def _cost_grid(cells: list[CellReport]) -> list[Grid]:
-    """Make the grid of what the measured cells took: training, time and memory.
-
-    Networks of unequal steps or batches were not trained equally much: a protocol that counts
-    epochs gives a set of more images more steps, and a set smaller than a batch is a batch.
-    """
-    measured = [cell for cell in cells if cell.record is not None]
-    if not measured:
-        return []
-    header = (
-        "method", "cell", "protocol", "images", "batch", "steps", *_PHASES.values(),
-        "peak memory",
-    )  # fmt: skip
-    rows = []
-    for cell, label in zip(measured, _cell_labels(measured), strict=True):
-        cost = cell.record.get("cost", {})
-        seconds = [cost.get("seconds", {}).get(phase) for phase in _PHASES]
-        peak = cost.get("peak_bytes")
-        rows.append(
-            (
-                cell.entry.row.label,
-                label,
-                cell.entry.protocol,
-                *("-" if x is None else str(x) for x in (cell.images, cell.batch, cell.steps)),
-                *("-" if value is None else f"{value:.0f} s" for value in seconds),
-                "-" if peak is None else f"{peak / 2**20:.0f} MiB",
-            )
-        )
-    title = "What every measured cell took (images, batch and optimiser steps of one network)"
-    return [Grid(title, header, tuple(rows), num_labels=3)]
+    return ", ".join(f"protocol {name} ({listed(labels)})" for name, labels in rows.items())
 
 
 def _unmeasured(cells: list[CellReport]) -> list[str]:
     """List the cells without a number, by status and reason."""
     groups: dict[tuple[str, str], dict[str, list[str]]] = {}
-    for cell, label in zip(cells, _cell_labels(cells), strict=True):
+    for cell, label in zip(cells, cell_labels(cells), strict=True):
         if cell.record is None:
             group = groups.setdefault((cell.status, cell.reason), {})
             group.setdefault(cell.entry.row.label, []).append(label)
@@ -282,7 +154,7 @@ def _unmeasured(cells: list[CellReport]) -> list[str]:
 def _changed(cells: list[CellReport]) -> list[str]:
     """Name the measured cells that a run would measure otherwise now, by what has changed."""
     groups: dict[str, list[str]] = {}
-    for cell, label in zip(cells, _cell_labels(cells), strict=True):
+    for cell, label in zip(cells, cell_labels(cells), strict=True):
         if cell.status == "stale":
             groups.setdefault(cell.reason, []).append(f"{cell.entry.row.label} ({label})")
     return [
@@ -304,25 +176,3 @@ def _pictures(cells: list[CellReport], images: Path) -> list[Picture]:
             caption = f"{entry.row.label}, {entry.dataset}, ipc {entry.ipc}: decoded images"
             found.append(Picture(source, stem, caption))
     return found
-
-
-def _labels(keys: list[tuple[str, int, str]]) -> list[str]:
-    """Name columns by data set and ipc, and by network where that tells them apart."""
-    archs: dict[tuple[str, int], set[str]] = {}
-    for dataset, ipc, arch in keys:
-        archs.setdefault((dataset, ipc), set()).add(arch)
-    names = []
-    for dataset, ipc, arch in keys:
-        name = f"{dataset} full" if ipc == 0 else f"{dataset} ipc {ipc}"
-        names.append(f"{name} {arch}" if len(archs[dataset, ipc]) > 1 else name)
-    return names
-
-
-def _cell_labels(cells: list[CellReport]) -> list[str]:
-    """Name the columns that cells stand in."""
-    return _labels([(c.entry.dataset, c.entry.ipc, c.entry.arch) for c in cells])
-
-
-def _listed(values: Iterable[str]) -> str:
-    """Write distinct values in order, comma separated."""
-    return ", ".join(dict.fromkeys(values))

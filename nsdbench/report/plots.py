@@ -82,29 +82,30 @@ def settings_csv(cells: Iterable[CellReport], axes: tuple[str, ...]) -> str:
 
 
 def draw_over_settings(cells: Sequence[CellReport], axes: tuple[str, ...]) -> bytes:
-    """Draw mean accuracies as a heat map over two settings, a panel a column of the table.
+    """Draw mean accuracies as a heat map over two settings, a panel a column and protocol.
 
     Settings are in order, not to scale; combinations that no cell has stay white, those that are
-    not measured show a dash.
+    not measured show a dash, and those that would be measured otherwise now "stale".
 
     Returns:
         The PNG file.
     """
     panels: dict[tuple, list[CellReport]] = {}
     for cell in cells:
-        key = (cell.entry.dataset, cell.entry.ipc, cell.entry.arch)
+        key = (cell.entry.dataset, cell.entry.ipc, cell.entry.arch, cell.entry.protocol)
         panels.setdefault(key, []).append(cell)
     figure = Figure(figsize=(0.5 + 4.5 * len(panels), 3.8), dpi=_DPI, layout="constrained")
     places = figure.subplots(1, len(panels), squeeze=False)[0]
-    for place, ((dataset, ipc, arch), shown) in zip(places, panels.items(), strict=True):
+    for place, ((dataset, ipc, arch, protocol), shown) in zip(places, panels.items(), strict=True):
         xs, ys = (sorted({_values(cell, axes)[i] for cell in shown}) for i in (0, 1))
         grid = np.full((len(ys), len(xs)), np.nan)
         for cell in shown:
             x, y = _values(cell, axes)
             column, row = xs.index(x), ys.index(y)
-            mean = cell.record["accuracy"]["mean"] if cell.record else None
-            grid[row, column] = np.nan if mean is None else mean
-            text = "-" if mean is None else f"{mean:.1f}"
+            text = "stale" if cell.status == "stale" else "-"
+            if cell.status == "measured":
+                grid[row, column] = mean = cell.record["accuracy"]["mean"]
+                text = f"{mean:.1f}"
             place.text(column, row, text, ha="center", va="center", fontsize=9,
                        bbox={"color": "white", "alpha": 0.6, "pad": 1})  # fmt: skip
         picture = place.imshow(grid, origin="lower", aspect="auto", cmap="viridis")
@@ -112,7 +113,7 @@ def draw_over_settings(cells: Sequence[CellReport], axes: tuple[str, ...]) -> by
         place.set_yticks(range(len(ys)), map(str, ys))
         place.set_xlabel(_short(axes[0]))
         place.set_ylabel(_short(axes[1]))
-        place.set_title(f"{dataset}, ipc {ipc}, {arch}", fontsize=9)
+        place.set_title(f"{dataset}, ipc {ipc}, {arch}, {protocol}", fontsize=9)
         figure.colorbar(picture, ax=place, label="accuracy in %")
     return _png(figure)
 

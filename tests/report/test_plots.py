@@ -2,6 +2,7 @@
 
 import csv
 import io
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -93,6 +94,25 @@ def test_a_heat_map_is_bright_where_the_number_is_high(tmp_path, measured):
     columns = {name: np.nonzero(found)[1] for name, found in (("y", yellow), ("v", violet))}
     inside = {name: np.median(found[found < half]) for name, found in columns.items()}
     assert inside["v"] < inside["y"], "the smallest t3 is on the left"
+
+
+def test_stale_numbers_are_not_drawn_and_protocols_have_their_own_panels(measured, monkeypatch):
+    drawn = []
+    monkeypatch.setattr(plots, "_png", drawn.append)
+    measured[0]["recipe_hash"] = "another"
+    cells = [c for c in collect(tables.load("figure3"), "smoke", measured) if c.entry.ipc == 1]
+    assert [cell.status for cell in cells[:2]] == ["stale", "measured"]
+    other = [replace(c, entry=replace(c.entry, protocol="dc")) for c in cells]
+    plots.draw_over_settings([*cells, *other], AXES)
+    panels = [place for place in drawn[0].axes if place.get_title()]
+    assert [place.get_title().rpartition(", ")[2] for place in panels] == ["common-60ep", "dc"]
+    for place in panels:
+        texts = sorted(text.get_text() for text in place.texts)
+        numbers = [f"{50 + 0.5 * i:.1f}" for i in range(1, len(cells))]
+        assert texts == sorted(["stale", *numbers])
+        values = np.ma.filled(place.images[0].get_array().astype(float), np.nan)
+        assert np.nanmin(values) == 50.5, "the stale 50.0 has no colour"
+        assert np.isfinite(values).sum() == len(numbers)
 
 
 def test_similarity_by_distance(tmp_path):

@@ -161,13 +161,16 @@ def test_another_protocol_shows_its_own_cells_and_no_others():
         shown("equal")
 
 
-def test_rows_of_two_protocols_name_theirs_and_have_no_difference():
+def test_rows_of_two_protocols_share_no_column_and_have_no_difference():
     table = tables.load("fashion-mnist")
-    rows = grid(build(table, "small", []), "Measured")
-    assert {label: row["protocol"] for label, row in rows.items()} == {
-        "Random": "dc", "Herding": "dc", "DC": "dc", "DSA": "common", "DM": "common",
-    }  # fmt: skip
-    assert "protocol" not in grid(build(table, "small", [], protocol="dc"), "Measured")["DM"]
+    document = build(table, "small", [])
+    assert {g.title: [row[0] for row in g.rows] for g in document.grids[:2]} == {
+        "Measured by protocol dc": ["Random", "Herding", "DC"],
+        "Measured by protocol common": ["DSA", "DM"],
+    }
+    assert all(g.header == ("method", "FashionMNIST ipc 1") for g in document.grids[:2])
+    every = grid(build(table, "small", [], protocol="dc"), "Measured")
+    assert list(every) == ["Random", "Herding", "DC", "DSA", "DM"]
     values = {"Random": [50.0] * 5, "Herding": [52.0] * 5}
     records = [record_of(entry_of("fashion-mnist", "small", x), values[x]) for x in values]
     random, herding = (cell for cell in collect(table, "small", records) if cell.record)
@@ -266,6 +269,10 @@ def test_full_data_stands_in_all_columns_of_its_data_set():
     full = entry_of("table1", "smoke", "Full dataset", dataset="Digits16")
     document = build(tables.load("table1"), "smoke", [record_of(full, [97.0, 98.0], budget=None)])
     row = grid(document, "Measured")["Full dataset"]
+    protocols_shown = {r[0]: r[1] for r in document.grids[0].rows}
+    assert (protocols_shown["Full dataset"], protocols_shown["NSD"]) == (
+        full.protocol, "common-150ep",
+    )  # fmt: skip
     assert row["Digits16 ipc 1"] == row["Digits16 ipc 10"] == "97.5 ± 0.5"
     (details,) = [g for g in document.grids if g.title == "Every measured cell"]
     assert details.rows[0][:2] == ("Full dataset", "Digits16 full")
