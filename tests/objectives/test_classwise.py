@@ -221,10 +221,14 @@ def test_one_class_is_in_memory_at_a_time(world, monkeypatch):
     assert alive == [0, 0, 0]
 
 
-def test_networks_train_between_steps_and_begin_anew(world):
-    """K = 3: steps 1 and 2 look through the trained network of step 0, step 3 through a new one."""
+@pytest.mark.parametrize("strategy", [None, DSA])
+def test_networks_train_between_steps_and_begin_anew(world, strategy):
+    """K = 3: steps 1 and 2 look through the trained network of step 0, step 3 through a new one.
+
+    DSA trains on augmented images: one draw a batch, after the order of all batches.
+    """
     _, _, pixels = world
-    objective = make_gradient(world)
+    objective = make_gradient(world, strategy)
     objective.prepare_network(pixels, 0, generator(12, 0))
     theta = objective.theta.clone()
     objective.prepare_network(pixels, 1, generator(12, 1))
@@ -233,12 +237,16 @@ def test_networks_train_between_steps_and_begin_anew(world):
     twin = make_model()
     models.load_flat(twin, theta)
     images, labels = pixels.decode()
-    for _ in range(2):
-        for batch in torch.randperm(6, generator=stream).split(4):
-            gradients = explicit_gradients(twin, images[batch], labels[batch])
-            with torch.no_grad():
-                for parameter, gradient in zip(twin.parameters(), gradients, strict=True):
-                    parameter -= 0.05 * gradient
+    batches = [b for _ in range(2) for b in torch.randperm(6, generator=stream).split(4)]
+    assert [len(batch) for batch in batches] == [4, 2, 4, 2]
+    for batch in batches:
+        x = images[batch]
+        if strategy is not None:
+            x = augment.apply(x, augment.sample(strategy, len(batch), (1, 8, 8), stream))
+        gradients = explicit_gradients(twin, x, labels[batch])
+        with torch.no_grad():
+            for parameter, gradient in zip(twin.parameters(), gradients, strict=True):
+                parameter -= 0.05 * gradient
     torch.testing.assert_close(objective.theta, models.flatten(twin), rtol=1e-4, atol=1e-6)
 
     objective.prepare_network(pixels, 3, generator(12, 3))

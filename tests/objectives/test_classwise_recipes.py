@@ -7,23 +7,23 @@ from nsdbench.estimate import estimate, network_size
 
 CELLS = [
     # method, data set, scale, and by hand: real images a class and passes each, decoded images a
-    # class and passes each, images that networks train on a step, image steps
-    ("dm", "CIFAR10", "paper", 256, 1, 10, 3, 0, 20_000),
-    ("dm-nsd", "CIFAR10", "paper", 256, 1, 240, 3, 0, 20_000),
-    ("dc", "CIFAR10", "paper", 256, 3, 10, 11, 50 * 100 * 9 / 10, 10_000),
-    ("dsa", "CIFAR10", "paper", 256, 3, 10, 11, 50 * 100 * 9 / 10, 10_000),
-    ("dc-nsd", "CIFAR10", "paper", 256, 3, 128, 11, 5 * 2400 * 9 / 10, 10_000),
-    ("dc-nsd", "FashionMNIST", "small", 256, 3, 96, 11, 12 * 960 * 9 / 10, 300),
-    ("idc", "CIFAR10", "paper", 64, 3, 40, 11, 2048 * 99 / 100, 200_000),
-    ("idc", "FashionMNIST", "small", 64, 3, 40, 11, 512 * 19 / 20, 300),
+    # class and passes each, images that networks train on a step and their batch, image steps
+    ("dm", "CIFAR10", "paper", 256, 1, 10, 3, 0, 1, 20_000),
+    ("dm-nsd", "CIFAR10", "paper", 256, 1, 240, 3, 0, 1, 20_000),
+    ("dc", "CIFAR10", "paper", 256, 3, 10, 11, 50 * 100 * 9 / 10, 100, 10_000),
+    ("dsa", "CIFAR10", "paper", 256, 3, 10, 11, 50 * 100 * 9 / 10, 100, 10_000),
+    ("dc-nsd", "CIFAR10", "paper", 256, 3, 128, 11, 5 * 2400 * 9 / 10, 256, 10_000),
+    ("dc-nsd", "FashionMNIST", "small", 256, 3, 96, 11, 12 * 960 * 9 / 10, 256, 300),
+    ("idc", "CIFAR10", "paper", 64, 3, 40, 11, 2048 * 99 / 100, 64, 200_000),
+    ("idc", "FashionMNIST", "small", 64, 3, 40, 11, 512 * 19 / 20, 64, 300),
 ]
 
 
 @pytest.mark.parametrize(
-    "method, name, scale, real, real_passes, decoded, passes, trained, iterations", CELLS
+    "method, name, scale, real, real_passes, decoded, passes, trained, batch, iterations", CELLS
 )
 def test_estimate_counts_what_a_step_does(
-    method, name, scale, real, real_passes, decoded, passes, trained, iterations
+    method, name, scale, real, real_passes, decoded, passes, trained, batch, iterations
 ):
     recipe, spec = methods.resolve(method, name, 10, scale), data.spec(name)
     width = {"paper": 128, "small": 32}[scale]
@@ -33,7 +33,7 @@ def test_estimate_counts_what_a_step_does(
     assert work.keys() == {"distill", "evaluate"}
     images = 10 * (real * real_passes + decoded * passes) + 3 * trained
     assert work["distill"].flops == pytest.approx(2 * iterations * images * flops, rel=1e-3)
-    assert work["distill"].steps >= 2 * iterations * 2 * 10
+    assert work["distill"].steps == int(2 * iterations * (2 * 10 + trained / batch))
 
 
 @pytest.mark.parametrize("method, base", [("dc-nsd", "dc"), ("dm-nsd", "dm")])
