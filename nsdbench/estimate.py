@@ -144,9 +144,12 @@ def estimate(
 def _experts_work(
     recipe: Recipe, spec: DatasetSpec, train_size: int, network: NetworkSize, buffers: int = 1
 ) -> list[Work]:
-    """Count the training of the experts; one buffer serves all ipc and methods that share it."""
+    """Count the training of the experts; one buffer serves all ipc and methods that share it.
+
+    Imported ones (`buffer`) are not trained.
+    """
     settings = recipe.values.get("experts")
-    if not settings:
+    if not settings or "buffer" in settings:
         return []
     images = buffers * settings.get("num_experts", 0) * settings.get("epochs", 0) * train_size
     steps = images // settings.get("batch_size", 256)

@@ -269,13 +269,12 @@ def _training_set(source: object, data: Dataset) -> TrainingSet:
             f"{classes - 1}; {data.name} has {data.num_classes} classes"
         )
     if isinstance(source, Artefact) and source.parameterization.is_stochastic:
-        return _stochastic_set(source)
+        return _stochastic_set(source, images, labels)
     return TrainingSet(len(images), lambda rows: (images[rows], labels[rows]))
 
 
-def _stochastic_set(artefact: Artefact) -> TrainingSet:
-    """Give access to images that are decoded anew for every epoch."""
-    images, labels = artefact.images(), artefact.labels()
+def _stochastic_set(artefact: Artefact, images: Tensor, labels: Tensor) -> TrainingSet:
+    """Give access to images that are decoded anew, into `images`, for every epoch."""
 
     def redraw(stream: torch.Generator) -> None:
         images.copy_(artefact.images(stream))

@@ -3,9 +3,10 @@
 import pytest
 import torch
 
-from nsdbench import coresets, data, distillation, experts, models
+from nsdbench import coresets, data, distillation, experts, methods, models, protocols
 from nsdbench.artefact import load_artefact
 from nsdbench.errors import DataMissing, Diverged, TestSplitSealed
+from nsdbench.estimate import estimate
 from nsdbench.objectives import TrajectoryMatching
 from nsdbench.seeding import generator
 
@@ -160,6 +161,13 @@ def test_imported_experts_serve_a_recipe_that_names_them(tmp_path):
     )
     artefact = distillation.distill("tiny-mtt", NAME, 1, overrides={"experts.buffer": "theirs"})
     assert artefact.metadata["distillation"]["experts"]["name"] == "theirs"
+    for overrides, phases in (
+        ({}, {"experts", "distill", "evaluate"}),
+        ({"experts.buffer": "theirs"}, {"distill", "evaluate"}),
+    ):
+        recipe = methods.resolve("tiny-mtt", NAME, 1, "smoke", overrides)
+        cost = estimate(recipe, spec, 1, "convnet1-w8", protocols.get("common-2ep"), 1, 1)
+        assert {work.phase for work in cost.work} == phases, "imported experts are not trained"
     with pytest.raises(ValueError, match="holds convnet1-w8 .* needs convnet1-w16"):
         distillation.distill(
             "tiny-mtt", NAME, 1, overrides={"experts.buffer": "theirs", "network.width": 16}

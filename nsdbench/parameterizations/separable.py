@@ -244,6 +244,12 @@ class Separable(Parameterization):
         owned = self.labels.cpu().view(shape.num_spectra, -1, shape.u[0])[:, 0].flatten()
         rows = torch.empty_like(owned)
         for label, count in enumerate(torch.bincount(owned, minlength=shape.num_classes).tolist()):
+            there = len(real.rows_of_class(label))
+            if "data" in shape.kernels and count > there:
+                raise ValueError(
+                    f"the set holds {count} images of class {label}, which has {there} training "
+                    f"images to start from; set images_per_class to at most {there}"
+                )
             if shape.init == "first":
                 chosen = real.rows_of_class(label, at_least=count)[:count]
             else:

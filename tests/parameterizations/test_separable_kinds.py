@@ -193,6 +193,8 @@ def test_sets_stored_before_kinds_had_names_still_load():
         ({"learned": (True, False, False, False)}, "mode 1 has no kernel.*nothing is learned"),
         ({"kernels": ("data", "identity", "dct2", "dct2")}, '"data" stands in mode 1 alone'),
         ({"init": "mix"}, "init is 'mix'"),
+        ({"t": (6, 3, 4.5, 4)}, "mode 3 has lengths t=4.5, u=8; .* whole numbers of at least 1"),
+        ({"t": (0, 3, 4, 4)}, "mode 1 has lengths t=0, u=6; .* whole numbers of at least 1"),
     ],
 )
 def test_bad_kinds_are_named(changes, message):
@@ -218,3 +220,15 @@ def test_more_singular_vectors_than_there_are_is_refused():
         SeparableShape(
             "svd", 2, 1, 1, (5, 1, 2, 2), (8, 1, 2, 2), (False,) * 4, "columns", kernels=kinds
         )
+
+
+@pytest.mark.parametrize("name", ["svd", "lsvd"])
+def test_more_images_than_a_class_has_is_refused_by_the_setting_to_lower(name):
+    few = "synthetic:4x3x8x8@8+4"
+    dataset = data.load(few).without_test()
+    scarce = TrainingData(dataset, data.preprocessing("standardise", dataset))
+    fewest = dataset.train.labels.bincount().min().item()
+    with pytest.raises(ValueError, match=r"holds \d+ images of class 0, .* images_per_class to at most 8"):
+        started(name, scarce)
+    module = started(name, scarce, images_per_class=fewest)
+    assert module.labels.bincount().max() <= fewest

@@ -180,6 +180,7 @@ def test_evaluation_draws_anew_for_every_epoch(real, monkeypatch):
     first = run()
     draws = [found for is_draw, found in decoded if is_draw]
     assert len(draws) == protocol.epochs + 1 == 6
+    assert len(decoded) - len(draws) == 1, "checked and trained on after one decoding"
     assert all(not torch.equal(a, b) for a, b in itertools.pairwise(draws))
     assert run().accuracies == first.accuracies
 
@@ -199,6 +200,8 @@ def test_bad_shapes_are_named(changes, message):
         "num_low": 2, "num_details": 2,
     }  # fmt: skip
     WaveletShape(**good)
+    with pytest.raises(ValueError, match="1.5 low bands and .* expected whole numbers"):
+        WaveletShape(**{**good, "num_low": 1.5})
     with pytest.raises(ValueError, match=message):
         WaveletShape(**{**good, **changes})
 
