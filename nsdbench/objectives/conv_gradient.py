@@ -24,7 +24,7 @@ from nsdbench import augment, models
 from nsdbench.data.training import TrainingData
 from nsdbench.inner_step import select_step
 from nsdbench.objectives.classwise import ClasswiseObjective
-from nsdbench.objectives.gradient import ParameterGradient, squared_error
+from nsdbench.objectives.gradient import gradient_code_path, gradient_pair, squared_error
 from nsdbench.parameterizations.base import Parameterization
 
 
@@ -110,7 +110,7 @@ class ConvGradientMatching(ClasswiseObjective):
         strategy_network: str,
         cutmix_probability: float,
     ):
-        super().__init__(model, real, strategy, real_batch=real_batch, batch_syn=batch_syn)
+        super().__init__(model, real, None, real_batch=real_batch, batch_syn=batch_syn)
         if distance not in DISTANCES:
             raise ValueError(f"distance is {distance!r}; expected one of {', '.join(DISTANCES)}")
         for name, value in (
@@ -164,18 +164,14 @@ class ConvGradientMatching(ClasswiseObjective):
 
     def class_loss(self, images: Tensor, real_images: Tensor, labels: Tensor) -> Tensor:
         """Return the distance of the two gradients of convolution weights."""
-        step = select_step(self._model, "exact", self.theta)
-        target = step.gradient(self.theta, real_images, labels.expand(len(real_images)))
-        found = ParameterGradient.apply(step, self.theta, images, labels.expand(len(images)))
-        return self._distance(self._convolutions(found), self._convolutions(target))
+        pair = gradient_pair(self._model, self.theta, images, real_images, labels)
+        return self._distance(
+            *({name: part for name, part in side.items() if part.dim() == 4} for side in pair)
+        )
 
     def describe(self) -> dict:
         """Name the implementation that computes gradients and their derivatives."""
-        return {"code_path": select_step(self._model, "exact", self.theta).name}
-
-    def _convolutions(self, gradient: Tensor) -> dict[str, Tensor]:
-        named = models.unflatten(self._model, gradient)
-        return {name: part for name, part in named.items() if part.dim() == 4}
+        return gradient_code_path(self._model, self.theta)
 
     @torch.no_grad()
     def _train(self, generator: torch.Generator) -> None:

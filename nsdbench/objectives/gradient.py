@@ -78,6 +78,27 @@ class ParameterGradient(torch.autograd.Function):
         return None, None, h_x, None
 
 
+def gradient_pair(
+    model: nn.Module, theta: Tensor, images: Tensor, real_images: Tensor, labels: Tensor
+) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """Return the gradients, by parameter, of decoded images (differentiable) and of real ones.
+
+    Args:
+        model: the network.
+        theta: [P] its parameters.
+        images, real_images, labels: as of `ClasswiseObjective.class_loss`.
+    """
+    step = select_step(model, "exact", theta)
+    target = step.gradient(theta, real_images, labels.expand(len(real_images)))
+    found = ParameterGradient.apply(step, theta, images, labels.expand(len(images)))
+    return models.unflatten(model, found), models.unflatten(model, target)
+
+
+def gradient_code_path(model: nn.Module, theta: Tensor) -> dict:
+    """Name the implementation that computes gradients and their derivatives."""
+    return {"code_path": select_step(model, "exact", theta).name}
+
+
 class GradientMatching(ClasswiseObjective):
     """Match the gradients of decoded and of real images, see the module's formula.
 
@@ -111,9 +132,7 @@ class GradientMatching(ClasswiseObjective):
         batch_network: int,
         batch_syn: int | None = None,
     ):
-        super().__init__(
-            model, real, dsa_strategy, real_batch=real_batch, batch_syn=batch_syn
-        )
+        super().__init__(model, real, dsa_strategy, real_batch=real_batch, batch_syn=batch_syn)
         if distance not in DISTANCES:
             raise ValueError(f"distance is {distance!r}; expected one of {', '.join(DISTANCES)}")
         for name, value in (
@@ -144,12 +163,7 @@ class GradientMatching(ClasswiseObjective):
 
     def class_loss(self, images: Tensor, real_images: Tensor, labels: Tensor) -> Tensor:
         """Return the distance of the two gradients."""
-        step = select_step(self._model, "exact", self.theta)
-        target = step.gradient(self.theta, real_images, labels.expand(len(real_images)))
-        found = ParameterGradient.apply(step, self.theta, images, labels.expand(len(images)))
-        return self._distance(
-            models.unflatten(self._model, found), models.unflatten(self._model, target)
-        )
+        return self._distance(*gradient_pair(self._model, self.theta, images, real_images, labels))
 
     @torch.no_grad()
     def _trained(self, parameterization: Parameterization, generator: torch.Generator) -> Tensor:
@@ -157,9 +171,7 @@ class GradientMatching(ClasswiseObjective):
         batches = [
             batch
             for _ in range(self._inner_epochs)
-            for batch in torch.randperm(len(labels), generator=generator).split(
-                self._batch_network
-            )
+            for batch in torch.randperm(len(labels), generator=generator).split(self._batch_network)
         ]
         draws = None
         if self._dsa_strategy is not None:
@@ -174,4 +186,4 @@ class GradientMatching(ClasswiseObjective):
 
     def describe(self) -> dict:
         """Name the implementation that computes gradients and their derivatives."""
-        return {"code_path": select_step(self._model, "exact", self.theta).name}
+        return gradient_code_path(self._model, self.theta)
