@@ -125,6 +125,8 @@ def run(
     from nsdbench import plan as planning
     from nsdbench import schedule, similarity, tables
 
+    schedule.check_jobs(jobs)
+    device = resolve_device(device)
     console = make_console()
     chosen = (table, scale, where, seeds, protocol, results, data_root, device)
     made, seconds = _plan(*chosen)
@@ -139,7 +141,7 @@ def run(
     is_left = made.with_status("todo") or made.missing_data()
     if not is_left and all(figure.is_done for figure in pictured):
         console.print("Nothing left to do.")
-    settings = schedule.Settings(results, data_root, resolve_device(device), _command_line())
+    settings = schedule.Settings(results, data_root, device, _command_line())
     with RunDisplay(console, made, seconds) as display:
         outcome = schedule.run(made, settings, display, jobs=jobs, missing=reasons)
     if not outcome.is_interrupted:
@@ -165,7 +167,9 @@ def status(
     chosen = tables.choose(table or None, scale)
     records = _records(results, scale)
     found = reporting.summarise(chosen, scale, records, protocol, parse_where(where or []))
+    pictured = similarity.plan(chosen, scale, results)
     if as_json:
+        found["figures"] = [{"name": x.name, "is_computed": x.is_done} for x in pictured]
         sys.stdout.write(json.dumps(found, indent=2) + "\n")
         return
     console = make_console()
@@ -174,7 +178,7 @@ def status(
         show_table(console, *reporting.cell_rows(part))
         console.print()
     show_table(console, *reporting.count_rows(found))
-    show_lines(console, similarity.plan(chosen, scale, results))
+    show_lines(console, pictured)
 
 
 @app.command()
@@ -217,7 +221,9 @@ def report(
 @app.command()
 def explain(
     cell: Annotated[str, typer.Argument(help="a cell id, or a table together with --where")],
-    scale: Scale = "smoke",
+    scale: Annotated[
+        str | None, typer.Option(help="of a table: smoke (the default), small or paper")
+    ] = None,
     where: Where = None,
     protocol: JudgedBy = None,
 ) -> None:
@@ -227,12 +233,18 @@ def explain(
     from nsdbench.tables.where import parse_where
 
     if cell in tables.names():
+        scale = scale or "smoke"
         cells = explaining.select_cells(cell, scale, parse_where(where or []), protocol)
-    elif protocol is not None:
-        raise ValueError("--protocol goes with a table; a cell's id names its protocol itself")
+        none = f"{cell} has no cells at scale {scale}: it compares real images"
     else:
-        cells = explaining.find_cells(cell)
-    sys.stdout.write("\n\n".join(map(explaining.explain, cells)) + "\n")
+        for option, value in (("--protocol", protocol), ("--scale", scale), ("--where", where)):
+            if value:
+                raise ValueError(
+                    f"{option} goes with a table, and {cell!r} is none; a cell's id says which "
+                    "cell it is, and is looked up at every scale"
+                )
+        cells, none = explaining.find_cells(cell), ""
+    sys.stdout.write(("\n\n".join(map(explaining.explain, cells)) or none) + "\n")
 
 
 @app.command()

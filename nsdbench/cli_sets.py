@@ -197,6 +197,8 @@ def experts_manifest(
 
     root = root or experts.default_root()
     finished = [buffer["name"] for buffer in experts.list_buffers(root) if buffer["complete"]]
+    if not (names or finished):
+        make_console().print(f"There is no finished buffer in {root}.", markup=False)
     for name in names or finished:
         path = write_expert_manifest(
             experts.ExpertBuffer(root / name),

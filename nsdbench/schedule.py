@@ -82,6 +82,12 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+def check_jobs(jobs: int) -> None:
+    """Raise ValueError for a number of cells at the same time that this machine cannot have."""
+    if not 1 <= jobs <= cores():
+        raise ValueError(f"--jobs {jobs}: expected 1 to {cores()}, the cores of this machine")
+
+
 def run(
     plan: Plan,
     settings: Settings,
@@ -105,8 +111,7 @@ def run(
     Raises:
         ValueError: jobs is below 1 or above the cores of this machine.
     """
-    if not 1 <= jobs <= cores():
-        raise ValueError(f"--jobs {jobs}: expected 1 to {cores()}, the cores of this machine")
+    check_jobs(jobs)
     outcome = Outcome(
         done=[planned.cell.id for planned in plan.with_status("done")],
         data_missing=[planned.cell.id for planned in plan.with_status("data missing")],

@@ -295,8 +295,8 @@ def test_a_method_that_does_not_exist_is_printed_and_is_no_failure(nsdbench):
         ("experts record --dataset Digits16 --arch covnet --root x", "did you mean convnet?"),
         (SET + "objectve.syn_steps=2", "section of data, param"),
         (SET + "objective.syn_stps=2", "unexpected keyword argument 'syn_stps'"),
-        (SET + "objective.syn_steps=many", "'syn_steps': 'many'"),
-        (SET + "parameterization.t1=few", "'t1': 'few'"),
+        (SET + "objective.syn_steps=many", "syn_steps is 'many'; expected a whole number"),
+        (SET + "parameterization.t1=few", "t1 is 'few'; expected a whole number"),
         (SET + "experts.epoch=2", "unknown key `experts.epoch`; known: buffer"),
         (SET + "optimiser.iterations=-1", "`optimiser.iterations` is -1; expected a whole number"),
         (SET + "optimiser.iterations=1.5", "`optimiser.iterations` is 1.5; expected a whole"),
@@ -431,6 +431,36 @@ def test_explain_gives_every_value_its_source(nsdbench):
     assert "'sorcery' is not implemented" in nsdbench("explain mine --where method=sorcery")[1]
 
 
+@pytest.mark.parametrize("option", ["--scale paper", "--where ipc=10", "--protocol dc"])
+def test_a_cell_id_leaves_nothing_to_choose(nsdbench, option):
+    code, out, err = nsdbench(f"explain {CELL_ID} {option}")
+    assert (code, out) == (2, "")
+    assert err.startswith(f"error: {option.split()[0]} goes with a table, and '{CELL_ID}' is none")
+
+
+def test_figures_of_real_images_have_no_cells(nsdbench):
+    assert nsdbench("explain figure4")[:2] == (
+        0, "figure4 has no cells at scale smoke: it compares real images\n",
+    )  # fmt: skip
+    for command in ("explain", "plan"):
+        code, _, err = nsdbench(f"{command} figure4 --where ipc=1")
+        assert code == 2 and "--where ipc=1 matches no cell: there is none to choose" in err
+    for command in ("report figure4", "report figure4 --csv", "status figure4", "plan figure4"):
+        code, _, err = nsdbench(f"{command} --protocol nonsense")
+        assert code == 2 and "unknown protocol 'nonsense'" in err, command
+    found = json.loads(nsdbench("status figure4 table6 --json")[1])
+    assert found["figures"] == [{"name": "figure4", "is_computed": False}]
+    assert nsdbench("run figure4")[0] == 0
+    found = json.loads(nsdbench("status figure4 --json")[1])
+    assert found["figures"] == [{"name": "figure4", "is_computed": True}]
+
+
+@pytest.mark.parametrize("option", ["--jobs 0", "--device quantum"])
+def test_wrong_options_of_a_run_are_said_before_the_plan(nsdbench, option):
+    code, out, err = nsdbench(f"run mine {option}")
+    assert (code, out) == (2, "") and err.startswith(f"error: {option.split()[0]}")
+
+
 def test_doctor_prints_json_and_fails_if_the_native_code_is_wrong(nsdbench, monkeypatch):
     code, out, _ = nsdbench("doctor --json")
     facts = json.loads(out)
@@ -489,6 +519,9 @@ def test_experts_record_list_and_import(nsdbench, folder):
     written = {path.name for path in (folder / "results" / "experts").iterdir()}
     assert "theirs.json" in written and len(written) == len(out.splitlines()) == 2
     assert nsdbench("experts manifest ours --root buffers")[0] == 3
+    assert nsdbench("experts manifest --root none")[:2] == (
+        0, "There is no finished buffer in none.\n",
+    )  # fmt: skip
 
 
 @pytest.mark.slow

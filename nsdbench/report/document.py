@@ -61,9 +61,9 @@ def build(
     """
     settings = table.settings(scale)
     title = f"{table.name}: {table.title} ({scale})"
+    cells = collect(table, scale, records, protocol)
     if settings.similarity is not None:
         return Document(title, _real_images(table, scale), (), (), table.footnotes)
-    cells = collect(table, scale, records, protocol)
     return Document(
         title,
         _paragraphs(table, scale, cells, protocol),

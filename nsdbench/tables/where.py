@@ -34,6 +34,8 @@ def keep_where(entries: list[Entry], where: dict[str, list[str]]) -> list[Entry]
     """
     for key, wanted in where.items():
         known = dict.fromkeys(str(getattr(entry, key)) for entry in entries)
+        if not known:
+            raise ValueError(f"--where {key}={wanted[0]} matches no cell: there is none to choose")
         for value in wanted:
             if value not in known:
                 raise ValueError(
