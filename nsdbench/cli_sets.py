@@ -19,6 +19,7 @@ from nsdbench.cli_options import (
     resolve_device,
 )
 from nsdbench.console import StepDisplay, make_console, show_table
+from nsdbench.words import counted
 
 experts_app = typer.Typer(
     no_args_is_help=True, help="Record, import, list and describe expert trajectories."
@@ -104,7 +105,8 @@ def evaluate(
         sys.stdout.write(json.dumps({**asdict(result), **accuracy}) + "\n")
         return
     interval = accuracy["ci95"]
-    text = f"{accuracy['mean']:.2f} ± {accuracy['std']:.2f} % over {accuracy['n']} networks"
+    networks = counted(accuracy["n"], "network")
+    text = f"{accuracy['mean']:.2f} ± {accuracy['std']:.2f} % over {networks}"
     if interval is not None:
         text += f", 95 % interval {interval[0]:.2f} to {interval[1]:.2f}"
     console.print(

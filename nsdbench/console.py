@@ -15,6 +15,7 @@ from rich.text import Text
 
 from nsdbench.plan import Plan, PlannedCell
 from nsdbench.schedule import Outcome
+from nsdbench.words import counted
 
 SECONDS_BETWEEN_LINES = 30.0  # of one run's progress where the output is not a terminal
 SECONDS_TRUSTED = 60.0  # predicted time that must be measured before it outweighs the prediction
@@ -83,7 +84,8 @@ def show_totals(console: Console, plan: Plan, seconds: Mapping[str, float]) -> N
     """Print how many cells have each status, and the time of those to do."""
     statuses = [planned.status for planned in plan.cells]
     counts = ", ".join(f"{statuses.count(s)} {s}" for s in dict.fromkeys(statuses))
-    text = f"{len(plan.cells)} cells at scale {plan.scale}{': ' if counts else ''}{counts}."
+    cells = counted(len(plan.cells), "cell")
+    text = f"{cells} at scale {plan.scale}{': ' if counts else ''}{counts}."
     left = sum(seconds[planned.cell.id] for planned in plan.with_status("todo"))
     if left:
         text += f" Estimated time: {duration(left)}, within a factor of three."
@@ -101,7 +103,7 @@ def show_missing(console: Console, plan: Plan, reasons: Mapping[str, str]) -> No
     for name in plan.missing_data():
         cells = sum(p.cell.dataset == name for p in plan.with_status("data missing"))
         reason = reasons.get(name) or name
-        console.print(f"{reason}\n  It keeps {cells} cells from running.", markup=False)
+        console.print(f"{reason}\n  It keeps {counted(cells, 'cell')} from running.", markup=False)
 
 
 def show_outcome(console: Console, outcome: Outcome) -> None:

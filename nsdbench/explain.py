@@ -76,8 +76,11 @@ def explain(cell: Cell) -> str:
         f"           source: {described.source}",
     ]
     protocol = protocols.get(cell.protocol)
-    settings = ", ".join(f"{key} {value}" for key, value in protocol.as_dict().items())
-    lines += [f"judged by  {cell.arch}", f"protocol   {settings}", f"           {protocol.hash}"]
+    lines += [
+        f"judged by  {cell.arch}",
+        f"protocol   {protocol.name}: {protocol}",
+        f"           {protocol.hash}",
+    ]
     try:
         recipe = methods.resolve(cell.method, cell.dataset, cell.ipc, cell.scale)
     except NsdbenchError as error:

@@ -95,9 +95,7 @@ def _protocols() -> Section:
         if name == "full":
             rows.append(("full-<E>ep", "full data for E epochs"))
             continue
-        settings = protocols.get(name).as_dict()
-        text = ", ".join(f"{key} {value}" for key, value in settings.items() if key != "name")
-        rows.append((name, text))
+        rows.append((name, str(protocols.get(name))))
     rows.append(("<name>-<E>ep", "the same with another number of epochs"))
     rows.append(("common-equal-steps-<S>", "the same with another number of steps"))
     return "protocols", ("name", "settings"), rows

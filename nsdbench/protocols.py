@@ -54,6 +54,12 @@ class Protocol:
         """Return the protocol as plain JSON types."""
         return asdict(self)
 
+    def __str__(self) -> str:
+        """Write the settings that it has, in words, without the name."""
+        settings = {**asdict(self), "lr": "learned step size" if self.lr is None else self.lr}
+        del settings["name"]
+        return ", ".join(f"{key} {value}" for key, value in settings.items() if value is not None)
+
     @property
     def hash(self) -> str:
         """Digest of every field."""

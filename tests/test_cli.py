@@ -192,7 +192,7 @@ def test_another_protocol_judges_the_same_sets_and_keeps_its_own_records(nsdbenc
         plan = nsdbench(f"plan mine --seeds 1 {option} --where method=tiny")[1]
         assert re.search(rf"^{seen} +1 x 1 +done", plan, flags=re.MULTILINE) and unseen not in plan
     explained = nsdbench(f"explain {equal}")[1]
-    assert "name common-equal-steps-7" in explained and "steps 7" in explained
+    assert "common-equal-steps-7: lr" in explained and "steps 7" in explained
     assert explained == nsdbench(f"explain mine {where} --protocol common-equal-steps-7")[1]
 
 
@@ -219,7 +219,7 @@ def test_missing_data_is_named_with_the_ways_and_exits_3(nsdbench, folder):
         assert code == expected and "Traceback" not in out + err
         for way in ("ImageNette is not on this machine", "--data-root", "NSDBENCH_DATA"):
             assert way in out
-        assert "It keeps 1 cells from running." in out
+        assert "It keeps 1 cell from running." in out
     record = Store(folder / "results").read("paper", "ImageNette-ipc1-random-convnet5-w128-common")
     assert record["failure"]["kind"] == "data_missing"
     code, out, _ = nsdbench("report mine --scale paper")
@@ -343,6 +343,12 @@ def test_a_file_of_something_else_is_one_message(nsdbench, folder):
     ):
         code, out, err = nsdbench(line)
         assert code == 3 and err.startswith("error: odd.pt"), (out, err)
+
+
+def test_list_names_no_setting_that_a_protocol_has_not(nsdbench):
+    out = nsdbench("list protocols")[1]
+    assert "None" not in out and re.search(r"^mtt +lr learned step size, batch_size 256", out, re.M)
+    assert re.search(r"^common-equal-steps +lr 0.01, .* steps 5000, augment True *$", out, re.M)
 
 
 @pytest.mark.parametrize("line", ["run", "nonsense", "run mine --colour red", "evaluate"])

@@ -121,7 +121,7 @@ def test_a_plan_shows_text_as_it_is():
     printing.show_plan(console, Plan("smoke", (planned,), ("odd [file]",)), {cell.id: 300.0})
     text = stream.getvalue()
     assert "[red]no[/red]" in text and "warning: odd [file]" in text
-    assert "1 cells at scale smoke: 1 todo. Estimated time: 5.0 min" in text
+    assert "1 cell at scale smoke: 1 todo. Estimated time: 5.0 min" in text
 
 
 def test_outcomes():

@@ -17,6 +17,7 @@ from nsdbench.report.grids import (
     published_grid,
 )
 from nsdbench.tables import Table
+from nsdbench.words import counted
 
 
 @dataclass(frozen=True)
@@ -101,10 +102,12 @@ def _paragraphs(
     settings = table.settings(scale)
     text = (
         f"Scale {scale}: networks {listed(c.arch for c in settings.columns)}, "
-        f"{_judged_by(cells)}, {settings.seeds} sets x {settings.repeats} networks a cell."
+        f"{_judged_by(cells)}, {counted(settings.seeds, 'set')} x "
+        f"{counted(settings.repeats, 'network')} a cell."
     )
     if any(row.method == "full" for row in table.rows):
-        text += f" Full data: protocol {settings.full_protocol}, {settings.full_repeats} networks."
+        networks = counted(settings.full_repeats, "network")
+        text += f" Full data: protocol {settings.full_protocol}, {networks}."
     origin = "Published in" if table.printed else "Source"
     style = (
         "Numbers are test accuracies in per cent after the last epoch, mean ± population standard "
@@ -113,8 +116,8 @@ def _paragraphs(
         "several networks it does not cover the variation between sets."
     )
     counts = Counter(cell.status for cell in cells)
-    counted = ", ".join(f"{counts[s]} {s}" for s in STATUSES if counts[s])
-    text += f" Of {len(cells)} cells: {counted}."
+    statuses = ", ".join(f"{counts[s]} {s}" for s in STATUSES if counts[s])
+    text += f" Of {counted(len(cells), 'cell')}: {statuses}."
     if table.axes:
         stem = figure_stem(table, protocol)
         text += f" Drawn in figures/{scale}/{stem}.png below the results folder."

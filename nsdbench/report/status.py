@@ -86,26 +86,3 @@ def _counts(statuses: Iterable[str]) -> dict[str, int]:
     """Count every status, those that do not occur too."""
     found = Counter(statuses)
     return {status: found[status] for status in STATUSES}
-
-
-def coverage_lines(found: dict[str, Any]) -> list[str]:
-    """Write `summarise`'s tables as Markdown: which rows are implemented."""
-    lines = [
-        "| table | cells | rows implemented | rows not implemented yet |",
-        "|---|---:|---|---|",
-    ]
-    for part in found["tables"]:
-        rows: dict[str, set[str]] = {}
-        for cell in part["cells"]:
-            rows.setdefault(cell["row"], set()).add(cell["status"])
-        missing = [row for row, statuses in rows.items() if statuses == {"not implemented"}]
-        there = [row for row in rows if row not in missing]
-        number = part["name"].removeprefix("table")
-        title, cells = part["title"], len(part["cells"])
-        lines.append(f"| {number}: {title} | {cells} | {_listed(there)} | {_listed(missing)} |")
-    return lines
-
-
-def _listed(rows: list[str]) -> str:
-    """Write some rows, or that there are none."""
-    return ", ".join(rows) or "-"
