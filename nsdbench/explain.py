@@ -47,7 +47,7 @@ def find_cells(cell_id: str) -> list[Cell]:
 
 def _is_protocol(name: str) -> bool:
     try:
-        protocols.get(name)
+        protocols.get_for_sets(name)
     except ValueError:
         return False
     return True

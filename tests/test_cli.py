@@ -437,6 +437,16 @@ def test_explain_gives_every_value_its_source(nsdbench):
     assert "'sorcery' is not implemented" in nsdbench("explain mine --where method=sorcery")[1]
 
 
+def test_no_set_is_judged_by_a_protocol_of_the_full_data(nsdbench):
+    other = CELL_ID.replace("common-2ep", "full-2ep")
+    for line, message in (
+        (f"explain {other}", f"no table declares the cell '{other}'"),
+        ("plan mine --protocol full-2ep", "'full-2ep' is for the full data"),
+    ):
+        code, _, err = nsdbench(line)
+        assert code == 2 and message in err
+
+
 @pytest.mark.parametrize("option", ["--scale paper", "--where ipc=10", "--protocol dc"])
 def test_a_cell_id_leaves_nothing_to_choose(nsdbench, option):
     code, out, err = nsdbench(f"explain {CELL_ID} {option}")

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from nsdbench import methods, tables
+from nsdbench import data, methods, tables
 from nsdbench.statistics import Published
 
 PAPER = Path(__file__).parents[1] / "results" / "paper"
@@ -298,6 +298,12 @@ def test_lists_are_lists(mine, rest):
 def test_data_that_is_not_here_is_no_mistake(mine, tmp_path):
     mine.write_text(SMALL_TABLE.replace('"Digits16"', f'"folder:{tmp_path}/none@16"'))
     assert tables.load("mine").entries("smoke")
+
+
+def test_an_unknown_data_set_is_nowhere():
+    for ask in (data.locate, data.how_to_get):
+        with pytest.raises(ValueError, match="unknown dataset 'Digit'; .*did you mean Digits"):
+            ask("Digit")
 
 
 def test_a_table_is_described_once(mine):

@@ -16,6 +16,7 @@ from nsdbench.data import (
 )
 from nsdbench.data.catalog import IMAGENET_SUBSETS, PUBLISHED, DatasetSpec
 from nsdbench.data.dataset import Split
+from nsdbench.errors import nearest
 
 Reader = Callable[[Path | None, DatasetSpec, str], Split]
 
@@ -171,9 +172,17 @@ _SOURCES: dict[str, Source] = {
 
 
 def source(name: str) -> Source:
-    """Find the source of a dataset whose name `spec` accepts."""
+    """Find the source of a dataset.
+
+    Raises:
+        ValueError: no such dataset.
+    """
     if name.startswith("synthetic:"):
         return Source(synthetic.read)
     if name.startswith("folder:"):
         return Source(image_folder.read)
+    if name not in _SOURCES:
+        raise ValueError(
+            f"unknown dataset {name!r}; known: {', '.join(_SOURCES)}{nearest(name, _SOURCES)}"
+        )
     return _SOURCES[name]
