@@ -83,7 +83,7 @@ def evaluate(
 
     from nsdbench import evaluate as evaluate_set
     from nsdbench.artefact import load_tensors
-    from nsdbench.statistics import summary
+    from nsdbench.statistics import in_words, summary
 
     console = make_console()
     source = file if file.suffix == ".safetensors" else load_tensors(file, labels)
@@ -106,7 +106,7 @@ def evaluate(
         return
     interval = accuracy["ci95"]
     networks = counted(accuracy["n"], "network")
-    text = f"{accuracy['mean']:.2f} ± {accuracy['std']:.2f} % over {networks}"
+    text = f"{in_words(accuracy)} over {networks}"
     if interval is not None:
         text += f", 95 % interval {interval[0]:.2f} to {interval[1]:.2f}"
     console.print(

@@ -15,6 +15,7 @@ from rich.text import Text
 
 from nsdbench.plan import Plan, PlannedCell
 from nsdbench.schedule import Outcome
+from nsdbench.statistics import in_words
 from nsdbench.words import counted
 
 SECONDS_BETWEEN_LINES = 30.0  # of one run's progress where the output is not a terminal
@@ -220,7 +221,7 @@ class RunDisplay:
             self._live.remove_task(self._tasks.pop(cell_id))
         if record["status"] == "done":
             accuracy = record["accuracy"]
-            result = f"{accuracy['mean']:.2f} ± {accuracy['std']:.2f} % (n = {accuracy['n']})"
+            result = f"{in_words(accuracy)} (n = {accuracy['n']})"
         else:
             result = f"failed: {record['failure']['reason'].splitlines()[0]}"
         self._print(f"    {cell_id}: {result}, {duration(seconds)}")

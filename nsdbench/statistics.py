@@ -52,6 +52,12 @@ class Verdict:
         return f"{self.word}: {self.reason}" if self.reason else self.word
 
 
+def in_words(accuracy: dict[str, Any]) -> str:
+    """Write a `summary` for the screen: "70.12 ± 0.34 %", a single run without a spread."""
+    spread = f" ± {accuracy['std']:.2f}" if accuracy["n"] > 1 else ""
+    return f"{accuracy['mean']:.2f}{spread} %"
+
+
 def summary(values: Sequence[Sequence[float]]) -> dict[str, Any]:
     """Summarise the accuracies of S sets x R networks as a record stores them.
 

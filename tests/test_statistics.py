@@ -6,7 +6,7 @@ import statistics as stdlib
 import pytest
 from scipy import stats
 
-from nsdbench.statistics import Published, comparability, summary, verdict
+from nsdbench.statistics import Published, comparability, in_words, summary, verdict
 
 PUBLISHED = Published("CIFAR10", 1, "convnet3-w128", mean=68.5, std=0.8)
 
@@ -40,6 +40,11 @@ def test_summary_against_the_standard_library():
 
 def test_summary_of_one_value_has_no_interval():
     assert summary([[50.0]]) == {"values": [[50.0]], "mean": 50.0, "std": 0.0, "ci95": None, "n": 1}
+
+
+def test_a_summary_in_words_has_a_spread_only_where_there_are_several_runs():
+    assert in_words(summary([[70.0, 72.0]])) == "71.00 ± 1.00 %"
+    assert in_words(summary([[70.0]])) == "70.00 %"
 
 
 @pytest.mark.parametrize("values", [[], [[]], [[1.0, math.nan]], [[math.inf]]])
