@@ -49,9 +49,9 @@ SMALL = {  # for checks by finite differences
 }
 
 
-def draw(case: Case, dtype=torch.float64, device="cpu", requires_grad=False):
+def draw(case: Case, dtype=torch.float64, device="cpu", requires_grad=False, seed=3):
     """Make operands [spectra, four kernels or None] and the index of a case."""
-    generator = torch.Generator().manual_seed(3)
+    generator = torch.Generator().manual_seed(seed)
 
     def normal(*shape):
         values = torch.randn(shape, generator=generator, dtype=torch.float64)
@@ -114,25 +114,28 @@ def test_backward_equals_twin_autograd(implementation, name):
 
 @pytest.mark.parametrize("name", CASES)
 def test_float32_is_as_accurate_as_the_twin_in_float32(implementation, name):
-    operands, index = draw(CASES[name], torch.float32, implementation.device)
-    wide = [None if x is None else x.double() for x in operands]
-    twin_images, grad_images, twin_grads = twin(operands, index)
-    exact, _, exact_grads = twin(wide, index, grad_images.double())
-
-    images = implementation.forward(operands, index)
-    grads = implementation.backward(
-        grad_images.to(implementation.device), operands, index, wanted_bits(operands)
-    )
-
-    def check(x, x_twin, x_exact):
-        tiny = torch.finfo(torch.float32).eps * error(x_exact, torch.zeros_like(x_exact))
-        assert x.dtype == torch.float32
-        assert error(x, x_exact) <= 2 * error(x_twin, x_exact) + tiny
-
-    check(images, twin_images, exact)
-    for grad, twin_grad, expected in zip(grads, twin_grads, exact_grads, strict=True):
-        if expected is not None:
-            check(grad, twin_grad, expected)
+    """At most twice the twin's error, medians over draws: one draw of a gradient with two elements
+    says little, and the twin's own error depends on the processor.
+    """
+    ours, theirs, rounding = [], [], []
+    for seed in range(3, 8):
+        operands, index = draw(CASES[name], torch.float32, implementation.device, seed=seed)
+        wide = [None if x is None else x.double() for x in operands]
+        twin_images, grad_images, twin_grads = twin(operands, index)
+        exact = twin(wide, index, grad_images.double())
+        images = implementation.forward(operands, index)
+        grads = implementation.backward(
+            grad_images.to(implementation.device), operands, index, wanted_bits(operands)
+        )
+        expected = [exact[0], *exact[2]]
+        present = [n for n, tensor in enumerate(expected) if tensor is not None]
+        assert all([images, *grads][n].dtype == torch.float32 for n in present)
+        ours.append([error([images, *grads][n], expected[n]) for n in present])
+        theirs.append([error([twin_images, *twin_grads][n], expected[n]) for n in present])
+        sizes = [error(expected[n], torch.zeros_like(expected[n])) for n in present]
+        rounding.append([torch.finfo(torch.float32).eps * size for size in sizes])
+    ours, theirs, rounding = (torch.tensor(x).median(0).values for x in (ours, theirs, rounding))
+    assert (ours <= 2 * theirs + rounding).all(), (ours, theirs)
 
 
 @pytest.mark.parametrize("wanted", range(1, 32))
