@@ -47,6 +47,8 @@ class SeparableShape:
         kernels: where the matrix of each mode comes from: "identity" (there is none), the formulas
             of `axis_kernels`, "noise", or the "data" (singular value decomposition, mode 1 only).
             None: noise where learned, else identity. A formula that is not learned is not stored.
+        init_scale: where a matrix is noise: the standard deviation of decoded pixels at the start,
+            in units of that of preprocessed real pixels.
     """
 
     name: str
@@ -59,6 +61,7 @@ class SeparableShape:
     class_scheme: ClassScheme
     init: Init = "real"
     kernels: tuple[Kind, Kind, Kind, Kind] | None = None
+    init_scale: float = 1.0
 
     def __post_init__(self) -> None:
         kernels = self.kernels or ["noise" if learned else "identity" for learned in self.learned]
@@ -72,6 +75,8 @@ class SeparableShape:
             )
         if self.init not in ("real", "first", "noise"):
             raise ValueError(f'init is {self.init!r}; expected "real", "first" or "noise"')
+        if not 0 < self.init_scale < float("inf"):
+            raise ValueError(f"init_scale is {self.init_scale}; expected a positive number")
         if owners < self.num_classes:
             raise ValueError(
                 f"{owners} {self.class_scheme} cannot own {self.num_classes} classes; every class "
@@ -186,8 +191,8 @@ class Separable(Parameterization):
 
         Noise: T ~ N(0, s^2) and K^(n) ~ N(0, 1/t_n) give decoded pixels the variance s^2 exactly
         (with no other matrices), since every pixel is a sum of t1 t2 t3 t4 products with variance
-        s^2 / (t1 t2 t3 t4); s is the standard deviation of preprocessed real pixels. The random
-        start is the paper's (sec. 4.1), the scales are our choice.
+        s^2 / (t1 t2 t3 t4); s is `init_scale` times the standard deviation of preprocessed real
+        pixels. The random start is the paper's (sec. 4.1), the scales are our choice.
         Data: real images, a row each, are X = U S V^T; T holds the first t1 rows of V^T and K^(1)
         those of S U^T, so that decoding gives the best approximation of rank t1 (paper, sec. 4.4).
         Otherwise: T encodes one real image a column, see `axis_kernels.encoder`.
@@ -232,7 +237,8 @@ class Separable(Parameterization):
         return self.shape.kernels[mode - 1]
 
     def _start_from_noise(self, real: TrainingData, generator: torch.Generator) -> None:
-        self.spectra.copy_(torch.randn(self.spectra.shape, generator=generator) * real.pixel_std())
+        scale = self.shape.init_scale * real.pixel_std()
+        self.spectra.copy_(torch.randn(self.spectra.shape, generator=generator) * scale)
         for mode, kernel in self.kernels.items():
             if self._kind(int(mode)) == "noise":
                 t = kernel.shape[1]

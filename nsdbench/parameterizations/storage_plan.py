@@ -45,6 +45,7 @@ def plan_spectral(
     u1: int | None = None,
     t3: int | None = None,
     images_per_class: int = _MAX_IMAGES_PER_CLASS,
+    init_scale: float = 1.0,
 ) -> StoragePlan:
     """Plan NSD: the largest t1 that fits, then as many images per class as fit up to a cap.
 
@@ -61,6 +62,7 @@ def plan_spectral(
         num_kernel_sets: N_K.
         t1, u1, t3: fix a size instead of planning it.
         images_per_class: cap on decoded images per class while u1 is planned.
+        init_scale: as of `SeparableShape`.
 
     Returns:
         The plan; its shape never exceeds the budget.
@@ -86,6 +88,7 @@ def plan_spectral(
             (u1, channels, height, width),
             (True, channels > 1, True, True),
             class_scheme,
+            init_scale=init_scale,
         )
 
     limit = _limit(image_shape, num_classes, ipc)

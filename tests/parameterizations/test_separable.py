@@ -84,18 +84,28 @@ def test_pixels_are_real_images_of_their_class(real):
     assert len(torch.unique(matches.int().argmax(1))) == 12, "an image was drawn twice"
 
 
-def test_spectral_start_has_the_scale_of_the_data(real):
+@pytest.mark.parametrize("scale", [1.0, 0.3])
+def test_spectral_start_has_the_scale_of_the_data(real, scale):
     """T ~ N(0, s^2), K^(n) ~ N(0, 1/t_n): the variance of a decoded pixel is s^2, over draws."""
     shape = SeparableShape(
-        "spectral", 4, 4, 2, (3, 3, 4, 4), (8, 3, 8, 8), (True,) * 4, "spectra"
+        "spectral",
+        4,
+        4,
+        2,
+        (3, 3, 4, 4),
+        (8, 3, 8, 8),
+        (True,) * 4,
+        "spectra",
+        init_scale=scale,
     )
     module = Separable(shape)
     squares = []
     for draw in range(200):
         module.initialize(real, generator(draw, "test"))
         squares.append(module.decode()[0].detach().square().mean())
-    ratio = torch.stack(squares).mean() / real.pixel_std() ** 2
-    spread = torch.stack(squares).std() / real.pixel_std() ** 2 / 200**0.5
+    expected = (scale * real.pixel_std()) ** 2
+    ratio = torch.stack(squares).mean() / expected
+    spread = torch.stack(squares).std() / expected / 200**0.5
     assert abs(ratio - 1) < 4 * spread, f"{ratio} +- {spread}"
 
 
@@ -155,6 +165,8 @@ def test_gradient_reaches_every_stored_tensor():
         ({"num_spectra": 1}, "1 spectra cannot own 2 classes"),
         ({"t": (2, 3, 0, 4)}, "mode 3 has lengths t=0"),
         ({"learned": (True, True, False, True)}, "mode 3 has no kernel"),
+        ({"init_scale": 0.0}, "init_scale is 0.0; expected a positive number"),
+        ({"init_scale": float("nan")}, "init_scale is nan"),
     ],
 )
 def test_bad_shapes_name_the_mode(changes, message):
