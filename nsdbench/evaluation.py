@@ -111,7 +111,7 @@ def evaluate(
             num_classes=data.num_classes,
         )
         models.initialize(model, stream)
-        model.to(device)
+        model.to(device, memory_format=model.memory_format)
         steps = train(model, training_set, protocol, lr, data.spec.dsa_strategy, stream, device)
         accuracies.append(accuracy(model, data.test, transform, device))
         if progress is not None:

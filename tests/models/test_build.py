@@ -5,6 +5,7 @@ import torch
 from torch.nn import functional as F
 
 from nsdbench import models
+from nsdbench.seeding import generator
 
 # spec: networks.py of MTT; the counts were taken from its networks
 PUBLISHED_COUNTS = [
@@ -235,3 +236,14 @@ def test_images_of_another_size_are_refused():
     model = models.build("convnet", in_channels=3, image_size=32, num_classes=10, width=4)
     with pytest.raises(ValueError, match=r"shape \[2, 3, 28, 28\].*built for \[B, 3, 32, 32\]"):
         model(torch.zeros(2, 3, 28, 28))
+
+
+def test_alexnet_computes_the_same_in_its_memory_format():
+    model = models.build("alexnet", in_channels=1, image_size=28, num_classes=3, width=8).double()
+    images = torch.randn(4, 1, 28, 28, dtype=torch.float64, generator=generator(0, "images"))
+    parameters = tuple(model.parameters())
+    expected = [torch.autograd.grad(model(images).square().sum(), parameters), model(images)]
+    model.to(memory_format=model.memory_format)
+    assert model.features[0].weight.is_contiguous(memory_format=torch.channels_last)
+    found = [torch.autograd.grad(model(images).square().sum(), parameters), model(images)]
+    torch.testing.assert_close(found, expected, rtol=1e-10, atol=1e-10)
