@@ -205,7 +205,7 @@ def test_a_set_of_a_variant_says_so_and_explain_knows_it(search, tmp_path):
     assert json.loads(json.dumps(record, allow_nan=False)) == record
 
 
-def test_the_search_changes_one_thing_a_row_and_never_sees_the_test_split():
+def test_the_search_changes_what_a_row_says_and_never_sees_the_test_split():
     entries = tables.load("nsd-search").entries("small")
     assert len({entry.row for entry in entries}) <= 40
     assert {entry.dataset for entry in entries} == {"FashionMNIST-holdout5000-seed0"}
@@ -225,7 +225,6 @@ def test_the_search_changes_one_thing_a_row_and_never_sees_the_test_split():
         predicted = estimate(entry.recipe, spec, entry.ipc, entry.arch, protocol, 1, 1)
         assert predicted.stored_bytes <= 4 * entry.ipc * 10 * 784
         experts.add(next(work.key for work in predicted.work if work.phase == "experts"))
-        assert entry.method == "nsd-search" or len({k.split(".")[0] for k in settings}) == 1
         longest = entry.recipe.values["objective"]
         last = longest["max_start_epoch"] - 1 + longest["expert_epochs"]
         assert last <= entry.recipe.values["experts"]["epochs"]
