@@ -24,7 +24,6 @@ from nsdbench.parameterizations.base import Parameterization
 
 ClassScheme = Literal["spectra", "columns"]
 Init = Literal["real", "first", "noise"]
-Noise = Literal["normal", "half-normal"]
 Kind = Literal["identity", "noise", "data", "bilinear", "dct2", "dct4"]
 _KINDS = ("identity", "noise", "data", *ANALYTIC)
 _MODES = (1, 2, 3, 4)
@@ -50,8 +49,6 @@ class SeparableShape:
             None: noise where learned, else identity. A formula that is not learned is not stored.
         init_scale: where a matrix is noise: the standard deviation of decoded pixels at the start,
             in units of that of preprocessed real pixels.
-        kernel_noise: where a matrix is noise: its distribution, "normal" or "half-normal" (the
-            absolute values of the former).
     """
 
     name: str
@@ -65,7 +62,6 @@ class SeparableShape:
     init: Init = "real"
     kernels: tuple[Kind, Kind, Kind, Kind] | None = None
     init_scale: float = 1.0
-    kernel_noise: Noise = "normal"
 
     def __post_init__(self) -> None:
         kernels = self.kernels or ["noise" if learned else "identity" for learned in self.learned]
@@ -79,10 +75,6 @@ class SeparableShape:
             )
         if self.init not in ("real", "first", "noise"):
             raise ValueError(f'init is {self.init!r}; expected "real", "first" or "noise"')
-        if self.kernel_noise not in ("normal", "half-normal"):
-            raise ValueError(
-                f'kernel_noise is {self.kernel_noise!r}; expected "normal" or "half-normal"'
-            )
         if not 0 < self.init_scale < float("inf"):
             raise ValueError(f"init_scale is {self.init_scale}; expected a positive number")
         if owners < self.num_classes:
@@ -200,9 +192,7 @@ class Separable(Parameterization):
         Noise: T ~ N(0, s^2) and K^(n) ~ N(0, 1/t_n) give decoded pixels the variance s^2 exactly
         (with no other matrices), since every pixel is a sum of t1 t2 t3 t4 products with variance
         s^2 / (t1 t2 t3 t4); s is `init_scale` times the standard deviation of preprocessed real
-        pixels. Half-normal matrices have the same second moments, so the variance is the same, but
-        the images of a spectrum, and the pixels of an image, start alike (correlation 2/pi a mode).
-        The random start is the paper's (sec. 4.1), distribution and scale are our choice.
+        pixels. The random start is the paper's (sec. 4.1), the scales are our choice.
         Data: real images, a row each, are X = U S V^T; T holds the first t1 rows of V^T and K^(1)
         those of S U^T, so that decoding gives the best approximation of rank t1 (paper, sec. 4.4).
         Otherwise: T encodes one real image a column, see `axis_kernels.encoder`.
@@ -252,8 +242,7 @@ class Separable(Parameterization):
         for mode, kernel in self.kernels.items():
             if self._kind(int(mode)) == "noise":
                 t = kernel.shape[1]
-                noise = torch.randn(kernel.shape, generator=generator) * t**-0.5
-                kernel.copy_(noise.abs() if self.shape.kernel_noise == "half-normal" else noise)
+                kernel.copy_(torch.randn(kernel.shape, generator=generator) * t**-0.5)
 
     def _real_images(self, real: TrainingData, generator: torch.Generator) -> Tensor:
         """Take a real image of its class for every image [N_T * u1] that kernel set 0 decodes."""

@@ -6,7 +6,7 @@ from math import prod
 from nsdbench.budget import limit_bits
 from nsdbench.errors import BudgetExceeded
 from nsdbench.parameterizations.base import Shape
-from nsdbench.parameterizations.separable import ClassScheme, Init, Kind, Noise, SeparableShape
+from nsdbench.parameterizations.separable import ClassScheme, Init, Kind, SeparableShape
 
 _MAX_IMAGES_PER_CLASS = 250  # our choice: every decoded image costs training time
 
@@ -46,7 +46,6 @@ def plan_spectral(
     t3: int | None = None,
     images_per_class: int = _MAX_IMAGES_PER_CLASS,
     init_scale: float = 1.0,
-    kernel_noise: Noise = "normal",
 ) -> StoragePlan:
     """Plan NSD: the largest t1 that fits, then as many images per class as fit up to a cap.
 
@@ -63,7 +62,7 @@ def plan_spectral(
         num_kernel_sets: N_K.
         t1, u1, t3: fix a size instead of planning it.
         images_per_class: cap on decoded images per class while u1 is planned.
-        init_scale, kernel_noise: as of `SeparableShape`.
+        init_scale: as of `SeparableShape`.
 
     Returns:
         The plan; its shape never exceeds the budget.
@@ -90,7 +89,6 @@ def plan_spectral(
             (True, channels > 1, True, True),
             class_scheme,
             init_scale=init_scale,
-            kernel_noise=kernel_noise,
         )
 
     limit = _limit(image_shape, num_classes, ipc)
