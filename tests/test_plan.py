@@ -238,8 +238,8 @@ def test_estimate_of_a_coreset_by_hand():
 
 def test_shared_work_is_counted_once(store):
     made = plan.make(["mine"], "smoke", store, where=parse_where(["method=random"]))
-    shared = Work("experts", ("experts", 1), 4e10, 0)
-    own = [Work("evaluate", (i,), 2e10, 100) for i in range(2)]
+    shared = Work("experts", ("experts", 1), 16e10, 0)
+    own = [Work("evaluate", (i,), 8e10, 300) for i in range(2)]
     cells = tuple(
         replace(planned, estimate=replace(planned.estimate, work=(shared, own[i])))
         for i, planned in enumerate(made.cells)
