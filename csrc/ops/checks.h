@@ -9,38 +9,23 @@
 
 #include <array>
 #include <optional>
-#include <sstream>
-#include <stdexcept>
 #include <string>
 #include <vector>
 
 #include "kernels/contraction.h"
+#include "text.h"
 
 namespace nsdbench::ops {
 
 using torch::headeronly::ScalarType;
 using torch::stable::Tensor;
 
-constexpr const char* kModeNames[kModes] = {"sample", "channel", "height", "width"};
+inline constexpr Refusal refuse{"reconstruct"};
 
-inline std::string shape(const Tensor& tensor) {
-  std::ostringstream text;
-  text << "[";
-  for (int64_t d = 0; d < tensor.dim(); ++d) text << (d > 0 ? ", " : "") << tensor.size(d);
-  text << "]";
-  return text.str();
-}
+constexpr const char* kModeNames[kModes] = {"sample", "channel", "height", "width"};
 
 inline std::string mode_label(int mode) {
   return "mode " + std::to_string(mode + 1) + " (" + kModeNames[mode] + ")";
-}
-
-template <typename... Parts>
-[[noreturn]] void refuse(const Parts&... parts) {
-  std::ostringstream text;
-  text << "reconstruct: ";
-  (text << ... << parts);
-  throw std::invalid_argument(text.str());
 }
 
 inline bool is_same_device(const Tensor& a, const Tensor& b) { return a.device() == b.device(); }
@@ -60,7 +45,7 @@ inline Reconstruction check_reconstruction(
   Reconstruction call{};
   Problem& problem = call.problem;
   if (spectra.dim() != 5) {
-    refuse("spectra: expected 5 dimensions [N_T, t1, t2, t3, t4], got ", shape(spectra));
+    refuse("spectra: expected 5 dimensions [N_T, t1, t2, t3, t4], got ", shape_of(spectra));
   }
   const ScalarType dtype = spectra.scalar_type();
   if (dtype != ScalarType::Float && dtype != ScalarType::Double) {
@@ -68,14 +53,14 @@ inline Reconstruction check_reconstruction(
   }
   problem.num_spectra = spectra.size(0);
   if (problem.num_spectra < 1) {
-    refuse("spectra: expected at least one spectrum tensor, got ", shape(spectra));
+    refuse("spectra: expected at least one spectrum tensor, got ", shape_of(spectra));
   }
   int64_t sets = -1;
   for (int mode = 0; mode < kModes; ++mode) {
     problem.t[mode] = problem.u[mode] = spectra.size(mode + 1);
     if (problem.t[mode] < 1) {
       refuse("spectra: ", mode_label(mode), ": expected a size of at least 1, got ",
-             shape(spectra));
+             shape_of(spectra));
     }
     problem.has_kernel[mode] = kernels[mode].has_value();
     if (!problem.has_kernel[mode]) continue;
@@ -83,7 +68,7 @@ inline Reconstruction check_reconstruction(
     const auto name = "kernel of " + mode_label(mode);
     if (kernel.dim() != 3) {
       refuse(name, ": expected 3 dimensions [N_K, t", mode + 1, ", u", mode + 1, "], got ",
-             shape(kernel));
+             shape_of(kernel));
     }
     if (kernel.scalar_type() != dtype) {
       refuse(name, ": expected the dtype of the spectra, got another");
@@ -93,10 +78,10 @@ inline Reconstruction check_reconstruction(
     }
     if (kernel.size(1) != problem.t[mode]) {
       refuse(name, ": expected t", mode + 1, " = ", problem.t[mode], " rows as in the spectra, got ",
-             kernel.size(1), " (shape ", shape(kernel), ")");
+             kernel.size(1), " (shape ", shape_of(kernel), ")");
     }
     if (kernel.size(0) < 1 || kernel.size(2) < 1) {
-      refuse(name, ": expected sizes of at least 1, got ", shape(kernel));
+      refuse(name, ": expected sizes of at least 1, got ", shape_of(kernel));
     }
     if (sets >= 0 && kernel.size(0) != sets) {
       refuse(name, ": expected N_K = ", sets, " kernel sets as in the modes before, got ",
@@ -110,7 +95,7 @@ inline Reconstruction check_reconstruction(
   call.spectra = torch::stable::contiguous(spectra);
   call.count = problem.images();
   if (index.has_value()) {
-    if (index->dim() != 1) refuse("index: expected 1 dimension, got ", shape(*index));
+    if (index->dim() != 1) refuse("index: expected 1 dimension, got ", shape_of(*index));
     if (index->scalar_type() != ScalarType::Long) {
       refuse("index: expected dtype int64, got another");
     }
@@ -132,7 +117,7 @@ inline Tensor check_grad_images(const Reconstruction& call, const Tensor& grad_i
   for (int d = 0; is_right && d < 4; ++d) is_right = grad_images.size(d) == expected[d];
   if (!is_right) {
     refuse("grad_images: expected shape [", expected[0], ", ", expected[1], ", ", expected[2], ", ",
-           expected[3], "] with the dtype and device of the spectra, got ", shape(grad_images));
+           expected[3], "] with the dtype and device of the spectra, got ", shape_of(grad_images));
   }
   return torch::stable::contiguous(grad_images);
 }

@@ -5,14 +5,11 @@
 #include <torch/csrc/stable/tensor.h>
 
 #include <optional>
-#include <sstream>
-#include <stdexcept>
-#include <string>
 #include <tuple>
-#include <vector>
 
 #include "cpu/convnet.h"
 #include "cpu/workspace.h"
+#include "text.h"
 
 namespace nsdbench::ops::convnet {
 namespace {
@@ -20,37 +17,16 @@ namespace {
 using torch::headeronly::ScalarType;
 using torch::stable::Tensor;
 using MaybeTensor = std::optional<Tensor>;
-using Shape = std::vector<int64_t>;
 
 constexpr int64_t kMaxDepth = 8;
 constexpr int64_t kMaxFirstChannels = 4;
 
-template <typename... Parts>
-[[noreturn]] void refuse(const Parts&... parts) {
-  std::ostringstream text;
-  text << "convnet: ";
-  (text << ... << parts);
-  throw std::invalid_argument(text.str());
-}
-
-std::string text_of(const Shape& shape) {
-  std::ostringstream text;
-  text << "[";
-  for (size_t d = 0; d < shape.size(); ++d) text << (d > 0 ? ", " : "") << shape[d];
-  text << "]";
-  return text.str();
-}
-
-Shape shape_of(const Tensor& tensor) {
-  Shape shape(tensor.dim());
-  for (int64_t d = 0; d < tensor.dim(); ++d) shape[d] = tensor.size(d);
-  return shape;
-}
+constexpr Refusal refuse{"convnet"};
 
 // A tensor of the given shape with the dtype and device of x; returned contiguous.
 Tensor check(const char* name, const Tensor& tensor, const Shape& expected, const Tensor& x) {
   if (shape_of(tensor) != expected) {
-    refuse(name, ": expected shape ", text_of(expected), ", got ", text_of(shape_of(tensor)));
+    refuse(name, ": expected shape ", expected, ", got ", shape_of(tensor));
   }
   if (tensor.scalar_type() != x.scalar_type()) {
     refuse(name, ": expected the dtype of x, got another");
@@ -75,19 +51,19 @@ struct Call {
 
 Call check_call(const Tensor& theta, const Tensor& x, int64_t depth, int64_t width,
                 int64_t padding, int64_t classes) {
-  if (x.dim() != 4) refuse("x: expected 4 dimensions [N, C, H, W], got ", text_of(shape_of(x)));
+  if (x.dim() != 4) refuse("x: expected 4 dimensions [N, C, H, W], got ", shape_of(x));
   if (x.scalar_type() != ScalarType::Float && x.scalar_type() != ScalarType::Double) {
     refuse("x: expected dtype float32 or float64, got another");
   }
   if (x.size(1) < 1 || x.size(1) > kMaxFirstChannels) {
-    refuse("x: expected 1 to ", kMaxFirstChannels, " channels, got ", text_of(shape_of(x)));
+    refuse("x: expected 1 to ", kMaxFirstChannels, " channels, got ", shape_of(x));
   }
   if (depth < 1 || depth > kMaxDepth) refuse("depth: expected 1 to ", kMaxDepth, ", got ", depth);
   if (width < 1) refuse("width: expected at least 1, got ", width);
   if (padding < 1) refuse("padding: expected at least 1, got ", padding);
   Call call{{depth, width, x.size(1), x.size(2), x.size(3), padding, classes}, x.size(0), {}, {}};
   if (call.net.height(depth) < 1 || call.net.map_width(depth) < 1) {
-    refuse("x: ", depth, " blocks halve ", text_of(shape_of(x)), " to nothing");
+    refuse("x: ", depth, " blocks halve ", shape_of(x), " to nothing");
   }
   call.x = torch::stable::contiguous(x);
   call.theta = check("theta", theta, {call.net.parameters()}, x);
@@ -224,7 +200,7 @@ Labels check_labels(const Tensor& y, const Tensor& x) {
   const bool is_soft = y.dim() == 2 && y.scalar_type() == x.scalar_type();
   if (!is_hard && !is_soft) {
     refuse("y: expected classes [N] int64 or probabilities [N, K] with the dtype of x, got ",
-           text_of(shape_of(y)));
+           shape_of(y));
   }
   if (y.size(0) != x.size(0)) {
     refuse("y: expected ", x.size(0), " rows, one an image, got ", y.size(0));

@@ -6,32 +6,15 @@
 #include <torch/csrc/stable/ops.h>
 #include <torch/csrc/stable/tensor.h>
 
-#include <sstream>
-#include <stdexcept>
-#include <string>
-
 #include "kernels/dsa.h"
+#include "text.h"
 
 namespace nsdbench::ops::dsa {
 
 using torch::headeronly::ScalarType;
 using torch::stable::Tensor;
 
-inline std::string shape(const Tensor& tensor) {
-  std::ostringstream text;
-  text << "[";
-  for (int64_t d = 0; d < tensor.dim(); ++d) text << (d > 0 ? ", " : "") << tensor.size(d);
-  text << "]";
-  return text.str();
-}
-
-template <typename... Parts>
-[[noreturn]] void refuse(const Parts&... parts) {
-  std::ostringstream text;
-  text << "dsa: ";
-  (text << ... << parts);
-  throw std::invalid_argument(text.str());
-}
+inline constexpr Refusal refuse{"dsa"};
 
 struct Call {
   DsaProblem problem;
@@ -46,7 +29,7 @@ inline Call check(const char* name, const Tensor& images, int64_t operation,
     refuse("operation: expected a number from 0 to ", kDsaOperations - 1, ", got ", operation);
   }
   if (images.dim() != 4) {
-    refuse(name, ": expected 4 dimensions [B, C, H, W], got ", shape(images));
+    refuse(name, ": expected 4 dimensions [B, C, H, W], got ", shape_of(images));
   }
   if (images.scalar_type() != ScalarType::Float && images.scalar_type() != ScalarType::Double) {
     refuse(name, ": expected dtype float32 or float64, got another");
@@ -55,7 +38,7 @@ inline Call check(const char* name, const Tensor& images, int64_t operation,
   if (parameters.dim() != 2 || parameters.size(1) != columns ||
       (parameters.size(0) != 1 && parameters.size(0) != count)) {
     refuse("parameters: expected shape [", count, " or 1, ", columns, "] for ",
-           kDsaNames[operation], ", got ", shape(parameters));
+           kDsaNames[operation], ", got ", shape_of(parameters));
   }
   if (parameters.scalar_type() != ScalarType::Double) {
     refuse("parameters: expected dtype float64, got another");

@@ -7,44 +7,19 @@
 #include <torch/csrc/stable/ops.h>
 #include <torch/csrc/stable/tensor.h>
 
-#include <sstream>
-#include <stdexcept>
-#include <string>
-#include <vector>
-
 #include "kernels/trajectory_distance.h"
+#include "text.h"
 
 namespace nsdbench::ops::trajectory_distance {
 
 using torch::headeronly::ScalarType;
 using torch::stable::Tensor;
-using Shape = std::vector<int64_t>;
 
-inline std::string text_of(const Shape& shape) {
-  std::ostringstream text;
-  text << "[";
-  for (size_t d = 0; d < shape.size(); ++d) text << (d > 0 ? ", " : "") << shape[d];
-  text << "]";
-  return text.str();
-}
-
-inline Shape shape_of(const Tensor& tensor) {
-  Shape shape(tensor.dim());
-  for (int64_t d = 0; d < tensor.dim(); ++d) shape[d] = tensor.size(d);
-  return shape;
-}
-
-template <typename... Parts>
-[[noreturn]] void refuse(const Parts&... parts) {
-  std::ostringstream text;
-  text << "trajectory_distance: ";
-  (text << ... << parts);
-  throw std::invalid_argument(text.str());
-}
+inline constexpr Refusal refuse{"trajectory_distance"};
 
 inline void check_theta(const Tensor& theta) {
   if (theta.dim() != 1) {
-    refuse("theta: expected 1 dimension [P], got ", text_of(shape_of(theta)));
+    refuse("theta: expected 1 dimension [P], got ", shape_of(theta));
   }
   if (theta.scalar_type() != ScalarType::Float && theta.scalar_type() != ScalarType::Double) {
     refuse("theta: expected dtype float32 or float64, got another");
@@ -55,7 +30,7 @@ inline void check_theta(const Tensor& theta) {
 inline Tensor check(const char* name, const Tensor& tensor, const Shape& expected,
                     ScalarType dtype, const Tensor& theta) {
   if (shape_of(tensor) != expected) {
-    refuse(name, ": expected shape ", text_of(expected), ", got ", text_of(shape_of(tensor)));
+    refuse(name, ": expected shape ", expected, ", got ", shape_of(tensor));
   }
   if (tensor.scalar_type() != dtype) {
     refuse(name, ": expected dtype ", dtype == ScalarType::Double ? "float64" : "float32",
