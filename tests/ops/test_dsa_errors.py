@@ -9,8 +9,9 @@ from nsdbench.ops.dsa import OPERATIONS, PARAMETERS
 ROTATE = OPERATIONS.index("rotate")
 
 
-def operands():
-    return torch.zeros(4, 3, 8, 8), torch.zeros(4, 1, dtype=torch.float64)
+def operands(device="cpu"):
+    images = torch.zeros(4, 3, 8, 8, device=device)
+    return images, images.new_zeros(4, 1, dtype=torch.float64)
 
 
 def through_wrapper(images, parameters):
@@ -53,60 +54,72 @@ entries = pytest.mark.parametrize(
 
 @entries
 @pytest.mark.parametrize("shape", [(3, 8, 8), (1, 4, 3, 8, 8)])
-def test_wrong_number_of_dimensions(run, shape):
-    _, parameters = operands()
+def test_wrong_number_of_dimensions(device, run, shape):
+    images, parameters = operands(device)
     sizes = ", ".join(map(str, shape))
     with pytest.raises(ValueError, match=rf"dsa: .*expected 4 dimensions .*got \[{sizes}\]"):
-        run(torch.zeros(shape), parameters)
+        run(images.new_zeros(shape), parameters)
 
 
 @entries
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.uint8])
-def test_wrong_dtype_of_the_images(run, dtype):
-    images, parameters = operands()
+def test_wrong_dtype_of_the_images(device, run, dtype):
+    images, parameters = operands(device)
     with pytest.raises(ValueError, match="expected dtype float32 or float64, got"):
         run(images.to(dtype), parameters)
 
 
 @entries
 @pytest.mark.parametrize("shape", [(3, 1), (4, 2), (4,), (4, 1, 1), (0, 1)])
-def test_wrong_shape_of_the_parameters(run, shape):
-    images, _ = operands()
+def test_wrong_shape_of_the_parameters(device, run, shape):
+    images, parameters = operands(device)
     sizes = ", ".join(map(str, shape))
     expected = rf"parameters: expected shape \[4 or 1, 1\] for rotate, got \[{sizes}\]"
     with pytest.raises(ValueError, match=expected):
-        run(images, torch.zeros(shape, dtype=torch.float64))
+        run(images, parameters.new_zeros(shape))
 
 
 @pytest.mark.parametrize("operation", [*OPERATIONS, "identity"])
-def test_every_operation_knows_its_number_of_parameters(operation):
-    images, columns = torch.zeros(2, 3, 8, 8), len(PARAMETERS[operation])
-    ops.dsa(images, operation, torch.ones(2, columns, dtype=torch.float64))
-    with pytest.raises(ValueError, match=rf"\[2 or 1, {columns}\] for {operation}, got"):
-        ops.dsa(images, operation, torch.ones(2, columns + 1, dtype=torch.float64))
+def test_every_operation_knows_its_number_of_parameters(device, operation):
+    images, columns = torch.zeros(2, 3, 8, 8, device=device), len(PARAMETERS[operation])
+    right, wrong = (
+        images.new_ones(2, count, dtype=torch.float64) for count in (columns, columns + 1)
+    )
+    ops.dsa(images, operation, right)
+    expected = rf"\[2 or 1, {columns}\] for {operation}, got \[2, {columns + 1}\]"
+    with pytest.raises(ValueError, match=expected):
+        ops.dsa(images, operation, wrong)
     if operation != "identity":
-        with pytest.raises(ValueError, match=rf"\[2 or 1, {columns}\] for {operation}, got"):
-            torch.ops.nsdbench.dsa(
-                images,
-                OPERATIONS.index(operation),
-                torch.ones(2, columns + 1, dtype=torch.float64),
-                True,
-                False,
-            )
+        number = OPERATIONS.index(operation)
+        with pytest.raises(ValueError, match=expected):
+            torch.ops.nsdbench.dsa(images, number, wrong, True, False)
+        with pytest.raises(ValueError, match=expected):
+            torch.ops.nsdbench.dsa_backward(images, number, wrong, True)
 
 
 @entries
-def test_wrong_dtype_of_the_parameters(run):
-    images, parameters = operands()
+def test_wrong_dtype_of_the_parameters(device, run):
+    images, parameters = operands(device)
     with pytest.raises(ValueError, match="parameters: expected dtype float64, got"):
         run(images, parameters.float())
 
 
 @pytest.mark.parametrize("run", [through_wrapper, through_tangent, through_transpose])
-def test_wrong_device_of_the_parameters(run):
-    images, parameters = operands()
-    with pytest.raises(ValueError, match="expected the device of the images cpu, got meta"):
+def test_wrong_device_of_the_parameters(device, run):
+    images, parameters = operands(device)
+    expected = f"expected the device of the images {images.device}, got meta"
+    with pytest.raises(ValueError, match=expected):
         run(images, parameters.to("meta"))
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize(
+    "run", [through_wrapper, through_tangent, through_transpose, through_operator, through_backward]
+)
+def test_parameters_on_the_cpu_beside_images_on_cuda(run):
+    images, parameters = operands("cuda")
+    with pytest.raises(ValueError, match="parameters: expected the device of the images"):
+        run(images, parameters.cpu())
 
 
 @pytest.mark.parametrize("run", [through_wrapper, through_tangent, through_transpose])
@@ -133,8 +146,8 @@ def test_unknown_operation(name):
 
 
 @pytest.mark.parametrize("number", [-1, 6])
-def test_unknown_number_of_an_operation(number):
-    images, parameters = operands()
+def test_unknown_number_of_an_operation(device, number):
+    images, parameters = operands(device)
     with pytest.raises(ValueError, match=f"operation: expected a number from 0 to 5, got {number}"):
         torch.ops.nsdbench.dsa(images, number, parameters, True, False)
     with pytest.raises(ValueError, match=f"operation: expected a number from 0 to 5, got {number}"):

@@ -9,9 +9,9 @@ T, U = (2, 3, 4, 5), (3, 2, 6, 7)
 MODE_NAMES = ("sample", "channel", "height", "width")
 
 
-def operands():
-    spectra = torch.zeros(2, *T)
-    return spectra, [torch.zeros(3, t, u) for t, u in zip(T, U, strict=True)]
+def operands(device="cpu"):
+    spectra = torch.zeros(2, *T, device=device)
+    return spectra, [torch.zeros(3, t, u, device=device) for t, u in zip(T, U, strict=True)]
 
 
 def through_wrapper(spectra, kernels, index=None):
@@ -24,7 +24,7 @@ def through_operator(spectra, kernels, index=None):
 
 def through_backward(spectra, kernels, index=None):
     return torch.ops.nsdbench.reconstruct_backward(
-        torch.zeros(18, *U[1:]), spectra, *kernels, index, 1
+        spectra.new_zeros(18, *U[1:]), spectra, *kernels, index, 1
     )
 
 
@@ -33,9 +33,9 @@ entries = pytest.mark.parametrize("run", [through_wrapper, through_operator, thr
 
 @entries
 @pytest.mark.parametrize("mode", range(4))
-def test_wrong_rows(run, mode):
-    spectra, kernels = operands()
-    kernels[mode] = torch.zeros(3, T[mode] + 1, U[mode])
+def test_wrong_rows(device, run, mode):
+    spectra, kernels = operands(device)
+    kernels[mode] = spectra.new_zeros(3, T[mode] + 1, U[mode])
     expected = (
         rf"mode {mode + 1} \({MODE_NAMES[mode]}\): expected t{mode + 1} = {T[mode]} rows .*"
         rf"got {T[mode] + 1}"
@@ -46,9 +46,9 @@ def test_wrong_rows(run, mode):
 
 @entries
 @pytest.mark.parametrize("mode", range(4))
-def test_wrong_number_of_dimensions_of_a_kernel(run, mode):
-    spectra, kernels = operands()
-    kernels[mode] = torch.zeros(T[mode], U[mode])
+def test_wrong_number_of_dimensions_of_a_kernel(device, run, mode):
+    spectra, kernels = operands(device)
+    kernels[mode] = spectra.new_zeros(T[mode], U[mode])
     expected = (
         rf"mode {mode + 1} .*: expected 3 dimensions \[N_K, t{mode + 1}, u{mode + 1}\], "
         rf"got \[{T[mode]}, {U[mode]}\]"
@@ -59,71 +59,87 @@ def test_wrong_number_of_dimensions_of_a_kernel(run, mode):
 
 @entries
 @pytest.mark.parametrize("mode", range(4))
-def test_wrong_dtype_of_a_kernel(run, mode):
-    spectra, kernels = operands()
+def test_wrong_dtype_of_a_kernel(device, run, mode):
+    spectra, kernels = operands(device)
     kernels[mode] = kernels[mode].double()
     with pytest.raises(ValueError, match=rf"mode {mode + 1} .*expected the dtype of the spectra"):
         run(spectra, kernels)
 
 
 @pytest.mark.parametrize("mode", range(4))
-def test_wrong_device_of_a_kernel(mode):
-    spectra, kernels = operands()
+def test_wrong_device_of_a_kernel(device, mode):
+    spectra, kernels = operands(device)
     kernels[mode] = kernels[mode].to("meta")
-    expected = rf"mode {mode + 1} .*expected the device of the spectra cpu, got meta"
+    expected = rf"mode {mode + 1} .*expected the device of the spectra {spectra.device}, got meta"
     with pytest.raises(ValueError, match=expected):
         ops.reconstruct(spectra, kernels)
 
 
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@entries
+def test_operands_on_the_cpu_beside_spectra_on_cuda(run):
+    spectra, kernels = operands("cuda")
+    with pytest.raises(ValueError, match="mode 3 .*expected the device of the spectra"):
+        run(spectra, [*kernels[:2], kernels[2].cpu(), kernels[3]])
+    with pytest.raises(ValueError, match="index: expected the device of the spectra"):
+        run(spectra, kernels, torch.zeros(1, dtype=torch.int64))
+
+
 @entries
 @pytest.mark.parametrize("mode", range(1, 4))
-def test_kernel_sets_disagree(run, mode):
-    spectra, kernels = operands()
-    kernels[mode] = torch.zeros(4, T[mode], U[mode])
+def test_kernel_sets_disagree(device, run, mode):
+    spectra, kernels = operands(device)
+    kernels[mode] = spectra.new_zeros(4, T[mode], U[mode])
     with pytest.raises(ValueError, match=rf"mode {mode + 1} .*expected N_K = 3 .*got 4"):
         run(spectra, kernels)
 
 
 @entries
 @pytest.mark.parametrize("mode", range(4))
-def test_empty_mode(run, mode):
-    spectra, kernels = operands()
+def test_empty_mode(device, run, mode):
+    spectra, kernels = operands(device)
     shape = list(spectra.shape)
     shape[mode + 1] = 0
     with pytest.raises(ValueError, match=rf"mode {mode + 1} .*expected a size of at least 1"):
-        run(torch.zeros(shape), [None] * 4)
-    kernels[mode] = torch.zeros(3, T[mode], 0)
+        run(spectra.new_zeros(shape), [None] * 4)
+    kernels[mode] = spectra.new_zeros(3, T[mode], 0)
     with pytest.raises(ValueError, match=rf"mode {mode + 1} .*expected sizes of at least 1, got"):
         run(spectra, kernels)
 
 
 @entries
-def test_wrong_spectra(run):
-    _, kernels = operands()
+def test_wrong_spectra(device, run):
+    spectra, kernels = operands(device)
     with pytest.raises(ValueError, match=r"expected 5 dimensions .*got \[2, 3, 4, 5\]"):
-        run(torch.zeros(T), kernels)
+        run(spectra[0], kernels)
     with pytest.raises(ValueError, match="expected dtype float32 or float64, got"):
-        run(torch.zeros(2, *T, dtype=torch.float16), kernels)
+        run(spectra.half(), kernels)
     with pytest.raises(ValueError, match=r"at least one spectrum tensor, got \[0, "):
-        run(torch.zeros(0, *T), kernels)
+        run(spectra[:0], kernels)
 
 
 @entries
-def test_wrong_index(run):
-    spectra, kernels = operands()
+def test_wrong_index(device, run):
+    spectra, kernels = operands(device)
     with pytest.raises(ValueError, match=r"index: expected 1 dimension, got \[1, 1\]"):
-        run(spectra, kernels, torch.zeros(1, 1, dtype=torch.int64))
+        run(spectra, kernels, torch.zeros(1, 1, dtype=torch.int64, device=device))
     with pytest.raises(ValueError, match="index: expected dtype int64"):
-        run(spectra, kernels, torch.zeros(1, dtype=torch.int32))
+        run(spectra, kernels, torch.zeros(1, dtype=torch.int32, device=device))
+
+
+@entries
+def test_index_out_of_range_on_the_cpu(run):
+    spectra, kernels = operands()
     for wrong in (-1, 18):
         expected = rf"index: expected entries in \[0, 18\), got {wrong} at position 1"
         with pytest.raises(ValueError, match=expected):
             run(spectra, kernels, torch.tensor([0, wrong]))
 
 
-def test_wrong_device_of_the_index():
-    spectra, kernels = operands()
-    with pytest.raises(ValueError, match="index: expected the device of the spectra cpu, got meta"):
+def test_wrong_device_of_the_index(device):
+    spectra, kernels = operands(device)
+    expected = f"index: expected the device of the spectra {spectra.device}, got meta"
+    with pytest.raises(ValueError, match=expected):
         ops.reconstruct(spectra, kernels, torch.zeros(1, dtype=torch.int64, device="meta"))
 
 
@@ -133,21 +149,28 @@ def test_wrong_number_of_kernels():
         ops.reconstruct(spectra, kernels[:3])
 
 
-def test_wrong_gradient_of_the_images():
-    spectra, kernels = operands()
-    expected = r"grad_images: expected shape \[18, 2, 6, 7\] .*got \[17, 2, 6, 7\]"
+@pytest.mark.parametrize(
+    ("shape", "dtype"),
+    [((17, *U[1:]), torch.float32), ((18, 14, 6), torch.float32), ((18, *U[1:]), torch.float64)],
+)
+def test_wrong_gradient_of_the_images(device, shape, dtype):
+    spectra, kernels = operands(device)
+    expected = (
+        r"grad_images: expected shape \[18, 2, 6, 7\] with the dtype and device of the spectra, "
+        rf"got \[{', '.join(map(str, shape))}\]"
+    )
     with pytest.raises(ValueError, match=expected):
         torch.ops.nsdbench.reconstruct_backward(
-            torch.zeros(17, *U[1:]), spectra, *kernels, None, 1
+            torch.zeros(shape, dtype=dtype, device=device), spectra, *kernels, None, 1
         )
 
 
-def test_gradient_of_an_identity():
-    spectra, kernels = operands()
+def test_gradient_of_an_identity(device):
+    spectra, kernels = operands(device)
     kernels[1] = None
     with pytest.raises(ValueError, match=r"mode 2 \(channel\) has no kernel to differentiate"):
         torch.ops.nsdbench.reconstruct_backward(
-            torch.zeros(18, 3, 6, 7), spectra, *kernels, None, 4
+            spectra.new_zeros(18, 3, 6, 7), spectra, *kernels, None, 4
         )
 
 
@@ -170,10 +193,9 @@ def test_fake_tensors_refuse_the_same():
 
 def test_index_out_of_range_is_nan_and_has_no_gradient_off_the_cpu(implementation):
     if implementation.name == "cpu":
-        pytest.skip("the CPU raises, see test_wrong_index")
-    spectra, kernels = (x.to(implementation.device) for x in operands()[:1]), operands()[1]
-    spectra = next(spectra) + 1
-    kernels = [k.to(implementation.device) + 1 for k in kernels]
+        pytest.skip("the CPU raises, see test_index_out_of_range_on_the_cpu")
+    spectra, kernels = operands(implementation.device)
+    spectra, kernels = spectra + 1, [k + 1 for k in kernels]
     index = torch.tensor([5, -1, 18, 2**40], device=implementation.device)
     images = implementation.forward([spectra, *kernels], index)
     assert images[0].isfinite().all() and images[1:].isnan().all()

@@ -306,8 +306,8 @@ entries = pytest.mark.parametrize(
 
 
 @entries
-def test_wrong_operands(entry):
-    theta, start, target = draw(4)
+def test_wrong_operands(device, entry):
+    theta, start, target = draw(4, device=device)
     cases = {
         r"theta: expected 1 dimension \[P\], got \[2, 2\]": (theta.view(2, 2), start, target),
         "theta: expected dtype float32 or float64, got": (theta.half(), start, target),
@@ -320,15 +320,24 @@ def test_wrong_operands(entry):
             entry(*operands)
 
 
-def test_wrong_device():
-    theta, start, target = draw(4)
-    with pytest.raises(ValueError, match="theta_start: expected the device of theta, cpu, got met"):
+def test_wrong_device(device):
+    theta, start, target = draw(4, device=device)
+    expected = f"theta_start: expected the device of theta, {theta.device}, got meta"
+    with pytest.raises(ValueError, match=expected):
         ops.trajectory_distance(theta, start.to("meta"), target)
 
 
-def test_wrong_operands_of_the_gradient():
-    operands = draw(4)
-    grad, sums = torch.ones((), dtype=torch.float64), torch.ones(2, dtype=torch.float64)
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("entry", [through_wrapper, FORWARD, through_backward])
+def test_operands_on_the_cpu_beside_theta_on_cuda(entry):
+    theta, start, target = draw(4, device="cuda")
+    with pytest.raises(ValueError, match="theta_target: expected the device of theta"):
+        entry(theta, start, target.cpu())
+
+
+def test_wrong_operands_of_the_gradient(device):
+    operands = draw(4, device=device)
+    grad, sums = operands[0].new_ones(()), operands[0].new_ones(2)
     cases = {
         r"grad: expected shape \[\], got \[1\]": (grad[None], sums, 1),
         "grad: expected dtype float64, got": (grad.float(), sums, 1),
