@@ -20,8 +20,8 @@ void check_launch(const char* error) {
 
 std::tuple<Tensor, Tensor> distance(const Tensor& theta, const Tensor& theta_start,
                                     const Tensor& theta_target) {
-  const DeviceGuard guard(theta.get_device_index());
   const DistanceCall call = check_distance(theta, theta_start, theta_target);
+  const DeviceGuard guard(theta.get_device_index());
   const Tensor value = torch::stable::new_empty(theta, Shape{});
   const Tensor sums = torch::stable::new_empty(theta, Shape{2}, ScalarType::Double);
   const Tensor workspace = torch::stable::new_empty(
@@ -40,9 +40,9 @@ std::tuple<Tensor, Tensor, Tensor> distance_backward(const Tensor& grad, const T
                                                      const Tensor& theta_start,
                                                      const Tensor& theta_target,
                                                      const Tensor& sums, int64_t wanted) {
-  const DeviceGuard guard(theta.get_device_index());
   const GradientCall call =
       check_gradient(grad, theta, theta_start, theta_target, sums, wanted);
+  const DeviceGuard guard(theta.get_device_index());
   dispatch(theta, [&](auto zero) {
     using T = decltype(zero);
     check_launch(cuda::launch_trajectory_distance_bwd<T>(
