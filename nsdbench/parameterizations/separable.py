@@ -24,8 +24,9 @@ from nsdbench.parameterizations.base import Parameterization
 
 ClassScheme = Literal["spectra", "columns"]
 Init = Literal["real", "first", "noise"]
-Kind = Literal["identity", "noise", "data", "bilinear", "dct2", "dct4"]
-_KINDS = ("identity", "noise", "data", *ANALYTIC)
+Kind = Literal["identity", "noise", "data", "tiled", "bilinear", "dct2", "dct4"]
+_KINDS = ("identity", "noise", "data", "tiled", *ANALYTIC)
+_TILED_NOISE = 0.1  # our choice: tells copies of one slice apart
 _MODES = (1, 2, 3, 4)
 
 
@@ -45,7 +46,8 @@ class SeparableShape:
         init: where spectra start if no matrix is noise or data: at "real" images drawn at random,
             at the "first" images of every class, or at "noise" of N(0, 1).
         kernels: where the matrix of each mode comes from: "identity" (there is none), the formulas
-            of `axis_kernels`, "noise", or the "data" (singular value decomposition, mode 1 only).
+            of `axis_kernels`, "noise", the "data" (singular value decomposition, mode 1 only), or
+            "tiled" (learned, modes 1 and 2: column r starts at row r mod t_n of the identity).
             None: noise where learned, else identity. A formula that is not learned is not stored.
         init_scale: where a matrix is noise: the standard deviation of decoded pixels at the start,
             in units of that of preprocessed real pixels.
@@ -109,6 +111,13 @@ class SeparableShape:
             raise ValueError(
                 f"mode {mode} has no kernel, so t={t} must equal u={u} and nothing is learned; "
                 "give the mode a kernel"
+            )
+        if kind == "tiled" and (
+            mode > 2 or not self.learned[mode - 1] or self.class_scheme == "columns"
+        ):
+            raise ValueError(
+                f'mode {mode} has kernel "tiled"; it stands in modes 1 and 2, is learned, and '
+                "wants spectra that own classes"
             )
         if kind in ANALYTIC and (mode == 1 or t > u):
             raise ValueError(
@@ -195,7 +204,8 @@ class Separable(Parameterization):
         pixels. The random start is the paper's (sec. 4.1), the scales are our choice.
         Data: real images, a row each, are X = U S V^T; T holds the first t1 rows of V^T and K^(1)
         those of S U^T, so that decoding gives the best approximation of rank t1 (paper, sec. 4.4).
-        Otherwise: T encodes one real image a column, see `axis_kernels.encoder`.
+        Otherwise: T encodes one real image a column, see `axis_kernels.encoder`; a slice where
+        columns are tiles, so that a pair starts with u1 / t1 copies of t1 real images.
         Tiles remember what black and white are, see `constrain`.
         """
         if self.shape.name == "tiles" and real.preprocessing.kind == "standardise":
@@ -204,6 +214,9 @@ class Separable(Parameterization):
         for mode, kernel in self.kernels.items():
             if self._kind(int(mode)) in ANALYTIC:
                 kernel.copy_(ANALYTIC[self._kind(int(mode))](*kernel.shape[1:]))
+            elif self._kind(int(mode)) == "tiled":
+                noise = torch.randn(kernel.shape, generator=generator)
+                kernel.copy_(_tiled(*kernel.shape) + _TILED_NOISE * noise)
         if "noise" in self.shape.kernels:
             self._start_from_noise(real, generator)
         elif "data" in self.shape.kernels:
@@ -217,7 +230,7 @@ class Separable(Parameterization):
         else:
             images = self._real_images(real, generator)
             for mode in _MODES:
-                if self._kind(mode) != "identity":
+                if self._kind(mode) in ANALYTIC:
                     t, u = self.shape.t[mode - 1], self.shape.u[mode - 1]
                     matrix = encoder(self._kind(mode), t, u).to(images)
                     images = mode_product(images, matrix, mode - 1)
@@ -245,9 +258,13 @@ class Separable(Parameterization):
                 kernel.copy_(torch.randn(kernel.shape, generator=generator) * t**-0.5)
 
     def _real_images(self, real: TrainingData, generator: torch.Generator) -> Tensor:
-        """Take a real image of its class for every image [N_T * u1] that kernel set 0 decodes."""
+        """Take a real image of its class for every image that kernel set 0 decodes: [N_T * u1].
+
+        Where columns are tiles: for every slice, [N_T * t1].
+        """
         shape = self.shape
-        owned = self.labels.cpu().view(shape.num_spectra, -1, shape.u[0])[:, 0].flatten()
+        owned = self.labels.cpu().view(shape.num_spectra, -1, shape.u[0])[:, 0]
+        owned = (owned[:, : shape.t[0]] if self._kind(1) == "tiled" else owned).flatten()
         rows = torch.empty_like(owned)
         for label, count in enumerate(torch.bincount(owned, minlength=shape.num_classes).tolist()):
             there = len(real.rows_of_class(label))
@@ -280,3 +297,9 @@ class Separable(Parameterization):
         if learned:
             groups.append({"params": learned, "lr": settings["lr_kernels"]})
         return groups
+
+
+def _tiled(num_kernel_sets: int, t: int, u: int) -> Tensor:
+    """[N_K, t, u]: of set j column r picks row (j u + r) mod t."""
+    columns = torch.arange(num_kernel_sets * u).view(num_kernel_sets, u) % t
+    return torch.nn.functional.one_hot(columns, t).mT.float()

@@ -45,6 +45,7 @@ def plan_spectral(
     u1: int | None = None,
     t3: int | None = None,
     images_per_class: int = _MAX_IMAGES_PER_CLASS,
+    init: Init = "noise",
     init_scale: float = 1.0,
 ) -> StoragePlan:
     """Plan NSD: the largest t1 that fits, then as many images per class as fit up to a cap.
@@ -62,6 +63,8 @@ def plan_spectral(
         num_kernel_sets: N_K.
         t1, u1, t3: fix a size instead of planning it.
         images_per_class: cap on decoded images per class while u1 is planned.
+        init: "noise", the paper's random start; or "real" (or "first") images: a slice of T
+            encodes one, K^(1) copies it, K^(3) and K^(4) start at the DCT.
         init_scale: as of `SeparableShape`.
 
     Returns:
@@ -77,6 +80,8 @@ def plan_spectral(
     if t3 is None:
         t3 = _kept(image_shape, ipc)
     per_class = class_scheme == "spectra"
+    channel_kernel = "tiled" if channels > 1 else "identity"
+    kernels = None if init == "noise" else ("tiled", channel_kernel, "dct2", "dct2")
 
     def shape(t1: int, u1: int) -> SeparableShape:
         return SeparableShape(
@@ -88,7 +93,9 @@ def plan_spectral(
             (u1, channels, height, width),
             (True, channels > 1, True, True),
             class_scheme,
-            init_scale=init_scale,
+            init,
+            kernels,
+            init_scale,
         )
 
     limit = _limit(image_shape, num_classes, ipc)

@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from nsdbench import data, parameterizations
 from nsdbench.artefact import Artefact, load_artefact
 from nsdbench.data.training import TrainingData
+from nsdbench.parameterizations import separable
 from nsdbench.parameterizations.separable import SeparableShape
 from nsdbench.seeding import generator
 
@@ -193,6 +194,7 @@ def test_sets_stored_before_kinds_had_names_still_load():
         ({"learned": (True, False, False, False)}, "mode 1 has no kernel.*nothing is learned"),
         ({"kernels": ("data", "identity", "dct2", "dct2")}, '"data" stands in mode 1 alone'),
         ({"init": "mix"}, "init is 'mix'"),
+        ({"kernels": ("identity", "identity", "tiled", "dct2")}, 'mode 3 has kernel "tiled"'),
         ({"t": (6, 3, 4.5, 4)}, "mode 3 has lengths t=4.5, u=8; .* whole numbers of at least 1"),
         ({"t": (0, 3, 4, 4)}, "mode 1 has lengths t=0, u=6; .* whole numbers of at least 1"),
     ],
@@ -232,3 +234,28 @@ def test_more_images_than_a_class_has_is_refused_by_the_setting_to_lower(name):
         started(name, scarce)
     module = started(name, scarce, images_per_class=fewest)
     assert module.labels.bincount().max() <= fewest
+
+
+@pytest.mark.parametrize("num_kernel_sets", [1, 2])
+def test_nsd_may_start_at_copies_of_real_images(real, num_kernel_sets, monkeypatch):
+    """Image r of set j and spectrum i is low-pass X[i, (j u1 + r) mod t1], but for some noise."""
+    settings = {"init": "real", "num_kernel_sets": num_kernel_sets, "t1": 2, "u1": 5}
+    noisy = started("spectral", real, **settings).decode()[0].detach()
+    monkeypatch.setattr(separable, "_TILED_NOISE", 0.0)
+    module = started("spectral", real, **settings)
+    images, labels = module.decode()
+    stream = generator(0, "test")
+    for mode in (1, 2):  # whose noise is drawn before the images
+        torch.randn(module.kernels[str(mode)].shape, generator=stream)
+    rows = [real.class_rows(label, 2, stream) for label in range(4)]
+    drawn = real.batch(torch.cat(rows))[0].view(4, 2, 3, 8, 8)
+    low = torch.as_tensor(scipy.fft.dctn(drawn.numpy(), axes=(3, 4), norm="ortho"))
+    low[..., 4:, :] = 0
+    low[..., 4:] = 0
+    low = torch.as_tensor(scipy.fft.idctn(low.numpy(), axes=(3, 4), norm="ortho"))
+    picked = [low[i, (j * 5 + r) % 2] for i in range(4) for j in range(num_kernel_sets)
+              for r in range(5)]  # fmt: skip
+    torch.testing.assert_close(images.detach(), torch.stack(picked), rtol=0, atol=1e-5)
+    assert labels.tolist() == [i for i in range(4) for _ in range(5 * num_kernel_sets)]
+    distance = (noisy - images.detach()).square().mean().sqrt() / images.detach().std()
+    assert 0.05 < distance < 0.5
