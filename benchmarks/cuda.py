@@ -58,7 +58,7 @@ def seconds_of(run: Callable[[], object], calls: int) -> float:
     return (time.perf_counter() - start) / calls
 
 
-def take_turns(ways: dict[str, tuple[bool, Callable]], calls: int, rounds: int = 7) -> dict:
+def take_turns(ways: dict[str, tuple[bool, Callable]], calls: int, rounds: int = 3) -> dict:
     """Measure every way once for warmth, then `rounds` times in turn; return medians and peaks."""
     times, peaks = {name: [] for name in ways}, {}
     for turn in range(rounds + 1):
@@ -196,21 +196,26 @@ def measure_training() -> dict:
     return found
 
 
+GROUPS = {
+    "operators": measure_operators,
+    "training_step": measure_training,
+    "gradient_error": gradient_errors,
+    "outer_step": measure_outer_steps,
+}
+
+
 def main() -> int:
     """Measure, print, write."""
     if not torch.cuda.is_available():
         print("no CUDA device is available: nothing was measured")
         return 2
-    result = {
-        "machine": {**machine(), "gpu": torch.cuda.get_device_name(),
-                    "cuda": torch.version.cuda, "cudnn": torch.backends.cudnn.version()},
-        "gradient_error": gradient_errors(),
-        "outer_step": measure_outer_steps(),
-        "training_step": measure_training(),
-        "operators": measure_operators(),
-    }
     RESULTS.mkdir(parents=True, exist_ok=True)
-    (RESULTS / "cuda.json").write_text(json.dumps(result, indent=1) + "\n")
+    facts = {"gpu": torch.cuda.get_device_name(), "cuda": torch.version.cuda,
+             "cudnn": torch.backends.cudnn.version(), "threads": torch.get_num_threads()}
+    result = {"machine": machine() | facts}
+    for group, measure in GROUPS.items():
+        result[group] = measure()
+        (RESULTS / "cuda.json").write_text(json.dumps(result, indent=1) + "\n")
     for group in ("outer_step", "training_step", "operators"):
         for name, ways in result[group].items():
             for way, facts in ways.items():

@@ -94,6 +94,23 @@ def operator_lines() -> list[str]:
     return found
 
 
+def cuda_lines() -> list[str]:
+    """Render what the CUDA code gains on a GPU, from cuda.json: times, then peak memory."""
+    found = ["| what | against | time | ratio | peak memory |", "|---|---|---:|---:|---:|"]
+    measured = read("cuda")
+    pairs = {
+        "outer_step": ("outer step, ", "fused", "autograd"),
+        "training_step": ("training step, B 256, ", "fused", "stock PyTorch"),
+    }
+    for group in ("outer_step", "training_step", "operators"):
+        for name, ways in measured[group].items():
+            before, ours, other = pairs.get(group, ("", *ways))
+            fast, slow = ways[ours], ways[other]
+            line = timed_row(f"{before}{name} / {other}", fast["seconds"], slow["seconds"])
+            found.append(f"{line} {fast['peak_mib']:,.0f} / {slow['peak_mib']:,.0f} MiB |")
+    return found
+
+
 def profile_lines() -> list[str]:
     """Render where an outer step spends its time, from profile.json."""
     found = ["| share | kind | what |", "|---:|---|---|"]
@@ -103,5 +120,5 @@ def profile_lines() -> list[str]:
 
 
 if __name__ == "__main__":
-    for table in (headline_lines(), operator_lines(), profile_lines()):
+    for table in (headline_lines(), operator_lines(), cuda_lines(), profile_lines()):
         print("\n".join(table), end="\n\n")

@@ -14,6 +14,7 @@ ROOT = Path(__file__).resolve().parents[1]
     [
         ("README.md", table.headline_lines),
         ("docs/speed.md", table.operator_lines),
+        ("docs/speed.md", table.cuda_lines),
         ("docs/speed.md", table.profile_lines),
     ],
 )
