@@ -7,25 +7,26 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 ROOT = Path(__file__).parents[1]
-CELL = "FashionMNIST-holdout5000-seed0-ipc1-{}-convnet3-w32-common-{}ep.json"
-SEARCH, K = "nsd-search+", "optimiser.lr_kernels=0.3"
-PANELS = {
-    "NSD with guided loss (gamma 0.3)": {
-        "start: T 100, K 0.1": ("nsd-search", 100),
-        "K 0.3": (SEARCH + K, 100),
-        "K 1": (SEARCH + "optimiser.lr_kernels=1.0", 100),
-        "K 0.3, T 10": (SEARCH + f"optimiser.iterations=400+{K}+optimiser.lr_syn=10.0", 100),
-        "K 0.3, 800 iterations": (SEARCH + f"optimiser.iterations=800+{K}", 100),
-        "K 0.3, starts < 8": (SEARCH + f"objective.max_start_epoch=8+{K}", 100),
+SEARCH, K = "FashionMNIST-holdout5000-seed0-ipc1-nsd-search+", "optimiser.lr_kernels=0.3"
+PANELS = {  # panel: {label: (cell, protocol)}
+    "First round, ipc 1 (held-out accuracy)": {
+        "start: T 100, K 0.1": (SEARCH.removesuffix("+"), "common-100ep"),
+        "K 0.3": (SEARCH + K, "common-100ep"),
+        "K 0.3, 800 iterations": (f"{SEARCH}optimiser.iterations=800+{K}", "common-100ep"),
+        "the same, no guided loss": (
+            f"{SEARCH}objective.guided_weight=0.0+optimiser.iterations=800+{K}", "common-100ep"),
+        "K 0.3, starts < 8": (f"{SEARCH}objective.max_start_epoch=8+{K}", "common-100ep"),
         "the same, step size fixed": (
-            SEARCH + f"objective.max_start_epoch=8+{K}+optimiser.lr_lr=1e-07", 100),
+            f"{SEARCH}objective.max_start_epoch=8+{K}+optimiser.lr_lr=1e-07", "common-100ep"),
     },
-    "no guided loss": {
-        "NSD, K 0.3": (SEARCH + f"objective.guided_weight=0.0+{K}", 100),
-        "MTT": ("mtt+optimiser.iterations=200", 300),
-        "MTT from noise": ("mtt+optimiser.iterations=200+parameterization.init=noise", 300),
-        "DWT": ("dwt+optimiser.iterations=200", 300),
-        "DCT": ("dct+optimiser.iterations=200", 300),
+    **{
+        f"Tables 2 and 6, ipc {ipc} (test accuracy)": {
+            title: (f"FashionMNIST-ipc{ipc}-{method}", "common-300ep")
+            for title, method in (
+                ("MTT", "mtt"), ("DCT", "dct"), ("LDCT", "ldct"),
+                ("NSD, no guided loss", "nsd-unguided"), ("NSD", "nsd"))
+        }
+        for ipc in (1, 10)
     },
 }  # fmt: skip
 
@@ -36,15 +37,15 @@ def smoothed(curve: list[list[float]], window: int = 15) -> tuple[np.ndarray, np
     return steps[window - 1 :], np.convolve(losses, np.ones(window) / window, "valid")
 
 
-figure, axes = plt.subplots(1, 2, figsize=(11, 4.2), sharey=True)
+figure, axes = plt.subplots(1, len(PANELS), figsize=(16, 4.2), sharey=True)
 for axis, (title, curves) in zip(axes, PANELS.items(), strict=True):
-    for label, (method, epochs) in curves.items():
-        file = ROOT / "results" / "records" / "small" / CELL.format(method, epochs)
+    for label, (cell, protocol) in curves.items():
+        file = ROOT / "results" / "records" / "small" / f"{cell}-convnet3-w32-{protocol}.json"
         record = json.loads(file.read_text())
         accuracy = record["accuracy"]["mean"]
         axis.plot(*smoothed(record["distillation"]["curve"]), label=f"{label}: {accuracy:.1f} %")
     axis.set(title=title, xlabel="iteration", ylim=(0.3, 2.0))
-    axis.legend(title="held-out accuracy", fontsize=8)
+    axis.legend(fontsize=8)
 axes[0].set_ylabel("loss, running mean")
 figure.tight_layout()
-figure.savefig(ROOT / "docs" / "nsd-curves.png", dpi=90)
+figure.savefig(ROOT / "docs" / "nsd-curves.png", dpi=80)
