@@ -1,7 +1,9 @@
 """What the CUDA code gains on a GPU, measured side by side: `python -m benchmarks.cuda`.
 
 Ways of doing a job take turns; a time is the median over rounds of calls that end with a
-synchronisation, so it holds what the host spends on launching as well. Prints a table and writes
+synchronisation, so it holds what the host spends on launching as well. Every way says the code
+path it takes, and operators are compared with what they are measured against. All of it runs in one
+process: the device's allocator counts memory by itself. Prints a table and writes
 results/benchmarks/cuda.json. Convolutions are cuDNN's, with TensorFloat-32 as PyTorch sets it.
 """
 
@@ -32,7 +34,7 @@ OUTER_SHAPES = {  # width, channels, size, batch, steps
     "CIFAR10, w128, B 64, N 8": (128, 3, 32, 64, 8),
     "CIFAR10, w128, B 256, N 30": (128, 3, 32, 256, 30),
 }
-CALLS = {"outer_step": 1, "operator": 20}
+CALLS = {"outer_step": 1, "training_step": 20, "operator": 20}
 
 
 @contextmanager
@@ -64,6 +66,7 @@ def take_turns(ways: dict[str, tuple[bool, Callable]], calls: int, rounds: int =
     for turn in range(rounds + 1):
         for name, (is_native, run) in ways.items():
             with native_code(is_native):
+                assert ops.is_native_enabled(torch.device("cuda")) == is_native
                 torch.cuda.empty_cache()
                 torch.cuda.reset_peak_memory_stats()
                 base = torch.cuda.memory_allocated()
@@ -100,6 +103,8 @@ def outer_step(shape: tuple, mode: str, dtype=torch.float32) -> Callable[[], tup
     images.requires_grad_()
 
     def run():
+        is_native = ops.is_native_enabled(torch.device("cuda")) and mode != "full"
+        assert unroll.code_path(model, mode) == ("fused" if is_native else "generic")
         end = unroll.unrolled_sgd(model, theta, images, labels, batches, lr, mode=mode)
         loss = (end - target).square().sum() / (theta - target).square().sum()
         return torch.autograd.grad(loss, (images, lr))
@@ -135,6 +140,17 @@ def measure_outer_steps() -> dict:
     return found
 
 
+def compared(ways: dict[str, tuple[bool, Callable]]) -> dict:
+    """Measure operators that must give the same tensors, up to rounding."""
+    results = []
+    for is_native, run in ways.values():
+        with native_code(is_native):
+            results.append(run())
+    for ours, theirs in zip(*results, strict=True):
+        assert (ours - theirs).norm() <= 1e-4 * theirs.norm()
+    return take_turns(ways, CALLS["operator"])
+
+
 def measure_operators() -> dict:
     """Compare single operators, forward and backward."""
     found = {}
@@ -143,20 +159,20 @@ def measure_operators() -> dict:
         spectra, *kernels = (x.detach().cuda().requires_grad_() for x in (spectra, *kernels))
         arguments = (spectra, kernels, grad.cuda(), True)
         einsum, _ = bench_reconstruct.fastest_einsum(*arguments)
-        found[f"reconstruct, {name}"] = take_turns({
+        found[f"reconstruct, {name}"] = compared({
             "native": (True, lambda a=arguments: bench_reconstruct.step(ops.reconstruct, *a)),
             "fastest order of einsum":
                 (False, lambda a=arguments, e=einsum: bench_reconstruct.step(e, *a)),
-        }, CALLS["operator"])
+        })
     for name, shape in bench_inorm_relu_pool.SHAPES.items():
         tensors, grad = bench_inorm_relu_pool.draw(shape)
         arguments = [x.detach().cuda().requires_grad_() for x in tensors], grad.cuda(), True
-        found[f"norm, ReLU, pool, {name}"] = take_turns({
+        found[f"norm, ReLU, pool, {name}"] = compared({
             "native": (True, lambda a=arguments: bench_inorm_relu_pool.call(
                 ops.inorm_relu_pool, *a)),
             "PyTorch's three layers": (False, lambda a=arguments: bench_inorm_relu_pool.call(
                 bench_inorm_relu_pool.composed, *a)),
-        }, CALLS["operator"])
+        })
     shape = bench_dsa.SHAPES["cifar10"]
     for operation in bench_dsa.OPERATIONS:
         generator = torch.Generator().manual_seed(0)
@@ -167,8 +183,8 @@ def measure_operators() -> dict:
         def run(images=images, params=params, grad=grad):
             return bench_dsa.step(augment.apply, images, params, grad)
 
-        found[f"DSA, cifar10, {operation}"] = take_turns(
-            {"native": (True, run), "vectorised PyTorch": (False, run)}, CALLS["operator"]
+        found[f"DSA, cifar10, {operation}"] = compared(
+            {"native": (True, run), "vectorised PyTorch": (False, run)}
         )
     return found
 
@@ -192,7 +208,9 @@ def measure_training() -> dict:
             F.cross_entropy(model(images), labels).backward()
             sgd.step()
 
-        found[name] = take_turns({"fused": (True, run), "stock PyTorch": (False, run)}, 20)
+        found[name] = take_turns(
+            {"fused": (True, run), "stock PyTorch": (False, run)}, CALLS["training_step"]
+        )
     return found
 
 
@@ -210,9 +228,9 @@ def main() -> int:
         print("no CUDA device is available: nothing was measured")
         return 2
     RESULTS.mkdir(parents=True, exist_ok=True)
-    facts = {"gpu": torch.cuda.get_device_name(), "cuda": torch.version.cuda,
+    device = {"gpu": torch.cuda.get_device_name(), "cuda": torch.version.cuda,
              "cudnn": torch.backends.cudnn.version(), "threads": torch.get_num_threads()}
-    result = {"machine": machine() | facts}
+    result = {"machine": machine() | device}
     for group, measure in GROUPS.items():
         result[group] = measure()
         (RESULTS / "cuda.json").write_text(json.dumps(result, indent=1) + "\n")

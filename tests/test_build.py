@@ -80,6 +80,14 @@ def test_constraints_pin_every_requirement():
     assert "torch==2.13.0" in project["build-system"]["requires"]
 
 
+def test_operators_include_no_iostreams():
+    """With some builds of torch a refusal that used them crashed (csrc/ops/text.h)."""
+    sources = sorted((ROOT / "csrc" / "ops").iterdir())
+    assert sources
+    for path in sources:
+        assert "stream>" not in path.read_text(), path
+
+
 def test_build_facts():
     facts = _build_info.facts()
     assert facts["torch"] == torch.__version__

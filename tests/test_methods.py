@@ -198,6 +198,13 @@ def test_expert_settings_are_those_of_the_expert_recipe():
     assert methods.SECTIONS["experts"] == ("buffer", *fields)
 
 
+def test_nsd_starts_as_the_paper_says_but_at_scale_small():
+    for dataset, scale in (("CIFAR10", "paper"), ("Digits16", "smoke")):
+        assert "init" not in methods.resolve("nsd", dataset, 1, scale).values["parameterization"]
+    small = methods.resolve("nsd", "FashionMNIST", 1, "small").values["parameterization"]
+    assert small["init"] == "real"
+
+
 def test_every_shipped_method_resolves_everywhere():
     for name in methods.names():
         for scale in ("smoke", "small", "paper"):

@@ -1,5 +1,5 @@
-// What an operator says when it refuses. No iostreams: libc10 may export its own copy of some of
-// libstdc++'s, and an operator that gets half of each crashes (seen with torch 2.11 for CUDA 13).
+// What an operator says when it refuses. No iostreams: libc10 may export constructors of its own copy
+// of libstdc++'s, and an operator linked to another copy crashes (seen with torch 2.11 for CUDA 13).
 
 #pragma once
 

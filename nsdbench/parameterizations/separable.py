@@ -26,7 +26,7 @@ ClassScheme = Literal["spectra", "columns"]
 Init = Literal["real", "first", "noise"]
 Kind = Literal["identity", "noise", "data", "tiled", "bilinear", "dct2", "dct4"]
 _KINDS = ("identity", "noise", "data", "tiled", *ANALYTIC)
-_TILED_NOISE = 0.1  # our choice: tells copies of one slice apart
+_TILED_NOISE = 0.1  # our choice, for every entry: tells copies of one slice apart
 _MODES = (1, 2, 3, 4)
 
 
@@ -47,7 +47,8 @@ class SeparableShape:
             at the "first" images of every class, or at "noise" of N(0, 1).
         kernels: where the matrix of each mode comes from: "identity" (there is none), the formulas
             of `axis_kernels`, "noise", the "data" (singular value decomposition, mode 1 only), or
-            "tiled" (learned, modes 1 and 2: column r starts at row r mod t_n of the identity).
+            "tiled" (learned, modes 1 and 2: column r of set j starts at row (j u_n + r) mod t_n of
+            the identity, plus N(0, 0.1^2) in every entry).
             None: noise where learned, else identity. A formula that is not learned is not stored.
         init_scale: where a matrix is noise: the standard deviation of decoded pixels at the start,
             in units of that of preprocessed real pixels.
@@ -118,6 +119,11 @@ class SeparableShape:
             raise ValueError(
                 f'mode {mode} has kernel "tiled"; it stands in modes 1 and 2, is learned, and '
                 "wants spectra that own classes"
+            )
+        if kind == "tiled" and (t > u or (mode == 2 and t != u)):
+            raise ValueError(
+                f'mode {mode} has kernel "tiled" with t={t}, u={u}; copies need t <= u, channels '
+                "t = u"
             )
         if kind in ANALYTIC and (mode == 1 or t > u):
             raise ValueError(
@@ -204,8 +210,8 @@ class Separable(Parameterization):
         pixels. The random start is the paper's (sec. 4.1), the scales are our choice.
         Data: real images, a row each, are X = U S V^T; T holds the first t1 rows of V^T and K^(1)
         those of S U^T, so that decoding gives the best approximation of rank t1 (paper, sec. 4.4).
-        Otherwise: T encodes one real image a column, see `axis_kernels.encoder`; a slice where
-        columns are tiles, so that a pair starts with u1 / t1 copies of t1 real images.
+        Otherwise: T encodes real images (`axis_kernels.encoder`), one a column of K^(1), or one a
+        slice of T where K^(1) is tiled; a pair then starts at noisy copies of t1 images.
         Tiles remember what black and white are, see `constrain`.
         """
         if self.shape.name == "tiles" and real.preprocessing.kind == "standardise":

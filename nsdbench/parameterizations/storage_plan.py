@@ -64,7 +64,7 @@ def plan_spectral(
         t1, u1, t3: fix a size instead of planning it.
         images_per_class: cap on decoded images per class while u1 is planned.
         init: "noise", the paper's random start; or "real" (or "first") images: a slice of T
-            encodes one, K^(1) copies it, K^(3) and K^(4) start at the DCT.
+            encodes one, K^(1) copies it but for noise, K^(3) and K^(4) start at the DCT.
         init_scale: as of `SeparableShape`.
 
     Returns:
@@ -80,6 +80,11 @@ def plan_spectral(
     if t3 is None:
         t3 = _kept(image_shape, ipc)
     per_class = class_scheme == "spectra"
+    if init != "noise" and not per_class:
+        raise ValueError(
+            f'init is {init!r}; class_scheme "columns" starts at noise, set parameterization.init '
+            'to "noise"'
+        )
     channel_kernel = "tiled" if channels > 1 else "identity"
     kernels = None if init == "noise" else ("tiled", channel_kernel, "dct2", "dct2")
 

@@ -195,6 +195,16 @@ def test_sets_stored_before_kinds_had_names_still_load():
         ({"kernels": ("data", "identity", "dct2", "dct2")}, '"data" stands in mode 1 alone'),
         ({"init": "mix"}, "init is 'mix'"),
         ({"kernels": ("identity", "identity", "tiled", "dct2")}, 'mode 3 has kernel "tiled"'),
+        (
+            {
+                "class_scheme": "spectra",
+                "num_spectra": 4,
+                "t": (7, 3, 4, 4),
+                "learned": (True, False, False, False),
+                "kernels": ("tiled", "identity", "dct2", "dct2"),
+            },
+            'mode 1 has kernel "tiled" with t=7, u=6; copies need t <= u',
+        ),
         ({"t": (6, 3, 4.5, 4)}, "mode 3 has lengths t=4.5, u=8; .* whole numbers of at least 1"),
         ({"t": (0, 3, 4, 4)}, "mode 1 has lengths t=0, u=6; .* whole numbers of at least 1"),
     ],
@@ -237,25 +247,42 @@ def test_more_images_than_a_class_has_is_refused_by_the_setting_to_lower(name):
 
 
 @pytest.mark.parametrize("num_kernel_sets", [1, 2])
-def test_nsd_may_start_at_copies_of_real_images(real, num_kernel_sets, monkeypatch):
+@pytest.mark.parametrize("channels", [1, 3])
+def test_nsd_may_start_at_copies_of_real_images(channels, num_kernel_sets, monkeypatch):
     """Image r of set j and spectrum i is low-pass X[i, (j u1 + r) mod t1], but for some noise."""
-    settings = {"init": "real", "num_kernel_sets": num_kernel_sets, "t1": 2, "u1": 5}
-    noisy = started("spectral", real, **settings).decode()[0].detach()
+    name = f"synthetic:4x{channels}x8x8@100+10"
+    dataset = data.load(name).without_test()
+    real = TrainingData(dataset, data.preprocessing("standardise", dataset))
+
+    def start(init):
+        settings = {"name": "spectral", "init": init, "t1": 2, "u1": 5}
+        settings["num_kernel_sets"] = num_kernel_sets
+        module = parameterizations.build(settings, data.spec(name), 2)
+        module.initialize(real, generator(0, "test"))
+        return module
+
+    noisy = start("real").decode()[0].detach()
     monkeypatch.setattr(separable, "_TILED_NOISE", 0.0)
-    module = started("spectral", real, **settings)
+    module = start("real")
     images, labels = module.decode()
     stream = generator(0, "test")
-    for mode in (1, 2):  # whose noise is drawn before the images
-        torch.randn(module.kernels[str(mode)].shape, generator=stream)
-    rows = [real.class_rows(label, 2, stream) for label in range(4)]
-    drawn = real.batch(torch.cat(rows))[0].view(4, 2, 3, 8, 8)
-    low = torch.as_tensor(scipy.fft.dctn(drawn.numpy(), axes=(3, 4), norm="ortho"))
-    low[..., 4:, :] = 0
-    low[..., 4:] = 0
-    low = torch.as_tensor(scipy.fft.idctn(low.numpy(), axes=(3, 4), norm="ortho"))
-    picked = [low[i, (j * 5 + r) % 2] for i in range(4) for j in range(num_kernel_sets)
-              for r in range(5)]  # fmt: skip
-    torch.testing.assert_close(images.detach(), torch.stack(picked), rtol=0, atol=1e-5)
+    for mode in module.kernels:  # whose noise is drawn before the images
+        if mode in "12":
+            torch.randn(module.kernels[mode].shape, generator=stream)
+    chosen = {
+        "real": [real.class_rows(label, 2, stream) for label in range(4)],
+        "first": [real.rows_of_class(label)[:2] for label in range(4)],
+    }
+    for init, rows in chosen.items():
+        drawn = real.batch(torch.cat(rows))[0].view(4, 2, channels, 8, 8)
+        low = torch.as_tensor(scipy.fft.dctn(drawn.numpy(), axes=(3, 4), norm="ortho"))
+        low[..., 4:, :] = 0
+        low[..., 4:] = 0
+        low = torch.as_tensor(scipy.fft.idctn(low.numpy(), axes=(3, 4), norm="ortho"))
+        picked = [low[i, (j * 5 + r) % 2] for i in range(4) for j in range(num_kernel_sets)
+                  for r in range(5)]  # fmt: skip
+        found = start(init).decode()[0].detach()
+        torch.testing.assert_close(found, torch.stack(picked), rtol=0, atol=1e-5)
     assert labels.tolist() == [i for i in range(4) for _ in range(5 * num_kernel_sets)]
     distance = (noisy - images.detach()).square().mean().sqrt() / images.detach().std()
     assert 0.05 < distance < 0.5

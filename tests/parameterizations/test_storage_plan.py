@@ -113,7 +113,7 @@ def test_refuses_what_does_not_fit():
         plan_spectral((3, 32, 16), 10, 1)
     with pytest.raises(ValueError, match="num_kernel_sets is 0"):
         plan_spectral(CIFAR, 10, 1, num_kernel_sets=0)
-    with pytest.raises(ValueError, match='"tiled".*wants spectra that own classes'):
+    with pytest.raises(ValueError, match="init is 'real'; .* starts at noise"):
         plan_spectral(CIFAR, 10, 1, class_scheme="columns", init="real")
     with pytest.raises(ValueError, match="init_scale is -1"):
         plan_spectral(CIFAR, 10, 1, init_scale=-1)
