@@ -1,4 +1,4 @@
-"""Draw docs/nsd-curves.png from the records of the searches: python docs/nsd_curves.py."""
+"""Draw docs/nsd-curves.png from records of the search and the tables: python docs/nsd_curves.py."""
 
 import json
 from pathlib import Path

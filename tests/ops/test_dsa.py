@@ -212,7 +212,7 @@ def test_gradcheck_and_gradgradcheck(device, case):
 def test_second_and_third_derivatives_equal_those_of_the_twin(device, case):
     images, _, parameters = draw(case)
     values = []
-    # The twin on the CPU: cuDNN's grid_sample has no second derivative, torch 2.11's has none at all.
+    # The twin on the CPU: cuDNN's grid_sample has no second derivative; in torch 2.11 none has.
     for apply, its_device in ((ops.dsa, device), (reference_dsa.dsa, "cpu")):
         leaf = images.to(its_device, copy=True).requires_grad_()
         rows = parameters.to(its_device)
