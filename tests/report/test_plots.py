@@ -151,7 +151,7 @@ def test_figure_3_varies_t3_and_t1_alone_within_the_budget(scale):
         base = methods.resolve("nsd", entry.dataset, entry.ipc, scale).values
         own = entry.recipe.values
         t3, t1 = own["parameterization"]["t3"], own["parameterization"]["t1"]
-        iterations = 200 if scale == "small" else base["optimiser"]["iterations"]
+        iterations = 100 if scale == "small" else base["optimiser"]["iterations"]
         assert own == {
             **base,
             "parameterization": {**base["parameterization"], "t3": t3, "t1": t1},
