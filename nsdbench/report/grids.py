@@ -127,7 +127,7 @@ def details_grid(cells: list[CellReport]) -> list[Grid]:
 
 
 def cost_grid(cells: list[CellReport]) -> list[Grid]:
-    """Make the grid of what the measured cells took: training, time and memory.
+    """Make the grid of what the measured cells took: training, time, memory, and on which device.
 
     Networks of unequal steps or batches were not trained equally much: a protocol that counts
     epochs gives a set of more images more steps, and a set smaller than a batch is a batch.
@@ -137,7 +137,7 @@ def cost_grid(cells: list[CellReport]) -> list[Grid]:
         return []
     header = (
         "method", "cell", "protocol", "images", "batch", "steps", *_PHASES.values(),
-        "peak memory",
+        "peak memory", "device",
     )  # fmt: skip
     rows = []
     for cell, label in zip(measured, cell_labels(measured), strict=True):
@@ -152,6 +152,7 @@ def cost_grid(cells: list[CellReport]) -> list[Grid]:
                 *("-" if x is None else str(x) for x in (cell.images, cell.batch, cell.steps)),
                 *("-" if value is None else f"{value:.0f} s" for value in seconds),
                 "-" if peak is None else f"{peak / 2**20:.0f} MiB",
+                cell.record.get("provenance", {}).get("device") or "-",
             )
         )
     title = "What every measured cell took (images, batch and optimiser steps of one network)"

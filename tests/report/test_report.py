@@ -46,7 +46,7 @@ def record_of(entry, values, **changes):
             "seconds": {"experts": 10.0, "distill": 20.6, "evaluate": 3.0},
             "peak_bytes": 512 * 2**20,
         },
-        "provenance": {"commit": "abc"},
+        "provenance": {"commit": "abc", "device": "a processor"},
     } | changes
 
 
@@ -83,7 +83,7 @@ def test_paper_scale_shows_measured_beside_published():
         "method": "NSD", "cell": "CIFAR10 ipc 1", "protocol": "common", "images": "560",
         "batch": "256", "steps": "1001", "experts": "10 s", "distillation": "21 s",
         "evaluation": "3 s",
-        "peak memory": "512 MiB",
+        "peak memory": "512 MiB", "device": "a processor",
     }  # fmt: skip
     assert grid(document, "Measured")["NSD"]["CIFAR10 ipc 1"] == "68.6 ± 0.4"
     assert grid(document, "Published")["NSD"]["CIFAR10 ipc 1"] == "68.5 ± 0.8"
