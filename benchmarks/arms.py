@@ -126,7 +126,8 @@ def make(job: Job) -> tuple[Callable[[], object], str]:
     import torch
     from torch.nn import functional as F
 
-    from nsdbench import models, unroll
+    from nsdbench import models
+    from nsdbench.student import unroll
 
     torch.set_num_threads(job.threads)
     generator = torch.Generator().manual_seed(0)

@@ -17,8 +17,9 @@ import torch
 from torch.nn import functional as F
 
 from benchmarks.conftest import keep_result
-from nsdbench import augment, ops
+from nsdbench import ops
 from nsdbench.ops import library
+from nsdbench.student import augment
 
 BATCH = 256
 SHAPES = {"cifar10": (3, 32, 32), "fashion-mnist": (1, 28, 28)}

@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from benchmarks.arms import MIB, Arm, Job
-from nsdbench import models, unroll
+from nsdbench import models
+from nsdbench.student import unroll
 
 WAYS = {
     "autograd": ("generic", "full"),

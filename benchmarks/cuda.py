@@ -21,7 +21,8 @@ from torch.nn import functional as F
 from benchmarks import bench_dsa, bench_inorm_relu_pool, bench_reconstruct
 from benchmarks.arms import MIB
 from benchmarks.headline import RESULTS, machine
-from nsdbench import augment, models, ops, unroll
+from nsdbench import models, ops
+from nsdbench.student import augment, unroll
 
 OUTER_WAYS = {  # way: (native code, mode of unrolled_sgd)
     "autograd": (False, "full"),

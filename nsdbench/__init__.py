@@ -1,25 +1,12 @@
 """nsdbench: an accelerated, honest benchmark suite for dataset distillation.
 
 `distill` learns a small set, `load_artefact` reads one, `evaluate` measures it on the test split;
-`data`, `models`, `augment`, `ops` and `unroll` are the parts, usable on their own.
+`data`, `models`, `augment`, `ops` and `unroll` are the parts, usable on their own. Every name is
+loaded when it is first asked for.
 """
 
-from nsdbench import augment, data, models, ops, unroll
-from nsdbench.artefact import Artefact, load_artefact
-from nsdbench.distillation import distill
-from nsdbench.evaluation import Evaluation, evaluate
+import lazy_loader
 
 __version__ = "0.1.0"
 
-__all__ = [
-    "Artefact",
-    "Evaluation",
-    "augment",
-    "data",
-    "distill",
-    "evaluate",
-    "load_artefact",
-    "models",
-    "ops",
-    "unroll",
-]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

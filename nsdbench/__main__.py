@@ -1,6 +1,6 @@
 """`python -m nsdbench`: see nsdbench/cli.py."""
 
-from nsdbench.cli import main
+from nsdbench.cli.app import main
 
 if __name__ == "__main__":
     main()

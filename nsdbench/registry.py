@@ -18,7 +18,7 @@ from importlib import metadata, util
 from pathlib import Path
 from typing import Any
 
-from .errors import nearest
+from nsdbench.errors import nearest
 
 
 @dataclass(frozen=True)

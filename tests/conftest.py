@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from nsdbench.models import convnet
+from nsdbench.models.nets import convnet
 from nsdbench.ops import is_native_enabled
 
 

@@ -7,8 +7,11 @@ from pathlib import Path
 import pytest
 import typer
 
-from nsdbench import cli, objectives, parameterizations, tables
+from nsdbench.bench import tables
+from nsdbench.cli import app as cli
+from nsdbench.distillation import objectives
 from nsdbench.report import status
+from nsdbench.sets import parameterizations
 
 README = (Path(__file__).parents[1] / "README.md").read_text()
 COMMANDS = sorted(set(re.findall(r"python -m nsdbench +([^`#\n]*[^`#\s])", README)))

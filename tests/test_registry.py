@@ -4,8 +4,10 @@ import sys
 
 import pytest
 
-from nsdbench import data, methods, objectives, parameterizations, registry
+from nsdbench import data, methods, registry
+from nsdbench.distillation import objectives
 from nsdbench.registry import Registry, plugin_folders
+from nsdbench.sets import parameterizations
 
 METHOD = """
 name = "theirs"
@@ -95,7 +97,7 @@ def test_objectives_and_methods_come_from_plugins(install):
 GREY = """
 from dataclasses import asdict, dataclass
 import torch
-from nsdbench.parameterizations import Family, Parameterization, StoragePlan
+from nsdbench.sets.parameterizations import Family, Parameterization, StoragePlan
 
 @dataclass(frozen=True)
 class Shape:

@@ -9,6 +9,9 @@ DSA_WITH_FLIP = "color_crop_cutout_flip_scale_rotate"
 DSA_WITHOUT_FLIP = "color_crop_cutout_scale_rotate"
 
 
+KINDS = ("standardise", "zca", "zca_relative")  # of preprocessing
+
+
 @dataclass(frozen=True)
 class DatasetSpec:
     """Describe a dataset: sizes, constants and the defaults methods use with it.

@@ -3,10 +3,12 @@
 from dataclasses import replace
 from pathlib import Path
 
-from nsdbench.data import archive, download, holdout, image_folder, lookup, synthetic
-from nsdbench.data.cache import cache_dir
+from nsdbench.data import holdout
 from nsdbench.data.catalog import PUBLISHED, DatasetSpec
 from nsdbench.data.dataset import Dataset
+from nsdbench.data.fetching import archive, download, lookup
+from nsdbench.data.fetching.cache import cache_dir
+from nsdbench.data.readers import image_folder, synthetic
 from nsdbench.data.sources import source
 from nsdbench.errors import DataCorrupt, DataMissing, nearest
 

@@ -4,8 +4,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from nsdbench.data import (
-    archive,
+from nsdbench.data.catalog import IMAGENET_SUBSETS, PUBLISHED, DatasetSpec
+from nsdbench.data.dataset import Split
+from nsdbench.data.fetching import archive
+from nsdbench.data.readers import (
     cifar,
     digits,
     fashion_mnist,
@@ -14,8 +16,6 @@ from nsdbench.data import (
     synthetic,
     tiny_imagenet,
 )
-from nsdbench.data.catalog import IMAGENET_SUBSETS, PUBLISHED, DatasetSpec
-from nsdbench.data.dataset import Split
 from nsdbench.errors import nearest
 
 Reader = Callable[[Path | None, DatasetSpec, str], Split]

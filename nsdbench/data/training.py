@@ -3,7 +3,7 @@
 import torch
 
 from nsdbench.data.dataset import Dataset
-from nsdbench.data.preprocess import Preprocessing
+from nsdbench.data.preprocess.base import Preprocessing
 
 _WHITENED_AT_ONCE = 2**28  # elements, 1 GiB of float32: CIFAR fits, TinyImageNet does not
 _CHUNK = 5000

@@ -5,7 +5,7 @@ import json
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
-from nsdbench import augment
+from nsdbench.student import augment
 
 OPTIMISERS = ("sgd", "gsam")
 # Settings that came later: a recipe without them trains, and is named, as it always was.

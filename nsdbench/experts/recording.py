@@ -15,9 +15,8 @@ import torch
 from filelock import FileLock, Timeout
 from torch.nn import functional as F
 
-from nsdbench import augment, models
-from nsdbench.data import Dataset
-from nsdbench.data.preprocess import Preprocessing
+from nsdbench import models
+from nsdbench.data import Dataset, Preprocessing
 from nsdbench.errors import Diverged
 from nsdbench.experts.buffer import (
     CORRECTNESS,
@@ -37,6 +36,7 @@ from nsdbench.experts.gsam import redirect_gradients
 from nsdbench.experts.recipe import ExpertRecipe, content_hash
 from nsdbench.files import file_name
 from nsdbench.seeding import generator
+from nsdbench.student import augment
 
 # our choice: training sets up to this size are preprocessed once, larger ones batch by batch
 PREPARED_BYTES = 2 << 30
@@ -91,13 +91,7 @@ def record(
     folder = Path(root or default_root()) / name
     total = recipe.num_experts * recipe.epochs
     with _locked(folder, total, progress):
-        channels, image_size, _ = dataset.image_shape
-        model = models.from_id(
-            arch_id,
-            in_channels=channels,
-            image_size=image_size,
-            num_classes=dataset.num_classes,
-        ).to(device)
+        model = models.for_dataset(arch_id, dataset).to(device)
         sizes = {"num_parameters": models.num_parameters(model)}
         if recipe.keeps_correctness:
             sizes["num_images"] = len(dataset.train)

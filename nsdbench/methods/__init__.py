@@ -35,12 +35,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from ..errors import NotImplementedYet, nearest
-from ..files import search_folders, toml_files
-from ..registry import plugin_folders
-from .conditions import Conditions, check_scale, hold, read_conditions
-from .values import Settings, check_value
-from .variants import split_variant
+from nsdbench.errors import NotImplementedYet, nearest
+from nsdbench.files import search_folders, toml_files
+from nsdbench.methods.conditions import Conditions, check_scale, hold, read_conditions
+from nsdbench.methods.values import Settings, check_value
+from nsdbench.methods.variants import split_variant
+from nsdbench.registry import plugin_folders
 
 KINDS = ("distillation", "coreset", "full")
 # Every section with the keys it may hold. None: which keys there are depends on the section's

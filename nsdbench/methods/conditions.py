@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from ..data.holdout import base_name
-from ..errors import nearest
+from nsdbench.data.holdout import base_name
+from nsdbench.errors import nearest
 
 CONDITIONS = ("scale", "dataset", "ipc")
 SCALES = ("smoke", "small", "paper")

@@ -8,14 +8,14 @@ import re
 from typing import Protocol
 
 from nsdbench.errors import nearest
-from nsdbench.models import alexnet, convnet, resnet, vgg
 
+PUBLISHED_DEPTH = 3  # of the ConvNet
 PUBLISHED_WIDTHS = {
-    "convnet": convnet.PUBLISHED_WIDTH,
-    "resnet18": resnet.PUBLISHED_WIDTH,
-    "resnet18_ap": resnet.PUBLISHED_WIDTH,
-    "vgg11": vgg.PUBLISHED_WIDTH,
-    "alexnet": alexnet.PUBLISHED_WIDTH,
+    "convnet": 128,
+    "resnet18": 64,
+    "resnet18_ap": 64,
+    "vgg11": 64,
+    "alexnet": 128,
 }
 NAMES = tuple(PUBLISHED_WIDTHS)
 
@@ -61,7 +61,7 @@ def arch_id(name: str, depth: int | None = None, width: int | None = None) -> st
     check_name(name, depth)
     width = PUBLISHED_WIDTHS[name] if width is None else width
     if name == "convnet":
-        return f"convnet{convnet.PUBLISHED_DEPTH if depth is None else depth}-w{width}"
+        return f"convnet{PUBLISHED_DEPTH if depth is None else depth}-w{width}"
     return name if width == PUBLISHED_WIDTHS[name] else f"{name}-w{width}"
 
 

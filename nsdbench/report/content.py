@@ -4,10 +4,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from nsdbench import protocols
-from nsdbench.statistics import Verdict, verdict
-from nsdbench.store import change_since
-from nsdbench.tables import Column, Entry, Table
+from nsdbench.bench.store import change_since
+from nsdbench.bench.tables import Column, Entry, Table
+from nsdbench.bench.verdict import Verdict, verdict
+from nsdbench.evaluation import protocols
 
 STATUSES = ("measured", "stale", "failed", "data missing", "not run", "not implemented")
 _KEY = ("dataset", "ipc", "method", "arch", "protocol", "scale")

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from nsdbench.bench.tables import Table
 from nsdbench.report.content import STATUSES, CellReport, collect, figure_stem
 from nsdbench.report.grids import (
     Grid,
@@ -16,8 +17,7 @@ from nsdbench.report.grids import (
     measured_grids,
     published_grid,
 )
-from nsdbench.tables import Table
-from nsdbench.words import counted
+from nsdbench.report.words import counted
 
 
 @dataclass(frozen=True)

@@ -1,60 +1,184 @@
-"""Draw decoded images of a cell as a PNG grid: a column per class, the same bytes every time."""
+"""Draw figures, each as a PNG and as the numbers in it: accuracy over two settings; similarity.
 
+Nothing is computed here that a run has not stored; the same files give the same bytes.
+"""
+
+import csv
 import io
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-_INCHES_PER_IMAGE = 0.6
+from nsdbench.bench.tables import Table
+from nsdbench.report.content import CellReport, collect, figure_stem
+
 _DPI = 120
+_SIMILARITY_PANELS = ("batch", "height", "width")
 
 
-def draw_images(source: Path, caption: str = "") -> bytes:
-    """Draw the pictures a run kept beside its record.
+def write_plots(
+    tables: Iterable[Table],
+    scale: str,
+    records: Sequence[dict[str, Any]],
+    folder: Path,
+    protocol: str | None = None,
+) -> list[Path]:
+    """Draw those of some tables that are figures, as far as they are measured.
 
     Args:
-        source: npz with images [n, C, H, W] (uint8, or floats in [0, 1]) and labels [n].
-        caption: printed above the grid.
+        tables: tables and figures.
+        scale: one that all of them have.
+        records: as `Store.records` returns them.
+        folder: holds the arrays of figures that are not made of cells; PNG and CSV go there too.
+        protocol: draws the cells that this protocol judges, instead of what the tables say.
+
+    Returns:
+        The files.
+
+    Raises:
+        ValueError: the arrays of a figure are damaged; the message names the file.
+    """
+    written = []
+    for table in tables:
+        stem = table.name
+        if table.settings(scale).similarity is not None:
+            source = folder / f"{table.name}.npz"
+            if not source.exists():
+                continue
+            arrays = _read_similarity(source)
+            png, text = draw_similarity(arrays), similarity_csv(arrays)
+        elif table.axes:
+            cells = collect(table, scale, records, protocol)
+            stem = figure_stem(table, protocol)
+            if all(cell.record is None for cell in cells):
+                continue
+            png, text = draw_over_settings(cells, table.axes), settings_csv(cells, table.axes)
+        else:
+            continue
+        for suffix, content in ((".png", png), (".csv", text.encode())):
+            path = folder / f"{stem}{suffix}"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(content)
+            written.append(path)
+    return written
+
+
+def settings_csv(cells: Iterable[CellReport], axes: tuple[str, ...]) -> str:
+    """Write one line a cell: what it is, the two settings, and the number if there is one."""
+    what, found = ("dataset", "ipc", "arch", "protocol"), ("status", "mean", "std", "n")
+    lines = []
+    for cell in cells:
+        accuracy = (cell.record or {}).get("accuracy", {})
+        number = [accuracy.get(key, "") for key in ("mean", "std", "n")]
+        entry = cell.entry
+        place = (entry.dataset, entry.ipc, entry.arch, entry.protocol, *_values(cell, axes))
+        lines.append((*place, cell.status, *number))
+    return _csv((*what, *map(_short, axes), *found), lines)
+
+
+def draw_over_settings(cells: Sequence[CellReport], axes: tuple[str, ...]) -> bytes:
+    """Draw mean accuracies as a heat map over two settings, a panel a column and protocol.
+
+    Settings are in order, not to scale; combinations that no cell has stay white, those that are
+    not measured show a dash, and those that would be measured otherwise now "stale".
 
     Returns:
         The PNG file.
-
-    Raises:
-        ValueError: the file does not hold pictures; the message names it.
     """
+    panels: dict[tuple, list[CellReport]] = {}
+    for cell in cells:
+        key = (cell.entry.dataset, cell.entry.ipc, cell.entry.arch, cell.entry.protocol)
+        panels.setdefault(key, []).append(cell)
+    figure = Figure(figsize=(0.5 + 4.5 * len(panels), 3.8), dpi=_DPI, layout="constrained")
+    places = figure.subplots(1, len(panels), squeeze=False)[0]
+    for place, ((dataset, ipc, arch, protocol), shown) in zip(places, panels.items(), strict=True):
+        xs, ys = (sorted({_values(cell, axes)[i] for cell in shown}) for i in (0, 1))
+        grid = np.full((len(ys), len(xs)), np.nan)
+        for cell in shown:
+            x, y = _values(cell, axes)
+            column, row = xs.index(x), ys.index(y)
+            text = "stale" if cell.status == "stale" else "-"
+            if cell.status == "measured":
+                grid[row, column] = mean = cell.record["accuracy"]["mean"]
+                text = f"{mean:.1f}"
+            place.text(column, row, text, ha="center", va="center", fontsize=9,
+                       bbox={"color": "white", "alpha": 0.6, "pad": 1})  # fmt: skip
+        picture = place.imshow(grid, origin="lower", aspect="auto", cmap="viridis")
+        place.set_xticks(range(len(xs)), map(str, xs))
+        place.set_yticks(range(len(ys)), map(str, ys))
+        place.set_xlabel(_short(axes[0]))
+        place.set_ylabel(_short(axes[1]))
+        place.set_title(f"{dataset}, ipc {ipc}, {arch}, {protocol}", fontsize=9)
+        figure.colorbar(picture, ax=place, label="accuracy in %")
+    return _png(figure)
+
+
+def similarity_csv(arrays: dict[str, np.ndarray]) -> str:
+    """Write the mean similarity of slices by their distance; of images, over all pairs.
+
+    Columns: dimension, distance |i - j| (empty for images, whose order means nothing), number of
+    pairs i < j, mean.
+    """
+    lines = []
+    for name in _SIMILARITY_PANELS:
+        values = arrays[name].astype(np.float64)
+        first, second = np.triu_indices(len(values), k=1)
+        if name == "batch":
+            lines.append((name, "", len(first), f"{values[first, second].mean():.6f}"))
+            continue
+        for distance in range(1, len(values)):
+            chosen = np.diagonal(values, distance)
+            lines.append((name, distance, len(chosen), f"{chosen.mean():.6f}"))
+    return _csv(("dimension", "distance", "pairs", "mean"), lines)
+
+
+def draw_similarity(arrays: dict[str, np.ndarray]) -> bytes:
+    """Draw the similarity matrices of images, rows and columns side by side; returns a PNG."""
+    figure = Figure(figsize=(13, 4.2), dpi=_DPI, layout="constrained")
+    for place, name in zip(figure.subplots(1, 3), _SIMILARITY_PANELS, strict=True):
+        values = arrays[name].astype(np.float64)
+        picture = place.imshow(values, vmin=0, vmax=1, cmap="viridis", interpolation="nearest")
+        place.set_title(f"{name} ({len(values)})", fontsize=10)
+    figure.colorbar(picture, ax=figure.axes, label="cosine similarity", shrink=0.8)
+    return _png(figure)
+
+
+def _values(cell: CellReport, axes: tuple[str, ...]) -> tuple:
+    """Return a cell's values of the two settings."""
+    found = []
+    for axis in axes:
+        section, _, key = axis.partition(".")
+        found.append(cell.entry.recipe.values[section][key])
+    return tuple(found)
+
+
+def _short(axis: str) -> str:
+    return axis.partition(".")[2]
+
+
+def _read_similarity(source: Path) -> dict[str, np.ndarray]:
     try:
         with np.load(source, allow_pickle=False) as arrays:
-            images, labels = arrays["images"], arrays["labels"]
-    except (OSError, KeyError, ValueError, EOFError) as error:
-        raise ValueError(f"{source} does not hold images and labels: {error}") from error
-    if images.ndim != 4 or images.shape[1] not in (1, 3) or len(images) != len(labels):
+            return {name: arrays[name] for name in _SIMILARITY_PANELS}
+    except (OSError, KeyError, ValueError, BadZipFile) as error:
         raise ValueError(
-            f"{source}: images {images.shape} with {len(labels)} labels; expected [n, 1 or 3, H, W]"
-        )
-    if len(images) == 0:
-        raise ValueError(f"{source} holds no images")
-    pixels = images / 255.0 if images.dtype == np.uint8 else np.clip(images, 0, 1)
-    classes = sorted(set(labels.tolist()))
-    rows = max(int((labels == c).sum()) for c in classes)
-    size = (_INCHES_PER_IMAGE * (len(classes) + 0.2), _INCHES_PER_IMAGE * (rows + 0.9))
-    figure = Figure(figsize=size, dpi=_DPI, layout="constrained")
-    axes = figure.subplots(rows, len(classes), squeeze=False)
-    for column, label in enumerate(classes):
-        shown = pixels[labels == label]
-        for position, axis in enumerate(axes[:, column]):
-            axis.set_xticks([])
-            axis.set_yticks([])
-            if position >= len(shown):
-                axis.set_axis_off()
-                continue
-            image = shown[position].transpose(1, 2, 0)
-            axis.imshow(image.squeeze(-1) if image.shape[-1] == 1 else image,
-                        cmap="gray", vmin=0, vmax=1, interpolation="nearest")  # fmt: skip
-        axes[0, column].set_title(f"class {label}", fontsize=7)
-    if caption:
-        figure.suptitle(caption, fontsize=8)
+            f"{source} does not hold similarities ({error}); delete it and run again"
+        ) from error
+
+
+def _csv(header: Sequence[str], lines: Iterable[Sequence]) -> str:
+    stream = io.StringIO()
+    writer = csv.writer(stream, lineterminator="\n")
+    writer.writerows([header, *lines])
+    return stream.getvalue()
+
+
+def _png(figure: Figure) -> bytes:
     stream = io.BytesIO()
     FigureCanvasAgg(figure).print_png(stream, metadata={"Software": None})
     return stream.getvalue()

@@ -3,8 +3,8 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from nsdbench.bench.tables import Column, Row, Table
 from nsdbench.report.content import CellReport, gain, mean_and_std
-from nsdbench.tables import Column, Row, Table
 
 _PHASES = {"experts": "experts", "distill": "distillation", "evaluate": "evaluation"}
 

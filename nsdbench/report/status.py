@@ -4,9 +4,9 @@ from collections import Counter
 from collections.abc import Iterable
 from typing import Any
 
+from nsdbench.bench.tables import Table
+from nsdbench.bench.tables.where import keep_where
 from nsdbench.report.content import STATUSES, CellReport, collect
-from nsdbench.tables import Table
-from nsdbench.tables.where import keep_where
 
 Rows = tuple[tuple[str, ...], list[tuple[str, ...]]]
 

@@ -4,8 +4,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from nsdbench import tables
-from nsdbench.report import csv, figures, html, latex, markdown
+from nsdbench.bench import tables
+from nsdbench.report import comma as csv
+from nsdbench.report import latex, markdown
+from nsdbench.report import page as html
+from nsdbench.report import pictures as figures
 from nsdbench.report.content import collect
 from nsdbench.report.document import Document, build
 

@@ -16,7 +16,8 @@ import numpy as np
 import pytest
 
 from nsdbench import data
-from nsdbench.data import fashion_mnist, loading, sources
+from nsdbench.data import loading, sources
+from nsdbench.data.readers import fashion_mnist
 
 from .test_fashion_mnist import idx
 

@@ -7,7 +7,7 @@ import zipfile
 import pytest
 
 from nsdbench import data
-from nsdbench.data import archive
+from nsdbench.data.fetching import archive
 from nsdbench.errors import DataCorrupt
 
 from . import published

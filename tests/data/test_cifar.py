@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from nsdbench import data
-from nsdbench.data import cifar
+from nsdbench.data.readers import cifar
 from nsdbench.errors import DataCorrupt
 
 from .test_safe_pickle import python2_pickle

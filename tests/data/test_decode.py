@@ -5,8 +5,8 @@ import pytest
 import torch
 from PIL import Image
 
-from nsdbench.data import decode
-from nsdbench.data.resize import resize_to_uint8
+from nsdbench.data.readers import decode
+from nsdbench.data.readers.resize import resize_to_uint8
 from nsdbench.errors import DataCorrupt
 
 

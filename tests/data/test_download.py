@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from nsdbench import data
-from nsdbench.data import download
+from nsdbench.data.fetching import download
 from nsdbench.errors import DataCorrupt, DataMissing
 
 from . import published

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from nsdbench import data
-from nsdbench.data import fashion_mnist
+from nsdbench.data.readers import fashion_mnist
 from nsdbench.errors import DataCorrupt, DataMissing
 
 SPEC = replace(data.spec("FashionMNIST"), image_shape=(1, 3, 2), train_size=12, test_size=5)

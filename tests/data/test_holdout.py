@@ -5,10 +5,13 @@ from dataclasses import replace
 import pytest
 import torch
 
-from nsdbench import cells, data, methods, tables
-from nsdbench.cells import Cell
-from nsdbench.data import lookup, synthetic
+from nsdbench import data, methods
+from nsdbench.bench import measure as cells
+from nsdbench.bench import tables
+from nsdbench.bench.measure import Cell
+from nsdbench.data.fetching import lookup
 from nsdbench.data.holdout import base_name, holdout_name, parse
+from nsdbench.data.readers import synthetic
 from nsdbench.data.sources import Source
 from nsdbench.errors import DataMissing
 from nsdbench.experts import list_buffers

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from nsdbench import data
-from nsdbench.data import image_folder
+from nsdbench.data.readers import image_folder
 from nsdbench.errors import DataCorrupt, DataMissing
 
 

@@ -8,7 +8,8 @@ import pytest
 from PIL import Image
 
 from nsdbench import data
-from nsdbench.data import catalog, imagenet
+from nsdbench.data import catalog
+from nsdbench.data.readers import imagenet
 from nsdbench.errors import DataCorrupt, DataMissing
 
 from .test_decode import bilinear

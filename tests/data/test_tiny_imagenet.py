@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from nsdbench import data
-from nsdbench.data import tiny_imagenet
+from nsdbench.data.readers import tiny_imagenet
 from nsdbench.errors import DataCorrupt
 
 SPEC = replace(data.spec("TinyImageNet"), num_classes=3, train_size=6, test_size=5)

@@ -8,8 +8,8 @@ import scipy.linalg
 import torch
 
 from nsdbench import data
-from nsdbench.data import zca
 from nsdbench.data.dataset import Dataset, Split
+from nsdbench.data.preprocess import whitening as zca
 
 DATASET = data.load("synthetic:4x3x5x4@60+5")
 DIMENSION = 60

@@ -8,6 +8,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from nsdbench import models
+from nsdbench.models.nets import convnet
 from nsdbench.ops import library
 from nsdbench.ops.convnet import composed as modules_alone
 
@@ -235,7 +236,7 @@ def test_every_device_has_its_path(monkeypatch):
     model, cuda = build(), torch.device("cuda", 0)
 
     def path_on(device):
-        return models.convnet._device_path(torch.device(device))
+        return convnet._device_path(torch.device(device))
 
     for reason, expected in (("", "fused"), ("no device", "generic")):
         monkeypatch.setattr(library, "cuda_unavailable_because", reason)

@@ -6,10 +6,10 @@ import statistics
 import pytest
 import torch
 
-from nsdbench import unroll
-from nsdbench.inner_step import repeatable
 from nsdbench.ops import convnet_blocks
 from nsdbench.ops.convnet_blocks import convnet_adjoint, convnet_gradient
+from nsdbench.student import unroll
+from nsdbench.student.step import repeatable
 from tests.ops.test_convnet_features import Case, error
 from tests.ops.test_convnet_step import CASES, UNROLLED, Problem, Unrolled
 

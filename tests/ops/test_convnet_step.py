@@ -9,9 +9,10 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from nsdbench import augment, models, unroll
+from nsdbench import models
 from nsdbench.ops import reference
 from nsdbench.ops.convnet import convnet_step, convnet_step_adjoint
+from nsdbench.student import augment, unroll
 from tests.ops.test_convnet_features import CASES, Case, error, without_conv_biases
 
 NUM_CLASSES = 5
@@ -318,7 +319,8 @@ def test_switch(monkeypatch):
 
 PEAK = """
 import re, sys, torch
-from nsdbench import models, unroll
+from nsdbench import models
+from nsdbench.student import unroll
 def peak():  # of this process alone; getrusage's would include the one that started it
     return 1024 * int(re.search(r"VmHWM:\\s+(\\d+)", open("/proc/self/status").read())[1])
 num_steps, path = int(sys.argv[1]), sys.argv[2]

@@ -7,9 +7,10 @@ import pytest
 import torch
 from torch.autograd import forward_ad
 
-from nsdbench import _simt, augment, ops
+from nsdbench import _simt, ops
 from nsdbench.ops import reference_dsa
 from nsdbench.ops.dsa import OPERATIONS, PARAMETERS
+from nsdbench.student import augment
 
 # The twin says so of images one pixel high or wide, which are meant here.
 pytestmark = pytest.mark.filterwarnings("ignore:Since version 1.3.0, affine_grid behavior")

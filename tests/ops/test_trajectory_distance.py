@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from nsdbench import _simt, ops
-from nsdbench.objectives.trajectory import matching_distance
+from nsdbench.distillation.objectives.trajectory import matching_distance
 from nsdbench.ops import reference
 
 FORWARD = torch.ops.nsdbench.trajectory_distance.default

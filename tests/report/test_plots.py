@@ -8,10 +8,13 @@ import numpy as np
 import pytest
 from matplotlib.image import imread
 
-from nsdbench import data, methods, protocols, tables
-from nsdbench.estimate import estimate
-from nsdbench.report import collect, plots
-from nsdbench.statistics import summary
+from nsdbench import data, methods
+from nsdbench.bench import tables
+from nsdbench.bench.cost import estimate
+from nsdbench.evaluation import protocols
+from nsdbench.report import collect
+from nsdbench.report import figures as plots
+from nsdbench.spread import summary
 
 AXES = ("parameterization.t3", "parameterization.t1")
 

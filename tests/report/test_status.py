@@ -2,11 +2,12 @@
 
 import pytest
 
-from nsdbench import protocols, tables
+from nsdbench.bench import tables
+from nsdbench.bench.store import failure_record
+from nsdbench.evaluation import protocols
 from nsdbench.report import status
 from nsdbench.report.content import STATUSES
-from nsdbench.statistics import summary
-from nsdbench.store import failure_record
+from nsdbench.spread import summary
 
 TABLES = [f"table{number}" for number in range(1, 7)]
 

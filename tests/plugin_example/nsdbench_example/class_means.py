@@ -7,7 +7,7 @@ The simplest objective that learns; an example, and no method that anybody propo
 
 import torch
 
-from nsdbench.objectives import Objective, ObjectiveContext
+from nsdbench.distillation.objectives import Objective, ObjectiveContext
 
 
 class ClassMeans(Objective):

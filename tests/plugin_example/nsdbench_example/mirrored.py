@@ -10,9 +10,9 @@ from math import prod
 import torch
 from torch import Tensor, nn
 
-from nsdbench.budget import Entry, Ledger, limit_bits
 from nsdbench.data.training import TrainingData
-from nsdbench.parameterizations import Family, Parameterization, StoragePlan
+from nsdbench.sets.budget import Entry, Ledger, limit_bits
+from nsdbench.sets.parameterizations import Family, Parameterization, StoragePlan
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,49 @@
+"""Filters on cells, as the option --where gives them."""
+
+from collections.abc import Iterable
+
+from nsdbench.bench.tables.table import Entry
+from nsdbench.errors import nearest
+
+WHERE_KEYS = ("dataset", "ipc", "method", "arch", "protocol")
+
+
+def parse_where(conditions: Iterable[str]) -> dict[str, list[str]]:
+    """Read filters such as "dataset=FashionMNIST,ipc=1|10,method=nsd".
+
+    Raises:
+        ValueError: a part is not key=value, or the key is unknown.
+    """
+    where: dict[str, list[str]] = {}
+    for part in (part for text in conditions for part in text.split(",") if part.strip()):
+        key, equals, value = (piece.strip() for piece in part.partition("="))
+        if not equals or not value or key not in WHERE_KEYS:
+            raise ValueError(
+                f"--where {part!r}: expected key=value with a key of {', '.join(WHERE_KEYS)}; "
+                "several values as ipc=1|10"
+            )
+        where.setdefault(key, []).extend(value.split("|"))
+    return where
+
+
+def keep_where(entries: list[Entry], where: dict[str, list[str]]) -> list[Entry]:
+    """Keep the entries that match every filter.
+
+    Raises:
+        ValueError: no entry has a value that was asked for; the message names those known.
+    """
+    for key, wanted in where.items():
+        known = dict.fromkeys(str(getattr(entry, key)) for entry in entries)
+        if not known:
+            raise ValueError(f"--where {key}={wanted[0]} matches no cell: there is none to choose")
+        for value in wanted:
+            if value not in known:
+                raise ValueError(
+                    f"--where {key}={value} matches no cell; {key} is one of {', '.join(known)}"
+                    f"{nearest(value, known)}"
+                )
+    return [
+        entry
+        for entry in entries
+        if all(str(getattr(entry, key)) in wanted for key, wanted in where.items())
+    ]

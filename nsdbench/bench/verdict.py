@@ -1,0 +1,113 @@
+"""The verdict on a measured number beside a published one.
+
+It uses the sample standard deviation (ddof 1) and Student's t, which is right for a handful of
+runs.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+from nsdbench.spread import student_quantile
+
+MINIMUM_N = 5  # runs below which no verdict is given
+TOLERANCE = 1.0  # points; our choice: copies of one published number differ by about as much
+MAXIMUM_UNCERTAINTY = 2.0  # points; our choice: a wider comparison cannot say "reproduced"
+PUBLISHED_N = 5  # the paper's 5 runs per number, sec. 4.1
+
+
+@dataclass(frozen=True)
+class Published:
+    """A number printed in a paper, and the conditions it was measured under.
+
+    `protocol` is one of ours, or words that describe the evaluation its authors used.
+    """
+
+    dataset: str
+    ipc: int
+    arch: str
+    mean: float
+    std: float | None
+    protocol: str = "common"
+    n: int = PUBLISHED_N
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What a measured number says about a published one.
+
+    `word` is reproduced, above, below, inconclusive or "not comparable"; `difference` (measured
+    minus published, points) and `uncertainty` (half width U, points) are None where the two must
+    not be subtracted.
+    """
+
+    word: str
+    reason: str = ""
+    difference: float | None = None
+    uncertainty: float | None = None
+
+    def __str__(self) -> str:
+        return f"{self.word}: {self.reason}" if self.reason else self.word
+
+
+def verdict(record: dict[str, Any], published: Published | None) -> Verdict:
+    """Compare a measured record with a published number.
+
+    With d the difference of the means and
+
+        U = t(.975, n - 1) * sqrt(s^2 / n + s_pub^2 / n_pub),
+
+    the number is *reproduced* if |d| <= max(1, U) and U <= 2, *inconclusive* if U > 2 and |d| is
+    within U, else *above* or *below*. Whenever dataset, ipc, architecture, protocol or scale
+    differ, the budget is broken, or n < 5, it is *not comparable* and the reason says why.
+
+    Args:
+        record: a "done" record with cell, accuracy and budget.
+        published: the printed number, or None where nothing was printed.
+    """
+    obstacle = comparability(record, published)
+    if obstacle is not None or published is None:
+        return Verdict("not comparable", obstacle or "no published number")
+    accuracy = record["accuracy"]
+    n, mean = accuracy["n"], accuracy["mean"]
+    sample_variance = accuracy["std"] ** 2 * n / (n - 1)
+    published_variance = (published.std or 0.0) ** 2
+    uncertainty = student_quantile(n - 1) * math.sqrt(
+        sample_variance / n + published_variance / published.n
+    )
+    difference = mean - published.mean
+    if uncertainty > MAXIMUM_UNCERTAINTY and abs(difference) <= uncertainty:
+        word = "inconclusive"
+    elif abs(difference) <= max(TOLERANCE, uncertainty):
+        word = "reproduced"
+    else:
+        word = "above" if difference > 0 else "below"
+    return Verdict(word, "", difference, uncertainty)
+
+
+def comparability(record: dict[str, Any], published: Published | None) -> str | None:
+    """Return why a record must not be compared with a published number, or None if it may."""
+    cell = record["cell"]
+    if cell["scale"] != "paper":
+        return f"scale {cell['scale']}"
+    if published is None:
+        return "no published number"
+    for what, measured, printed in (
+        ("dataset", cell["dataset"], published.dataset),
+        ("ipc", cell["ipc"], published.ipc),
+        ("architecture", cell["arch"], published.arch),
+    ):
+        if measured != printed:
+            return f"{what} {measured}, published {printed}"
+    if cell["protocol"] != published.protocol:
+        return f"protocol {cell['protocol']}, published {published.protocol}"
+    budget = record.get("budget") or {}
+    stored, limit = budget.get("stored_bits"), budget.get("limit_bits")
+    if stored is not None and limit is not None and stored > limit:
+        return f"over budget ({100 * stored / limit:.1f} %)"
+    dtype = budget.get("storage_dtype", "float32")
+    if dtype not in (None, "float32"):
+        return f"stored as {dtype}"
+    if record["accuracy"]["n"] < MINIMUM_N:
+        return f"n = {record['accuracy']['n']} < {MINIMUM_N}"
+    return None

@@ -1,0 +1,245 @@
+"""Plain and rich output of the command line: plans, and the progress of a run.
+
+On a terminal a run shows a live line; elsewhere (a log, a pipe) it prints plain lines, one when a
+cell starts, one when it ends, and one at most every half minute between.
+"""
+
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn
+from rich.table import Table
+from rich.text import Text
+
+from nsdbench.bench.plan import Plan, PlannedCell
+from nsdbench.bench.run import Outcome
+from nsdbench.report.words import counted
+from nsdbench.spread import in_words
+
+SECONDS_BETWEEN_LINES = 30.0  # of one run's progress where the output is not a terminal
+SECONDS_TRUSTED = 60.0  # predicted time that must be measured before it outweighs the prediction
+_LOG_WIDTH = 400  # columns where the output is not a terminal: lines are not wrapped
+
+
+def make_console(*, is_error: bool = False) -> Console:
+    """Make the console of a command; wide and plain where the output is not a terminal."""
+    console = Console(stderr=is_error, highlight=False, soft_wrap=True)
+    if not console.is_terminal:
+        console = Console(stderr=is_error, highlight=False, soft_wrap=True, width=_LOG_WIDTH)
+    return console
+
+
+def duration(seconds: float) -> str:
+    """Write a time in the unit that reads best: 8 s, 3.5 min, 2.1 h, 4.0 d."""
+    for unit, length in (("d", 86400.0), ("h", 3600.0), ("min", 60.0)):
+        if seconds >= 1.5 * length:
+            return f"{seconds / length:.1f} {unit}"
+    return f"{seconds:.0f} s"
+
+
+def size(num_bytes: float) -> str:
+    """Write a number of bytes in the unit that reads best."""
+    for unit, length in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if num_bytes >= length:
+            return f"{num_bytes / length:.1f} {unit}"
+    return f"{num_bytes:.0f} B"
+
+
+def show_table(console: Console, header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Print aligned columns without a frame."""
+    table = Table(*header, box=None, pad_edge=False, show_edge=False)
+    for column in table.columns:
+        column.no_wrap = True
+    for row in rows:
+        table.add_row(*map(Text, row))
+    console.print(table)
+
+
+def show_plan(console: Console, plan: Plan, seconds: Mapping[str, float]) -> None:
+    """Print every cell with its status and predicted cost, then what is missing and the totals."""
+    rows = []
+    for planned in plan.cells:
+        estimate = planned.estimate
+        costs = ["", "", ""]
+        if estimate is not None:
+            stored = estimate.stored_bytes
+            costs = [
+                duration(seconds[planned.cell.id]) if planned.cell.id in seconds else "",
+                size(estimate.peak_bytes),
+                "-" if stored is None else size(stored),
+            ]
+        runs = f"{planned.seeds} x {planned.repeats}"
+        note = planned.reason if planned.status != "data missing" else ""  # it follows below
+        rows.append([planned.cell.id, runs, planned.status, *costs, note])
+    header = ["cell", "sets x nets", "status", "time (est.)", "memory (est.)", "stored", ""]
+    if rows:
+        show_table(console, header, rows)
+    for warning in plan.warnings:
+        console.print(f"warning: {warning}", style="yellow", markup=False)
+    show_totals(console, plan, seconds)
+
+
+def show_totals(console: Console, plan: Plan, seconds: Mapping[str, float]) -> None:
+    """Print how many cells have each status, and the time of those to do."""
+    statuses = [planned.status for planned in plan.cells]
+    counts = ", ".join(f"{statuses.count(s)} {s}" for s in dict.fromkeys(statuses))
+    cells = counted(len(plan.cells), "cell")
+    text = f"{cells} at scale {plan.scale}{': ' if counts else ''}{counts}."
+    left = sum(seconds[planned.cell.id] for planned in plan.with_status("todo"))
+    if left:
+        text += f" Estimated time: {duration(left)}, within a factor of three."
+    console.print(text, markup=False)
+
+
+def show_lines(console: Console, things: Iterable[object]) -> None:
+    """Print things as they write themselves, a line each."""
+    for thing in things:
+        console.print(str(thing), markup=False)
+
+
+def show_missing(console: Console, plan: Plan, reasons: Mapping[str, str]) -> None:
+    """Print why data is missing, once per data set, with every way to provide it."""
+    for name in plan.missing_data():
+        cells = sum(p.cell.dataset == name for p in plan.with_status("data missing"))
+        reason = reasons.get(name) or name
+        console.print(f"{reason}\n  It keeps {counted(cells, 'cell')} from running.", markup=False)
+
+
+def show_outcome(console: Console, outcome: Outcome) -> None:
+    """Print how a run ended."""
+    for cell_id, reason in outcome.failed.items():
+        console.print(f"failed: {cell_id}: {reason}", style="red", markup=False)
+    parts = [f"{len(outcome.done)} done"]
+    for count, word in (
+        (len(outcome.failed), "failed"),
+        (len(outcome.data_missing), "without data"),
+        (len(outcome.not_implemented), "not implemented"),
+    ):
+        parts += [f"{count} {word}"] if count else []
+    text = ", ".join(parts)
+    if outcome.is_interrupted:
+        text = f"Stopped ({text}). The same command goes on from here."
+    console.print(text, markup=False)
+
+
+def _live_progress(console: Console) -> Progress:
+    """Make the live lines of a terminal: what, a bar, a note."""
+    note = TextColumn("{task.fields[note]}")
+    columns = (TextColumn("{task.description}"), BarColumn(bar_width=20), note)
+    return Progress(*columns, console=console, transient=True)
+
+
+class StepDisplay:
+    """Show the progress of one command that is not a run of cells; use as a context manager."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._live: Progress | None = None
+        self._tasks: dict[str, Any] = {}
+        self._last_line = time.monotonic()
+
+    def __enter__(self) -> "StepDisplay":
+        if self._console.is_terminal:
+            self._live = _live_progress(self._console)
+            self._live.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._live is not None:
+            self._live.stop()
+
+    def progress(self, phase: str, done: int, total: int, note: str = "") -> None:
+        """Show where a phase is; without a terminal, at most every half minute."""
+        if self._live is not None:
+            if phase not in self._tasks:
+                self._tasks[phase] = self._live.add_task(phase, note="")
+            text = f"{done}/{total} {note}"
+            self._live.update(self._tasks[phase], completed=done, total=total, note=text)
+        elif time.monotonic() - self._last_line >= SECONDS_BETWEEN_LINES:
+            self._last_line = time.monotonic()
+            self._console.print(f"{phase} {done}/{total} {note}".rstrip(), markup=False)
+
+
+class RunDisplay:
+    """Show a run while it goes on; use as a context manager."""
+
+    def __init__(self, console: Console, plan: Plan, seconds: Mapping[str, float]) -> None:
+        self._console = console
+        todo = [planned.cell.id for planned in plan.with_status("todo")]
+        self._predicted = {cell_id: seconds[cell_id] for cell_id in todo}
+        self._total = len(todo)
+        self._finished = 0
+        self._started_at: dict[str, float] = {}
+        self._spent = 0.0
+        self._spent_predicted = 0.0
+        self._last_line = time.monotonic()
+        self._live: Progress | None = None
+        self._tasks: dict[str, Any] = {}
+
+    def __enter__(self) -> "RunDisplay":
+        if self._console.is_terminal and self._total:
+            self._live = _live_progress(self._console)
+            self._live.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._live is not None:
+            self._live.stop()
+
+    def started(self, planned: PlannedCell) -> None:
+        """Note that a cell starts."""
+        cell_id = planned.cell.id
+        self._started_at[cell_id] = time.monotonic()
+        if self._live is not None:
+            self._tasks[cell_id] = self._live.add_task(cell_id, total=None, note="")
+        else:
+            position = f"[{self._finished + len(self._started_at)}/{self._total}]"
+            self._print(f"{position} {cell_id}{self._left()}")
+
+    def progress(
+        self, planned: PlannedCell, phase: str, done: int, total: int, note: str = ""
+    ) -> None:
+        """Show where a cell is; without a terminal, at most every half minute."""
+        text = f"{phase} {done}/{total} {note}".rstrip()
+        if self._live is not None:
+            task = self._tasks[planned.cell.id]
+            self._live.update(task, completed=done, total=total, note=text + self._left())
+        elif time.monotonic() - self._last_line >= SECONDS_BETWEEN_LINES:
+            self._print(f"    {planned.cell.id}: {text}{self._left()}")
+
+    def finished(self, planned: PlannedCell, record: dict[str, Any]) -> None:
+        """Show what a cell came to, and learn from it how good the estimates are."""
+        cell_id = planned.cell.id
+        now = time.monotonic()
+        seconds = now - self._started_at.pop(cell_id, now)  # absent: another process measured it
+        self._finished += 1
+        self._spent += seconds
+        self._spent_predicted += self._predicted.get(cell_id, 0.0)
+        if cell_id in self._tasks and self._live is not None:
+            self._live.remove_task(self._tasks.pop(cell_id))
+        if record["status"] == "done":
+            accuracy = record["accuracy"]
+            result = f"{in_words(accuracy)} (n = {accuracy['n']})"
+        else:
+            result = f"failed: {record['failure']['reason'].splitlines()[0]}"
+        self._print(f"    {cell_id}: {result}, {duration(seconds)}")
+
+    def _left(self) -> str:
+        """Estimate the time left from the predictions, corrected by the cells already measured."""
+        now = time.monotonic()
+        trusted = SECONDS_TRUSTED + self._spent_predicted
+        factor = (SECONDS_TRUSTED + self._spent) / trusted
+        under_way = {
+            cell_id: max(0.0, factor * self._predicted.get(cell_id, 0.0) - (now - start))
+            for cell_id, start in self._started_at.items()
+        }
+        remaining = sum(self._predicted.values()) - self._spent_predicted
+        remaining -= sum(self._predicted.get(cell_id, 0.0) for cell_id in under_way)
+        left = factor * max(0.0, remaining) + sum(under_way.values())
+        return f", about {duration(left)} left" if left >= 1 else ""
+
+    def _print(self, text: str) -> None:
+        self._last_line = time.monotonic()
+        self._console.print(text, markup=False)

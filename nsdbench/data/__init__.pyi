@@ -1,0 +1,13 @@
+from .catalog import KINDS as KINDS
+from .catalog import DatasetSpec as DatasetSpec
+from .dataset import Dataset as Dataset
+from .dataset import Split as Split
+from .fetching.cache import cache_dir as cache_dir
+from .fetching.lookup import how_to_get as how_to_get
+from .fetching.lookup import locate as locate
+from .loading import load as load
+from .loading import names as names
+from .loading import spec as spec
+from .preprocess.base import Preprocessing as Preprocessing
+from .preprocess.fitting import preprocessing as preprocessing
+from .training import TrainingData as TrainingData

@@ -1,0 +1,1 @@
+"""Where files are looked for, and how those that are missing are downloaded and unpacked."""

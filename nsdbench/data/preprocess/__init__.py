@@ -1,0 +1,1 @@
+"""Fixed maps between pictures and network inputs."""

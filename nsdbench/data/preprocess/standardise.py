@@ -1,0 +1,36 @@
+"""Per-channel standardisation."""
+
+import hashlib
+
+import torch
+from torch import Tensor
+
+from nsdbench.data.preprocess.base import Preprocessing, as_pictures
+
+
+class Standardise(Preprocessing):
+    """Subtract the mean and divide by the standard deviation of each channel.
+
+    x = (picture - mean) / std, picture in [0, 1], mean and std [C]: constants of the catalog.
+    """
+
+    kind = "standardise"
+
+    def __init__(self, mean: Tensor, std: Tensor) -> None:
+        self.mean = mean.to(torch.float32)
+        self.std = std.to(torch.float32)
+        text = f"standardise {self.mean.tolist()} {self.std.tolist()}"
+        self.hash = hashlib.sha256(text.encode()).hexdigest()
+
+    def apply(self, images: Tensor) -> Tensor:
+        pictures = as_pictures(images, len(self.mean))
+        return (pictures - self._row(self.mean, images)) / self._row(self.std, images)
+
+    def invert(self, x: Tensor) -> Tensor:
+        return x * self._row(self.std, x) + self._row(self.mean, x)
+
+    def statistics(self) -> dict[str, Tensor]:
+        return {"mean": self.mean, "std": self.std}
+
+    def _row(self, values: Tensor, like: Tensor) -> Tensor:
+        return values.to(like.device)[:, None, None]

@@ -1,0 +1,176 @@
+"""Trajectory matching (MTT) with the real-data guidance of NSD.
+
+A student starts at an expert's parameters after a random number of epochs, takes `syn_steps` SGD
+steps on decoded images, and should end where the expert is `expert_epochs` epochs later:
+
+    l = |theta_N - theta*|^2 / |theta_0 - theta*|^2  +  gamma * CE(theta_N; real batch)
+
+The first term is MTT's (arXiv:2203.11932, eq. 2), the second NSD's Algorithm 1, lines 14-16.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from nsdbench import models, ops
+from nsdbench.data.training import TrainingData
+from nsdbench.distillation.objectives.base import Objective
+from nsdbench.experts import ExpertBuffer
+from nsdbench.ops import reference
+from nsdbench.ops.trajectory_distance import DTYPES
+from nsdbench.sets.parameterizations.base import Parameterization
+from nsdbench.student import augment
+from nsdbench.student.unroll import code_path, unrolled_sgd
+
+
+def matching_distance(theta: Tensor, theta_start: Tensor, theta_target: Tensor) -> Tensor:
+    """Return |theta - target|^2 / |start - target|^2: 1 where the student has made no progress."""
+    is_native = theta.dtype in DTYPES and ops.is_native_enabled(theta.device)
+    run = ops.trajectory_distance if is_native else reference.trajectory_distance
+    return run(theta, theta_start, theta_target)
+
+
+def draw_batches(
+    num_images: int, batch_syn: int | None, syn_steps: int, generator: torch.Generator
+) -> list[Tensor]:
+    """Draw the image numbers of every student step.
+
+    Batches walk through a random permutation without replacement, its short remainder first, and
+    start a new one when it is used up (as MTT's reference code). None means the full set each step.
+    """
+    if batch_syn is None or batch_syn >= num_images:
+        return [torch.arange(num_images) for _ in range(syn_steps)]
+    batches: list[Tensor] = []
+    while len(batches) < syn_steps:
+        permutation = torch.randperm(num_images, generator=generator)
+        batches.extend(reversed(permutation.split(batch_syn)))
+    return batches[:syn_steps]
+
+
+class TrajectoryMatching(Objective):
+    """Match an expert's parameters after unrolled training on decoded images.
+
+    Args:
+        buffer: recorded experts.
+        model: the student's architecture; its own parameter values are not used.
+        real: training data for the guided loss.
+        dsa_strategy: augmentation of the student's batches.
+        syn_steps: student steps N.
+        expert_epochs: expert epochs M between start and target.
+        max_start_epoch: start epochs are drawn from [0, max_start_epoch).
+        batch_syn: images per student step; None takes the full set.
+        lr_inner: initial student step size; learned.
+        lr_inner_min: floor of the learned step size (1e-3 in FreD, HaBa and SPEED).
+        guided_weight: gamma; 0 leaves the guided loss out.
+        real_batch: images of the guided loss, not augmented.
+        mode: how the unroll is differentiated, see `unrolled_sgd`.
+    """
+
+    explosion_threshold = 1e3  # the normalised distance is 1 where nothing is learned
+
+    def __init__(
+        self,
+        buffer: ExpertBuffer,
+        model: nn.Module,
+        real: TrainingData,
+        dsa_strategy: str,
+        *,
+        syn_steps: int,
+        expert_epochs: int,
+        max_start_epoch: int,
+        lr_inner: float,
+        lr_inner_min: float,
+        guided_weight: float,
+        real_batch: int,
+        mode: str,
+        batch_syn: int | None = None,
+    ):
+        super().__init__()
+        if syn_steps < 1:
+            raise ValueError(f"syn_steps is {syn_steps}; the student needs at least 1 step")
+        if guided_weight < 0:
+            raise ValueError(f"guided_weight is {guided_weight}; gamma must not be negative")
+        last = max_start_epoch - 1 + expert_epochs
+        if max_start_epoch < 1 or expert_epochs < 1 or last > buffer.num_epochs:
+            raise ValueError(
+                f"max_start_epoch {max_start_epoch} and expert_epochs {expert_epochs} reach epoch "
+                f"{last}; both must be at least 1 and the experts have {buffer.num_epochs} epochs"
+            )
+        self._buffer = buffer
+        self._model = model
+        self._real = real
+        self._dsa_strategy = dsa_strategy
+        self._syn_steps = syn_steps
+        self._expert_epochs = expert_epochs
+        self._max_start_epoch = max_start_epoch
+        self._batch_syn = batch_syn
+        self._lr_inner_min = lr_inner_min
+        self._guided_weight = guided_weight
+        self._real_batch = real_batch
+        self._mode = mode
+        self.lr_inner = nn.Parameter(torch.tensor(float(lr_inner)))
+
+    def loss(
+        self, parameterization: Parameterization, step: int, generator: torch.Generator
+    ) -> Tensor:
+        """Unroll one student from a random point of a random expert; see the module's formula."""
+        segment = self._buffer.sample(
+            generator, max_start_epoch=self._max_start_epoch, expert_epochs=self._expert_epochs
+        )
+        device = self.lr_inner.device
+        theta_start = segment.theta_start.to(device)
+        theta_target = segment.theta_target.to(device)
+        batches = draw_batches(
+            parameterization.num_images, self._batch_syn, self._syn_steps, generator
+        )
+        used, positions = torch.unique(torch.cat(batches), return_inverse=True)
+        images, labels = parameterization.decode(
+            None if len(used) == parameterization.num_images else used.to(device), generator
+        )
+        draws = [
+            augment.sample(self._dsa_strategy, len(batch), tuple(images.shape[1:]), generator)
+            for batch in batches
+        ]
+        theta = unrolled_sgd(
+            self._model,
+            theta_start,
+            images,
+            labels,
+            [rows.to(device) for rows in positions.split([len(batch) for batch in batches])],
+            self.lr_inner,
+            augment=[draw.to(device) for draw in draws],
+            mode=self._mode,
+        )
+        loss = matching_distance(theta, theta_start, theta_target)
+        if self._guided_weight > 0:
+            x_real, y_real = self._real.sample(self._real_batch, generator)
+            logits = models.functional(self._model, theta, x_real.to(device))
+            loss = loss + self._guided_weight * F.cross_entropy(logits, y_real.to(device))
+        return loss
+
+    def parameter_groups(self, settings: dict) -> list[dict]:
+        """The student's step size learns at `lr_lr`."""
+        return [{"params": [self.lr_inner], "lr": settings["lr_lr"]}]
+
+    @torch.no_grad()
+    def constrain(self) -> None:
+        """Keep the step size at or above its floor; it may turn negative (MTT issue 16)."""
+        self.lr_inner.clamp_(min=self._lr_inner_min)
+
+    def learned(self) -> dict[str, float]:
+        """Return the step size under the name evaluation knows."""
+        return {"lr": self.lr_inner.item()}
+
+    def describe(self) -> dict:
+        """Name the implementation that differentiates the unroll, and the experts."""
+        manifest = self._buffer.manifest
+        accuracies = [expert.get("final_train_accuracy") for expert in manifest["experts"]]
+        return {
+            "code_path": code_path(self._model, self._mode),
+            "experts": {
+                "name": self._buffer.path.name,
+                "num_experts": self._buffer.num_experts,
+                "num_epochs": self._buffer.num_epochs,
+                "final_train_accuracy": accuracies,
+            },
+        }

@@ -1,0 +1,3 @@
+from .protocols import Protocol as Protocol
+from .training import Evaluation as Evaluation
+from .training import evaluate as evaluate

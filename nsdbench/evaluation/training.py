@@ -1,0 +1,261 @@
+"""Train fresh networks on a set and test them once, after the last epoch.
+
+Networks meet a test split only here. The loop is MTT's `evaluate_synset`: SGD with
+momentum and weight decay on all parameters, shuffled batches, one DSA operation a batch, the rate
+divided by ten and the optimiser rebuilt after the epoch the protocol names.
+"""
+
+import os
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from nsdbench import models
+from nsdbench.data import Dataset, Preprocessing, load, preprocessing
+from nsdbench.data.training import TrainingData
+from nsdbench.errors import Diverged
+from nsdbench.evaluation import protocols
+from nsdbench.evaluation.protocols import Protocol
+from nsdbench.seeding import generator
+from nsdbench.sets.artefact import Artefact, load_artefact
+from nsdbench.student import augment
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What one evaluation measured.
+
+    Attributes:
+        accuracies: per cent of test images right, one a network.
+        lr: learning rate the networks were trained at.
+        steps: optimiser steps of each network.
+        num_images: training images.
+        seconds: wall time of all networks.
+        code_path: implementation that trained them.
+    """
+
+    accuracies: tuple[float, ...]
+    lr: float
+    steps: int
+    num_images: int
+    seconds: float
+    code_path: str
+
+
+def evaluate(
+    source: Artefact | str | os.PathLike | tuple[Tensor, Tensor] | TrainingData,
+    dataset: str | Dataset,
+    arch: str,
+    protocol: str | Protocol = "common",
+    repeats: int = 5,
+    seed: int = 0,
+    *,
+    preprocessing_kind: str | None = None,
+    data_root: str | os.PathLike | None = None,
+    device: str = "cpu",
+    first_repeat: int = 0,
+    progress: Callable[..., None] | None = None,
+) -> Evaluation:
+    """Evaluate a set on the test split.
+
+    Args:
+        source: an artefact, its file, tensors (images [n, C, H, W] in network-input space with
+            labels [n] int64 or [n, K] soft), or the real training data.
+        dataset: name or loaded dataset.
+        arch: architecture id or name, see `nsdbench.models`.
+        protocol: name or protocol.
+        repeats: number of fresh networks R.
+        seed: of initial weights, shuffling and augmentation.
+        preprocessing_kind: how test images become network inputs; None takes what the artefact says
+            and, for tensors, the data set's default.
+        data_root: folder of the data set, see `nsdbench.data.load`.
+        device: where networks are trained.
+        first_repeat: number of the first network; networks r of equal seed are the same network.
+        progress: called as progress(phase, done, total, note) after every network.
+
+    Returns:
+        The accuracies with how they came about.
+
+    Raises:
+        ValueError: set and data set do not fit, or the protocol needs a learned step size that the
+            set does not carry.
+        Diverged: the training loss stopped being finite.
+    """
+    if repeats < 1:
+        raise ValueError(f"repeats is {repeats}; at least 1 network is needed")
+    protocol = protocols.get(protocol) if isinstance(protocol, str) else protocol
+    data = load(dataset, data_root) if isinstance(dataset, str) else dataset
+    if isinstance(source, str | os.PathLike):
+        source = load_artefact(Path(source))
+    lr = _learning_rate(protocol, source)
+    transform = _transform(source, data, preprocessing_kind)
+    training_set = _training_set(source, data)
+    arch = models.resolve_id(arch, data.spec)
+    started = time.perf_counter()
+    accuracies = []
+    steps = 0
+    for repeat in range(first_repeat, first_repeat + repeats):
+        stream = generator(seed, "evaluate", arch, protocol.name, repeat)
+        model = models.for_dataset(arch, data)
+        models.initialize(model, stream)
+        model.to(device, memory_format=model.memory_format)
+        steps = train(model, training_set, protocol, lr, data.spec.dsa_strategy, stream, device)
+        accuracies.append(
+            models.accuracy(model, data.test.images, data.test.labels, transform.apply, device)
+        )
+        if progress is not None:
+            progress("evaluate", repeat + 1, first_repeat + repeats, f"{accuracies[-1]:.2f} %")
+    return Evaluation(
+        tuple(accuracies),
+        lr,
+        steps,
+        training_set.num_images,
+        time.perf_counter() - started,
+        models.code_path(model),
+    )
+
+
+@dataclass(frozen=True)
+class TrainingSet:
+    """Images by row number.
+
+    Attributes:
+        num_images: rows.
+        fetch: called as fetch(index); gives network inputs and labels of these rows.
+        redraw: called with the source of randomness before every epoch, where decoding is
+            stochastic.
+    """
+
+    num_images: int
+    fetch: Callable[[Tensor], tuple[Tensor, Tensor]]
+    redraw: Callable[[torch.Generator], None] | None = None
+
+
+def train(
+    model: nn.Module,
+    training_set: TrainingSet,
+    protocol: Protocol,
+    lr: float,
+    dsa_strategy: str,
+    stream: torch.Generator,
+    device: str = "cpu",
+) -> int:
+    """Train a network in place by a protocol and return the number of optimiser steps.
+
+    Raises:
+        Diverged: the loss at the decay or at the last step is not finite.
+    """
+    strategy = dsa_strategy if protocol.augment else ""
+
+    def optimiser(rate: float) -> torch.optim.Optimizer:
+        return torch.optim.SGD(
+            model.parameters(),
+            lr=rate,
+            momentum=protocol.momentum,
+            weight_decay=protocol.weight_decay,
+        )
+
+    sgd = optimiser(lr)
+    total = protocol.total_steps(training_set.num_images)
+    decay = protocol.decay_step(training_set.num_images)
+    model.train()
+    batches = _batches(training_set, protocol, stream)
+    for step, rows in zip(range(1, total + 1), batches, strict=False):
+        images, labels = training_set.fetch(rows)
+        images = images.to(device)
+        draw = augment.sample(strategy, len(images), tuple(images.shape[1:]), stream)
+        logits = model(augment.apply(images, draw.to(images.device)))
+        loss = F.cross_entropy(logits, labels.to(device))
+        sgd.zero_grad(set_to_none=True)
+        loss.backward()
+        sgd.step()
+        if step in (decay, total) and not torch.isfinite(loss):
+            raise Diverged(
+                f"evaluation, step {step} of {total}: the training loss is {loss.item()} at "
+                f"learning rate {lr:g}; the set or the rate is unusable under protocol "
+                f"{protocol.name}"
+            )
+        if step == decay:
+            sgd = optimiser(lr * 0.1)
+    return total
+
+
+def _batches(
+    training_set: TrainingSet, protocol: Protocol, stream: torch.Generator
+) -> Iterator[Tensor]:
+    """Yield row numbers batch by batch, shuffled anew every epoch, for ever."""
+    while True:
+        if training_set.redraw is not None:
+            training_set.redraw(stream)
+        order = torch.randperm(training_set.num_images, generator=stream)
+        yield from order.split(protocol.batch_size)
+
+
+def _learning_rate(protocol: Protocol, source: object) -> float:
+    """Return the protocol's rate, or the step size an artefact learned if it wants that."""
+    if protocol.lr is not None:
+        return protocol.lr
+    learned = source.metadata.get("learned", {}) if isinstance(source, Artefact) else {}
+    if "lr" not in learned:
+        raise ValueError(
+            f"protocol {protocol.name} trains at the step size a distillation learned, and this "
+            "set carries none; use protocol common"
+        )
+    return learned["lr"]
+
+
+def _transform(source: object, data: Dataset, kind: str | None) -> Preprocessing:
+    """Return how test images become inputs of networks trained on this source."""
+    if isinstance(source, TrainingData):
+        return source.preprocessing
+    if not isinstance(source, Artefact):
+        return preprocessing(kind or data.spec.default_preprocessing, data)
+    if kind not in (None, source.metadata["preprocessing"]):
+        raise ValueError(
+            f"the artefact was made for {source.metadata['preprocessing']!r} inputs, not {kind!r}"
+        )
+    transform = preprocessing(source.metadata["preprocessing"], data)
+    if transform.hash != source.metadata["preprocessing_hash"]:
+        raise ValueError(
+            f"the artefact was distilled from other training data or statistics of {data.name}: "
+            f"preprocessing hash {source.metadata['preprocessing_hash']}, here {transform.hash}"
+        )
+    return transform
+
+
+def _training_set(source: object, data: Dataset) -> TrainingSet:
+    """Give access to the images of a source, by row."""
+    if isinstance(source, TrainingData):
+        return TrainingSet(len(source), source.batch)
+    if isinstance(source, Artefact):
+        images, labels = source.images(), source.labels()
+    else:
+        images, labels = source
+    if tuple(images.shape[1:]) != tuple(data.image_shape):
+        raise ValueError(
+            f"the set holds {list(images.shape[1:])} images, but {data.name} has "
+            f"{list(data.image_shape)}"
+        )
+    classes = labels.shape[1] if labels.dim() == 2 else int(labels.max()) + 1
+    if len(images) != len(labels) or classes > data.num_classes:
+        raise ValueError(
+            f"the set holds {len(images)} images, {len(labels)} labels and classes up to "
+            f"{classes - 1}; {data.name} has {data.num_classes} classes"
+        )
+    if isinstance(source, Artefact) and source.parameterization.is_stochastic:
+        return _stochastic_set(source, images, labels)
+    return TrainingSet(len(images), lambda rows: (images[rows], labels[rows]))
+
+
+def _stochastic_set(artefact: Artefact, images: Tensor, labels: Tensor) -> TrainingSet:
+    """Give access to images that are decoded anew, into `images`, for every epoch."""
+
+    def redraw(stream: torch.Generator) -> None:
+        images.copy_(artefact.images(stream))
+
+    return TrainingSet(len(labels), lambda rows: (images[rows], labels[rows]), redraw)

@@ -1,0 +1,13 @@
+from .buffer import ExpertBuffer as ExpertBuffer
+from .buffer import ExpertSegment as ExpertSegment
+from .buffer import default_root as default_root
+from .buffer import list_buffers as list_buffers
+from .importing import import_mtt as import_mtt
+from .networks import student_arch as student_arch
+from .opening import EXPERT_SEED as EXPERT_SEED
+from .opening import recipe_experts as recipe_experts
+from .opening import set_name as set_name
+from .progress import Progress as Progress
+from .progress import silent as silent
+from .recipe import ExpertRecipe as ExpertRecipe
+from .recording import record as record

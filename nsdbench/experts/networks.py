@@ -1,0 +1,12 @@
+"""Which network a recipe trains, as expert and as student."""
+
+from nsdbench import models
+from nsdbench.data import DatasetSpec
+from nsdbench.methods import Recipe
+
+
+def student_arch(recipe: Recipe, spec: DatasetSpec) -> str:
+    """Return the id of the network a recipe distils with, at the data set's depth."""
+    network = recipe.values["network"]
+    return models.arch_id(network["name"], network.get("depth", spec.default_depth),
+                          network["width"])

@@ -1,0 +1,116 @@
+"""Build a network by name and sizes, by architecture id, or for a data set."""
+
+from typing import Protocol
+
+from nsdbench.models.ids import PUBLISHED_DEPTH, PUBLISHED_WIDTHS, check_name, parse_id
+from nsdbench.models.nets.alexnet import AlexNet
+from nsdbench.models.nets.classifier import NORMS, ImageClassifier
+from nsdbench.models.nets.convnet import ConvNet
+from nsdbench.models.nets.resnet import ResNet18
+from nsdbench.models.nets.vgg import VGG11
+
+
+class HasImages(Protocol):
+    """What a network has to know of a data set."""
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """Channels, height, width."""
+
+    @property
+    def num_classes(self) -> int:
+        """Number of logits."""
+
+
+def build(
+    name: str,
+    *,
+    in_channels: int,
+    image_size: int,
+    num_classes: int,
+    width: int | None = None,
+    depth: int | None = None,
+    norm: str = "instance_norm",
+) -> ImageClassifier:
+    """Build a network exactly as the dataset distillation literature defines it.
+
+    Like every PyTorch module it is born with parameters from the global generator; call
+    `initialize(model, generator)` for parameters a seed decides.
+
+    Args:
+        name: "convnet", "resnet18", "resnet18_ap", "vgg11" or "alexnet".
+        in_channels: channels of the images; with 1, the first convolution of ConvNet, VGG11 and
+            AlexNet pads by 2 more (28 px images make 32 px maps).
+        image_size: height and width of the images in pixels.
+        num_classes: number of logits.
+        width: channels of the first convolution; all other layers scale with it, so that
+            width 16 of "alexnet" is a network with an eighth of the published channels.
+            None: 128 for convnet and alexnet, 64 for the others.
+        depth: blocks of "convnet", None: 3. The other networks have a fixed depth.
+        norm: "instance_norm" (the literature's default: group norm with a group per channel),
+            "batch_norm" or "none". AlexNet has no norm layer and takes only the default.
+
+    Returns:
+        The network; parameters() follow the order of the reference networks, `embed(x)` gives
+        the flat features before the classifier.
+
+    Raises:
+        ValueError: an unknown name or norm, an image too small for the network, a width that does
+            not scale to whole channels, a depth or norm the network does not have.
+    """
+    check_name(name, depth)
+    if norm not in NORMS:
+        raise ValueError(f"unknown norm {norm!r}; choose one of {', '.join(NORMS)}")
+    if name == "alexnet" and norm != "instance_norm":
+        raise ValueError(f"alexnet has no norm layer, so norm={norm!r} cannot be had; leave it out")
+    sizes = {"in_channels": in_channels, "image_size": image_size, "num_classes": num_classes}
+    width = PUBLISHED_WIDTHS[name] if width is None else width
+    for argument, size in {**sizes, "width": width, "depth": depth}.items():
+        if size is not None and size < 1:
+            raise ValueError(f"{argument} must be at least 1, got {size}")
+    if name == "convnet":
+        depth = PUBLISHED_DEPTH if depth is None else depth
+        return ConvNet(**sizes, width=width, depth=depth, norm=norm)
+    if name == "alexnet":
+        return AlexNet(**sizes, width=width)
+    if name == "vgg11":
+        return VGG11(**sizes, width=width, norm=norm)
+    return ResNet18(**sizes, width=width, norm=norm, pools=name == "resnet18_ap")
+
+
+def from_id(
+    identifier: str, *, in_channels: int, image_size: int, num_classes: int
+) -> ImageClassifier:
+    """Build the network an architecture id names, for example "convnet3-w128" or "alexnet-w16".
+
+    Raises:
+        ValueError: as `parse_id` and `build`.
+    """
+    name, depth, width = parse_id(identifier)
+    return build(
+        name,
+        in_channels=in_channels,
+        image_size=image_size,
+        num_classes=num_classes,
+        width=width,
+        depth=depth,
+    )
+
+
+def for_dataset(identifier: str, dataset: HasImages) -> ImageClassifier:
+    """Build the network of an architecture id for the images and classes of a data set.
+
+    Args:
+        identifier: for example "convnet3-w128".
+        dataset: a data set or its specification.
+
+    Raises:
+        ValueError: as `from_id`.
+    """
+    channels, image_size, _ = dataset.image_shape
+    return from_id(
+        identifier,
+        in_channels=channels,
+        image_size=image_size,
+        num_classes=dataset.num_classes,
+    )

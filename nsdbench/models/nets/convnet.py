@@ -1,0 +1,148 @@
+"""ConvNet: the network on which dataset distillation is measured.
+
+depth x [conv 3x3 -> norm -> ReLU -> 2x2 mean pool] -> flatten -> linear. The first convolution
+pads 3 instead of 1 when images have one channel, so that 28 px grey images become 32 px maps.
+Reference: networks.py of the dataset condensation and MTT codes.
+
+Wherever they compute the same function, operators take the modules' place: `code_path` says which.
+Parameters, state dicts and derivatives are those of the modules.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import nn
+
+from nsdbench.models.ids import PUBLISHED_DEPTH, PUBLISHED_WIDTHS
+from nsdbench.models.nets.classifier import ImageClassifier, norm_layer, too_small
+from nsdbench.ops import convnet as native
+from nsdbench.ops import convnet_blocks as fused
+from nsdbench.ops import is_native_enabled
+from nsdbench.ops.inorm_relu_pool import EPS
+
+PUBLISHED_WIDTH = PUBLISHED_WIDTHS["convnet"]
+
+
+class ConvNet(ImageClassifier):
+    """Build a ConvNet of any depth and width.
+
+    Attributes:
+        depth, width, norm: as given, so that a specialised implementation can recognise it.
+
+    Parameter order: per block conv.weight, conv.bias, norm.weight, norm.bias; classifier last.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        image_size: int,
+        num_classes: int,
+        *,
+        width: int = PUBLISHED_WIDTH,
+        depth: int = PUBLISHED_DEPTH,
+        norm: str = "instance_norm",
+    ) -> None:
+        padding = first_padding(in_channels)
+        map_size = image_size + 2 * (padding - 1)
+        if map_size < 2**depth:
+            raise too_small(
+                f"a ConvNet of depth {depth}",
+                image_size,
+                max(1, 2**depth - 2 * (padding - 1)),
+                "every block halves the image; choose a smaller depth or larger images",
+            )
+        layers: list[nn.Module] = []
+        channels = in_channels
+        for block in range(depth):
+            layers += [
+                nn.Conv2d(channels, width, kernel_size=3, padding=padding if block == 0 else 1),
+                norm_layer(norm, width),
+                nn.ReLU(),
+                nn.AvgPool2d(kernel_size=2, stride=2),
+            ]
+            channels = width
+            map_size //= 2
+        super().__init__(
+            nn.Sequential(*layers),
+            width * map_size * map_size,
+            num_classes,
+            (in_channels, image_size, image_size),
+        )
+        self.depth = depth
+        self.width = width
+        self.norm = norm
+
+    def embed(self, x: torch.Tensor) -> torch.Tensor:
+        """Map images [B, C, H, W] to the flat features [B, F] the classifier sees."""
+        self.check_images(x)
+        parameters = list(self.features.parameters())
+        path = "generic" if len(x) == 0 else code_path(self, (x, *parameters))
+        if path == "generic":
+            return self.features(x).flatten(1)
+        theta = torch.cat([parameter.reshape(-1) for parameter in parameters])
+        features = {"native": native.convnet_features, "fused": fused.convnet_features}[path]
+        return features(theta, x, native_shape(self))
+
+
+def code_path(model: nn.Module, tensors: Sequence[torch.Tensor] | None = None) -> str:
+    """Choose the implementation of a model's forward and backward pass; records keep its name.
+
+    Args:
+        model: any network.
+        tensors: what it is to run with, None for its own parameters; devices and dtypes count.
+
+    Returns:
+        "native": the whole ConvNet is one operator, on the CPU. "fused": the library convolves and
+        one operator is the rest of a block, on CUDA. "generic": the modules as they stand, wherever
+        the operators do not compute their function, in `ops.convnet.composed()`, under autocast
+        or torch.compile, and with NSDBENCH_NATIVE=0.
+    """
+    tensors = list(model.parameters()) if tensors is None else tensors
+    kinds = {(tensor.device, tensor.dtype) for tensor in tensors}
+    if native_shape(model) is None or native.is_composed() or len(kinds) != 1:
+        return "generic"
+    device, dtype = kinds.pop()
+    if dtype not in (torch.float32, torch.float64) or torch.compiler.is_compiling():
+        return "generic"
+    path = _device_path(device)
+    is_automatic = path != "generic" and torch.is_autocast_enabled(device.type)
+    return "generic" if is_automatic else path
+
+
+def _device_path(device: torch.device) -> str:
+    """Choose by the device alone."""
+    if not is_native_enabled(device):
+        return "generic"
+    return {"cpu": "native", "cuda": "fused"}[device.type]
+
+
+def native_shape(model: nn.Module) -> native.ConvNetShape | None:
+    """Describe a model to the ConvNet operators; None where they do not compute its function.
+
+    They do for an unchanged ConvNet with instance norm and at most 4 channels in, without hooks
+    on its modules.
+    """
+    if type(model) is not ConvNet or model.norm != "instance_norm":
+        return None
+    in_channels = model.image_shape[0]
+    if in_channels > native.MAX_IN_CHANNELS or model.depth > native.MAX_DEPTH:
+        return None
+    blocks = list(model.features)
+    if [type(module) for module in blocks] != [*_BLOCK] * model.depth:
+        return None
+    for module in (model.features, *blocks):
+        if module._forward_hooks or module._forward_pre_hooks or module._backward_hooks:
+            return None
+        if module._backward_pre_hooks:
+            return None
+    if any(norm.eps != EPS or not norm.affine for norm in blocks[1 :: len(_BLOCK)]):
+        return None
+    return native.ConvNetShape(model.depth, model.width, first_padding(in_channels))
+
+
+_BLOCK = (nn.Conv2d, nn.GroupNorm, nn.ReLU, nn.AvgPool2d)
+
+
+def first_padding(in_channels: int) -> int:
+    """Padding of the first 3x3 convolution: 3 for grey images, else 1 (reference networks)."""
+    return 3 if in_channels == 1 else 1

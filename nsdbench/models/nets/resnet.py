@@ -1,0 +1,96 @@
+"""ResNet18 with the small-image stem, and ResNet18_AP, which pools instead of striding.
+
+conv3x3 64 (no bias) - norm - ReLU, then four stages of two basic blocks (64, 128, 256, 512
+channels; strides 1, 2, 2, 2). ResNet18 ends in a 4x4 mean pool. ResNet18_AP replaces every stride 2
+by a 2x2 mean pool (after the first ReLU of the block, and between convolution and norm of the
+shortcut) and has no final pool. The stem pads 1 for grey images too.
+Reference: networks.py of MTT.
+"""
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from nsdbench.models.ids import PUBLISHED_WIDTHS
+from nsdbench.models.nets.classifier import ImageClassifier, norm_layer, scaled_channels, too_small
+
+PUBLISHED_WIDTH = PUBLISHED_WIDTHS["resnet18"]
+STAGES = ((64, 1), (128, 2), (256, 2), (512, 2))  # channels, stride
+
+
+class BasicBlock(nn.Module):
+    """Compute relu(branch(x) + shortcut(x)), halving the map when `stride` is 2."""
+
+    def __init__(
+        self, in_channels: int, channels: int, stride: int, pools: bool, norm: str
+    ) -> None:
+        super().__init__()
+        conv_stride = 1 if pools else stride
+        self.conv_first = nn.Conv2d(
+            in_channels, channels, kernel_size=3, stride=conv_stride, padding=1, bias=False
+        )
+        self.norm_first = norm_layer(norm, channels)
+        self.pool = nn.AvgPool2d(2) if pools and stride == 2 else nn.Identity()
+        self.conv_second = nn.Conv2d(channels, channels, kernel_size=3, padding=1, bias=False)
+        self.norm_second = norm_layer(norm, channels)
+        self.shortcut: nn.Module = nn.Identity()
+        if stride != 1 or in_channels != channels:
+            self.shortcut = nn.Sequential(
+                nn.Conv2d(in_channels, channels, kernel_size=1, stride=conv_stride, bias=False),
+                nn.AvgPool2d(2) if pools and stride == 2 else nn.Identity(),
+                norm_layer(norm, channels),
+            )
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Map [B, in_channels, H, W] to [B, channels, H / stride, W / stride]."""
+        branch = self.pool(F.relu(self.norm_first(self.conv_first(x))))
+        return F.relu(self.norm_second(self.conv_second(branch)) + self.shortcut(x))
+
+
+class ResNet18(ImageClassifier):
+    """Build a ResNet18 (`pools` False) or ResNet18_AP (`pools` True).
+
+    Images below 32 px leave a map smaller than 4x4; the final pool of ResNet18 then takes it all.
+    `width` is the first stage's channel count, the other stages scale with it.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        image_size: int,
+        num_classes: int,
+        *,
+        width: int = PUBLISHED_WIDTH,
+        norm: str = "instance_norm",
+        pools: bool = False,
+    ) -> None:
+        map_size = image_size // 8 if pools else -(-image_size // 8)
+        if map_size < 2:  # an instance norm over one position is constant
+            name, smallest = ("ResNet18_AP", 16) if pools else ("ResNet18", 9)
+            raise too_small(name, image_size, smallest, "its last norm needs a map of 2x2")
+        channels = scaled_channels(STAGES[0][0], width, PUBLISHED_WIDTH)
+        layers: list[nn.Module] = [
+            nn.Conv2d(in_channels, channels, kernel_size=3, padding=1, bias=False),
+            norm_layer(norm, channels),
+            nn.ReLU(),
+        ]
+        for published_channels, stride in STAGES:
+            out_channels = scaled_channels(published_channels, width, PUBLISHED_WIDTH)
+            layers += [
+                BasicBlock(channels, out_channels, stride, pools, norm),
+                BasicBlock(out_channels, out_channels, 1, pools, norm),
+            ]
+            channels = out_channels
+        if not pools:
+            kernel = min(4, map_size)
+            layers.append(nn.AvgPool2d(kernel))
+            map_size //= kernel
+        super().__init__(
+            nn.Sequential(*layers),
+            channels * map_size * map_size,
+            num_classes,
+            (in_channels, image_size, image_size),
+        )
+        self.width = width
+        self.norm = norm
+        self.pools = pools

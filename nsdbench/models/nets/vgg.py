@@ -1,0 +1,54 @@
+"""VGG11 as dataset distillation uses it: eight 3x3 convolutions, five pools, one linear layer.
+
+64-M-128-M-256-256-M-512-512-M-512-512-M, each convolution followed by norm and ReLU, M a 2x2 max
+pool. The first convolution pads 3 for grey images. At 32 px the last two norms see only 2x2
+positions.
+Reference: networks.py of MTT.
+"""
+
+from torch import nn
+
+from nsdbench.models.ids import PUBLISHED_WIDTHS
+from nsdbench.models.nets.classifier import ImageClassifier, norm_layer, scaled_channels, too_small
+
+PUBLISHED_WIDTH = PUBLISHED_WIDTHS["vgg11"]
+LAYERS = (64, "pool", 128, "pool", 256, 256, "pool", 512, 512, "pool", 512, 512, "pool")
+
+
+class VGG11(ImageClassifier):
+    """Build a VGG11; `width` is the first convolution's channel count, the others scale with it."""
+
+    def __init__(
+        self,
+        in_channels: int,
+        image_size: int,
+        num_classes: int,
+        *,
+        width: int = PUBLISHED_WIDTH,
+        norm: str = "instance_norm",
+    ) -> None:
+        padding = 3 if in_channels == 1 else 1
+        map_size = (image_size + 2 * (padding - 1)) // 32
+        if map_size < 1:
+            raise too_small("VGG11", image_size, 32 - 2 * (padding - 1), "it halves them 5 times")
+        layers: list[nn.Module] = []
+        channels = in_channels
+        for layer in LAYERS:
+            if layer == "pool":
+                layers.append(nn.MaxPool2d(kernel_size=2, stride=2))
+                continue
+            out_channels = scaled_channels(layer, width, PUBLISHED_WIDTH)
+            layers += [
+                nn.Conv2d(channels, out_channels, kernel_size=3, padding=padding),
+                norm_layer(norm, out_channels),
+                nn.ReLU(),
+            ]
+            channels, padding = out_channels, 1
+        super().__init__(
+            nn.Sequential(*layers),
+            channels * map_size * map_size,
+            num_classes,
+            (in_channels, image_size, image_size),
+        )
+        self.width = width
+        self.norm = norm

@@ -1,0 +1,98 @@
+"""The contract every parameterization keeps: store little, decode to labelled images."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from nsdbench.data.training import TrainingData
+from nsdbench.sets.budget import Ledger
+
+
+class Parameterization(nn.Module):
+    """What a distilled set stores and how it decodes to `(images, labels)`.
+
+    The stored tensors are the parameters and buffers in `state_dict()`; together with `settings`
+    they rebuild the set, so an artefact holds exactly these two.
+
+    Attributes:
+        settings: plain JSON values that rebuild the module (shapes, scheme, name).
+        labels: [num_images] int64 class of every image, known without decoding.
+        is_stochastic: whether the generator decides what an image looks like; evaluation then
+            decodes anew for every epoch.
+    """
+
+    is_stochastic: bool = False
+    settings: dict
+    labels: Tensor
+
+    @property
+    def num_images(self) -> int:
+        """Number of images the whole set decodes to."""
+        return len(self.labels)
+
+    def decode(
+        self, index: Tensor | None = None, generator: torch.Generator | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Decode images in network-input space.
+
+        Args:
+            index: [n] int64 image numbers (repeats allowed); None decodes all.
+            generator: decides where decoding is stochastic, and None then gives fixed images;
+                ignored otherwise.
+
+        Returns:
+            images [n, C, H, W], differentiable in what is stored, and labels [n].
+        """
+        raise NotImplementedError
+
+    def class_rows(self, label: int) -> Tensor:
+        """Return the numbers of the images of a class [n] int64, ascending."""
+        return torch.nonzero(self.labels == label).flatten()
+
+    def initialize(self, real: TrainingData, generator: torch.Generator) -> None:
+        """Set the stored tensors to their starting values, in place."""
+        raise NotImplementedError
+
+    def constrain(self) -> None:
+        """Bring what is stored back into its allowed range, in place, after every update."""
+
+    def ledger(self) -> Ledger:
+        """List every stored tensor with its bits."""
+        raise NotImplementedError
+
+    def parameter_groups(self, settings: dict) -> list[dict]:
+        """Split the learned tensors into optimiser groups with their learning rates.
+
+        Args:
+            settings: the recipe's `optimiser` section.
+        """
+        raise NotImplementedError
+
+
+class Shape(Protocol):
+    """The sizes of a set: a dataclass whose fields are the module's `settings`."""
+
+    def build(self) -> Parameterization:
+        """Build the uninitialised module of these sizes."""
+        ...
+
+
+@dataclass(frozen=True)
+class Family:
+    """A parameterization as a recipe names it.
+
+    Attributes:
+        plan: called as plan(image_shape, num_classes, ipc, **settings of the recipe); returns a
+            `StoragePlan`, or raises BudgetExceeded.
+        shape: makes the plan's shape of the `settings` that an artefact holds.
+    """
+
+    plan: Callable[..., Any]
+    shape: Callable[..., Shape]
+
+    def __call__(self, *sizes: Any, **settings: Any) -> Any:
+        """Plan, see `plan`."""
+        return self.plan(*sizes, **settings)

@@ -1,0 +1,2 @@
+from .augment import DsaParams as DsaParams
+from .unroll import unrolled_sgd as unrolled_sgd

@@ -1,0 +1,325 @@
+"""The unrolled student: theta_N as a function of theta_0, images, labels and step size.
+
+Step k trains on `batches[k]` with plain SGD (velocity m, momentum mu, m_0 = 0):
+
+    g_k = grad_theta L(theta_k; A_k(x[batch_k]), y[batch_k]),   L = mean cross-entropy
+    m_{k+1} = mu m_k + g_k,      theta_{k+1} = theta_k - lr m_{k+1}
+
+"full" lets autograd keep every graph. "exact" and "first_order" keep the theta_k and the
+augmentation draws only, rebuild one step at a time and run the adjoint: with
+lambda_N = dJ/dtheta_N, p_N = 0, and h the directional derivative of grad L at theta_k along p_k,
+
+    p_k = lambda_{k+1} + mu p_{k+1}
+    dJ/dlr -= <g_k, p_k>,   dJ/dx -= lr A_k^T h_x,   dJ/dy -= lr h_y
+    lambda_k = lambda_{k+1} - lr h_theta
+
+"first_order" leaves out the last line, so that lambda_k = lambda_N everywhere (TESLA's gradient).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from nsdbench.student import augment as dsa
+from nsdbench.student.selection import MODES, select_step
+from nsdbench.student.step import InnerStep
+
+__all__ = ["MODES", "code_path", "unrolled_sgd"]
+
+
+def unrolled_sgd(
+    model: nn.Module,
+    theta: torch.Tensor,
+    images: torch.Tensor,
+    labels: torch.Tensor,
+    batches: Sequence[torch.Tensor] | torch.Tensor,
+    lr: float | torch.Tensor,
+    *,
+    momentum: float = 0.0,
+    augment: Sequence[dsa.DsaParams] | None = None,
+    mode: str = "exact",
+) -> torch.Tensor:
+    """Train a student for N steps of SGD and return its parameters, differentiably.
+
+    Args:
+        model: any module that maps images to logits [B, K]; its own parameters are not used.
+        theta: [P] start parameters, in the order of `model.parameters()`.
+        images: [n, C, H, W] all images that the batches index into; leaf or not.
+        labels: [n] int64 classes, or [n, K] probabilities in the dtype of the images.
+        batches: N index vectors into the rows of images and labels (lengths may differ), or
+            one int64 tensor [N, B].
+        lr: step size, a number or a scalar tensor.
+        momentum: mu in [0, 1); the velocity starts at 0.
+        augment: N parameter draws, one a step; None for no augmentation.
+        mode: "exact" (activation memory of one step, plus N parameter vectors), "full"
+            (activation memory of N steps, can be differentiated again), or "first_order".
+
+    Returns:
+        theta_N [P]; differentiable in theta, images, soft labels and lr.
+
+    Raises:
+        ValueError: an argument does not fit the others, or the model has training-time state
+            (batch norm in training mode, dropout), so that a step could not be replayed.
+        RuntimeError: on differentiating the gradient of "exact" or "first_order" again.
+    """
+    step = select_step(model, mode, theta)
+    plan = _make_plan(step, theta, images, labels, batches, lr, momentum, augment, mode)
+    if not isinstance(lr, torch.Tensor):
+        lr = torch.tensor(lr, dtype=theta.dtype)
+    is_differentiated = torch.is_grad_enabled() and any(
+        argument.requires_grad for argument in (theta, images, labels, lr)
+    )
+    if not is_differentiated:
+        return _train(plan, theta.detach(), images, labels, lr)
+    if mode == "full":
+        return _train_keeping_graphs(plan, theta, images, labels, lr)
+    return _Unroll.apply(plan, theta, images, labels, lr)
+
+
+def code_path(model: nn.Module, mode: str = "exact") -> str:
+    """Name the implementation that `unrolled_sgd` uses for a model; records keep it.
+
+    Raises:
+        ValueError: unknown mode, or a model that cannot be unrolled.
+    """
+    return select_step(model, mode).name
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """What a step needs besides tensors that can be differentiated."""
+
+    step: InnerStep
+    batches: Sequence[torch.Tensor]
+    augment: Sequence[dsa.DsaParams] | None
+    momentum: float
+    mode: str
+
+    def batch(
+        self, k: int, images: torch.Tensor, labels: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Gather and augment the images and labels of step k."""
+        index = self.batches[k]
+        return self.augmented(k, images[index]), labels[index]
+
+    def augmented(self, k: int, x: torch.Tensor) -> torch.Tensor:
+        return x if self.augment is None else dsa.apply(x, self.augment[k])
+
+
+class _Unroll(torch.autograd.Function):
+    """theta_N with constant activation memory; see the head of this file for the formulas."""
+
+    @staticmethod
+    def forward(ctx, plan, theta, images, labels, lr):
+        trajectory = theta.new_empty(len(plan.batches), theta.numel())
+        last = _train(plan, theta, images, labels, lr, trajectory)
+        ctx.plan = plan
+        ctx.save_for_backward(trajectory, theta, images, labels, lr)
+        return last
+
+    @staticmethod
+    def backward(ctx, grad_last):
+        trajectory, *inputs = ctx.saved_tensors
+        with torch.no_grad():
+            gradients = _run_adjoint(
+                ctx.plan, trajectory, *inputs[1:], grad_last, ctx.needs_input_grad[1:]
+            )
+        if torch.is_grad_enabled():
+            # Somebody asked for create_graph: the gradients must not pass for constants.
+            anchors = [t for t in (grad_last, *inputs) if t.requires_grad]
+            gradients = [
+                None if gradient is None else _DifferentiableOnce.apply(gradient, *anchors)
+                for gradient in gradients
+            ]
+        return None, *gradients
+
+
+class _DifferentiableOnce(torch.autograd.Function):
+    """Mark a gradient as depending on `anchors`, in a way that cannot be differentiated."""
+
+    @staticmethod
+    def forward(ctx, gradient, *anchors):
+        return gradient.view_as(gradient)
+
+    @staticmethod
+    def backward(ctx, grad):
+        raise RuntimeError(
+            "the gradient of unrolled_sgd can be differentiated only once in modes 'exact' and "
+            "'first_order'; use mode='full' to differentiate it again"
+        )
+
+
+def _train(
+    plan: _Plan,
+    theta: torch.Tensor,
+    images: torch.Tensor,
+    labels: torch.Tensor,
+    lr: torch.Tensor,
+    trajectory: torch.Tensor | None = None,
+) -> torch.Tensor:
+    """Run the N steps without a graph; row k of `trajectory` [N, P] receives theta_k."""
+    lr, velocity = lr.detach().reshape(()), None
+    with torch.no_grad():
+        for k in range(len(plan.batches)):
+            if trajectory is not None:
+                trajectory[k] = theta
+            batch = plan.batch(k, images, labels)
+            theta, velocity = plan.step.advance(theta, velocity, *batch, lr, plan.momentum)
+    return theta
+
+
+def _train_keeping_graphs(
+    plan: _Plan,
+    theta: torch.Tensor,
+    images: torch.Tensor,
+    labels: torch.Tensor,
+    lr: torch.Tensor,
+) -> torch.Tensor:
+    """Run the N steps with one autograd graph through all of them."""
+    lr, velocity = lr.reshape(()), None
+    if not theta.requires_grad:
+        theta = theta.detach().requires_grad_()
+    for k in range(len(plan.batches)):
+        loss = plan.step.loss(theta, *plan.batch(k, images, labels))
+        gradient = torch.autograd.grad(loss, theta, create_graph=True)[0]
+        velocity = _advance(velocity, gradient, plan.momentum)
+        theta = theta - lr * velocity
+    return theta
+
+
+def _advance(
+    velocity: torch.Tensor | None, gradient: torch.Tensor, momentum: float
+) -> torch.Tensor:
+    """m_{k+1} = mu m_k + g_k (and the same recursion for p_k)."""
+    if velocity is None or momentum == 0:
+        return gradient
+    return momentum * velocity + gradient
+
+
+def _run_adjoint(
+    plan: _Plan,
+    trajectory: torch.Tensor,
+    images: torch.Tensor,
+    labels: torch.Tensor,
+    lr: torch.Tensor,
+    grad_last: torch.Tensor,
+    needs: tuple[bool, bool, bool, bool],
+) -> list[torch.Tensor | None]:
+    """Compute dJ/d(theta_0, images, labels, lr) from dJ/dtheta_N, walking the steps backwards."""
+    needs_theta, needs_images, needs_labels, needs_lr = needs
+    rate = lr.reshape(())
+    grad_images = torch.zeros_like(images) if needs_images else None
+    grad_labels = torch.zeros_like(labels) if needs_labels else None
+    grad_rate = torch.zeros_like(grad_last[0]) if needs_lr else None
+    adjoint, direction = grad_last, None  # lambda_{k+1}, p_{k+1}
+    needs_inputs = needs_images or needs_labels or needs_lr
+    for k in reversed(range(len(plan.batches))):
+        # Before the first step only theta_0 itself still wants to know lambda_0.
+        needs_adjoint = plan.mode == "exact" and (needs_theta or (k > 0 and needs_inputs))
+        if not (needs_adjoint or needs_inputs):
+            break
+        index = plan.batches[k]
+        direction = _advance(direction, adjoint, plan.momentum)
+        with torch.enable_grad():
+            x = images[index].detach().requires_grad_(needs_images)
+            x_augmented = plan.augmented(k, x)
+        along, (h_theta, h_x, h_y) = plan.step.adjoint(
+            trajectory[k],
+            x_augmented,
+            labels[index],
+            direction,
+            (needs_adjoint, needs_images, needs_labels),
+        )
+        if needs_lr:
+            grad_rate -= along
+        if needs_images:
+            if x_augmented is not x:
+                h_x = torch.autograd.grad(x_augmented, x, h_x)[0]
+            _scatter_add(grad_images, index, -rate * h_x)
+        if needs_labels:
+            _scatter_add(grad_labels, index, -rate * h_y)
+        if needs_adjoint:
+            adjoint = adjoint - rate * h_theta
+    if needs_lr:
+        grad_rate = grad_rate.to(lr).reshape(lr.shape)
+    return [adjoint if needs_theta else None, grad_images, grad_labels, grad_rate]
+
+
+def _scatter_add(total: torch.Tensor, index: torch.Tensor, rows: torch.Tensor) -> None:
+    """Add rows to total[index]; repeated indices add up in a fixed order on every device."""
+    if total.device.type == "cpu":
+        total.index_add_(0, index, rows)
+    else:  # index_add_ uses atomics on CUDA, index_put_ sorts
+        total.index_put_((index,), rows, accumulate=True)
+
+
+def _make_plan(
+    step: InnerStep,
+    theta: torch.Tensor,
+    images: torch.Tensor,
+    labels: torch.Tensor,
+    batches: Sequence[torch.Tensor] | torch.Tensor,
+    lr: float | torch.Tensor,
+    momentum: float,
+    augment: Sequence[dsa.DsaParams] | None,
+    mode: str,
+) -> _Plan:
+    """Check every argument against the others and move what a step needs to the device."""
+    if theta.dim() != 1 or theta.numel() != step.num_parameters:
+        raise ValueError(
+            f"theta has shape {list(theta.shape)}; the model has {step.num_parameters} parameters, "
+            f"so theta must be [{step.num_parameters}]: use models.flatten"
+        )
+    if images.dim() < 2 or not images.is_floating_point() or images.dtype != theta.dtype:
+        raise ValueError(
+            f"images are {list(images.shape)} {images.dtype}; expected [n, C, H, W] in the dtype "
+            f"of theta, {theta.dtype}"
+        )
+    if len({tensor.device for tensor in (theta, images, labels)}) > 1:
+        raise ValueError(
+            f"theta, images and labels are on {theta.device}, {images.device} and "
+            f"{labels.device}: move them to one device"
+        )
+    is_hard = labels.dtype == torch.int64 and labels.dim() == 1
+    is_soft = labels.dtype == images.dtype and labels.dim() == 2
+    if not (is_hard or is_soft) or len(labels) != len(images):
+        raise ValueError(
+            f"labels are {list(labels.shape)} {labels.dtype}; expected classes [{len(images)}] "
+            f"torch.int64 or probabilities [{len(images)}, num_classes] {images.dtype}"
+        )
+    if isinstance(lr, torch.Tensor) and lr.numel() != 1:
+        raise ValueError(f"lr must be a scalar, got a tensor of shape {list(lr.shape)}")
+    if not 0 <= momentum < 1:
+        raise ValueError(f"momentum must be in [0, 1), got {momentum}")
+    vectors = _check_batches(batches, len(images), images.device)
+    if augment is not None:
+        if len(augment) != len(vectors):
+            raise ValueError(
+                f"augment has {len(augment)} draws for {len(vectors)} steps: draw one a step"
+            )
+        augment = [params.to(images.device) for params in augment]
+    return _Plan(step, vectors, augment, float(momentum), mode)
+
+
+def _check_batches(
+    batches: Sequence[torch.Tensor] | torch.Tensor, num_images: int, device: torch.device
+) -> list[torch.Tensor]:
+    vectors = list(batches)
+    if not vectors:
+        raise ValueError("batches is empty: give one index vector a step")
+    for k, vector in enumerate(vectors):
+        if vector.dtype != torch.int64 or vector.dim() != 1 or vector.numel() == 0:
+            raise ValueError(
+                f"batches[{k}] is {list(vector.shape)} {vector.dtype}; expected a non-empty "
+                "vector of torch.int64 row numbers"
+            )
+    together = torch.cat(vectors)
+    lowest, highest = together.aminmax()
+    if lowest < 0 or highest >= num_images:
+        raise ValueError(
+            f"batches hold row numbers from {int(lowest)} to {int(highest)}; there are "
+            f"{num_images} images, so they must lie in [0, {num_images})"
+        )
+    return list(together.to(device).split([len(vector) for vector in vectors]))

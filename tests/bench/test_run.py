@@ -1,0 +1,265 @@
+"""Runs go on whatever a cell does, in one process and in several."""
+
+import os
+import signal
+import struct
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from nsdbench.bench import run as schedule
+from nsdbench.bench.measure import Cell
+from nsdbench.bench.plan import Plan, PlannedCell
+from nsdbench.bench.run import Settings
+from nsdbench.bench.store import Store
+from nsdbench.spread import summary
+
+ROOT = Path(__file__).parents[2]
+
+
+def fake_run(cell, *, results, seeds, repeats, progress, **_):
+    """Stand in for `cells.run`: what happens depends on the method's name."""
+    progress("evaluate", 0, 2, "")
+    (results / f"ran-{cell.id}-{os.getpid()}").touch()
+    if cell.method == "raises":
+        raise RuntimeError("broken\ncell")
+    if cell.method == "dies":
+        os._exit(7)
+    if cell.method == "killed":
+        os.kill(os.getpid(), signal.SIGKILL)
+    if cell.method == "interrupted":
+        raise KeyboardInterrupt
+    if cell.method == "threads":
+        time.sleep(0.5)
+    if cell.method == "silent":
+        time.sleep(120)
+    for step in range(600 if cell.method == "endless" else 0):
+        progress("distill", step, 600, "")
+        time.sleep(0.1)
+    progress("evaluate", 2, 2, "")
+    record = {
+        "status": "done",
+        "cell": planned_cell(cell.method).identity,
+        "recipe_hash": f"recipe of {cell.method}",
+        "protocol_hash": "protocol",
+        "seeds": seeds,
+        "repeats": repeats,
+        "accuracy": summary([[float(torch.get_num_threads())]]),
+    }
+    if cell.method == "fails":
+        failure = {"kind": "diverged", "reason": "the loss is nan"}
+        record |= {"status": "failed", "failure": failure}
+    return record
+
+
+def die_while_speaking(planned, settings, pipe, threads, wait_for_others):
+    """Stand in for `schedule._work`: be killed with half of a message sent."""
+    os.write(pipe.fileno(), struct.pack("!i", 1000) + b"half")
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def planned_cell(method, status="todo"):
+    cell = Cell("Digits16", 1, method, "convnet2-w8", "common-10ep", "smoke")
+    return PlannedCell(
+        cell, 3, 2, ("table",), status, recipe_hash=f"recipe of {method}", protocol_hash="protocol"
+    )
+
+
+class Events:
+    """Remember what a display is told."""
+
+    def __init__(self):
+        self.started_ids, self.progressed, self.records = [], [], {}
+
+    def started(self, planned):
+        self.started_ids.append(planned.cell.method)
+
+    def progress(self, planned, phase, done, total, note):
+        self.progressed.append((planned.cell.method, phase, done, total))
+
+    def finished(self, planned, record):
+        self.records[planned.cell.method] = record
+
+
+def run(tmp_path, methods, jobs=1, missing=None, **statuses):
+    cells = [planned_cell(method) for method in methods]
+    cells += [planned_cell(method, status) for method, status in statuses.items()]
+    events = Events()
+    settings = Settings(tmp_path, command="test", run_cell=fake_run)
+    outcome = schedule.run(
+        Plan("smoke", tuple(cells)), settings, events, jobs=jobs, missing=missing
+    )
+    return outcome, events
+
+
+def record_of(tmp_path, method):
+    return Store(tmp_path).read("smoke", planned_cell(method).cell.id)
+
+
+@pytest.fixture
+def two_cores(monkeypatch):
+    """Pretend to have two cores, and let new processes find this file."""
+    monkeypatch.setattr(schedule, "cores", lambda: 2)
+    monkeypatch.setattr(sys, "path", [*sys.path, str(ROOT)])
+
+
+def test_a_bad_cell_never_stops_the_run(tmp_path):
+    outcome, events = run(tmp_path, ["good", "raises", "fails", "fine"])
+    assert [planned_cell(m).cell.id for m in ("good", "fine")] == outcome.done
+    assert list(outcome.failed.values()) == ["RuntimeError: broken\ncell", "the loss is nan"]
+    assert events.started_ids == ["good", "raises", "fails", "fine"] == list(events.records)
+    assert ("good", "evaluate", 2, 2) in events.progressed
+    failure = record_of(tmp_path, "raises")["failure"]
+    assert failure["kind"] == "error" and "RuntimeError: broken" in failure["traceback"]
+    assert record_of(tmp_path, "fails")["failure"]["kind"] == "diverged"
+    assert record_of(tmp_path, "good")["seeds"] == 3
+    assert outcome.exit_code == 3
+
+
+@pytest.mark.parametrize(
+    ("methods", "statuses", "code"),
+    [
+        (["good"], {}, 0),
+        ([], {"old": "done"}, 0),
+        ([], {"sorcery": "not implemented", "old": "done"}, 0),
+        (["good"], {"far": "data missing"}, 3),
+        (["fails"], {}, 3),
+    ],
+)
+def test_exit_codes(tmp_path, methods, statuses, code):
+    outcome, events = run(tmp_path, methods, **statuses)
+    assert outcome.exit_code == code
+    assert events.started_ids == methods
+
+
+def test_missing_data_is_recorded_in_the_words_given(tmp_path):
+    outcome, _ = run(tmp_path, [], missing={"Digits16": "go and get it"}, **{"far": "data missing"})
+    assert outcome.data_missing == [planned_cell("far").cell.id]
+    record = record_of(tmp_path, "far")
+    assert record["failure"]["kind"] == "data_missing"
+    assert record["failure"]["reason"] == "go and get it"
+
+
+def test_ctrl_c_stops_and_the_next_run_goes_on(tmp_path):
+    outcome, _ = run(tmp_path, ["good", "interrupted", "fine"])
+    assert outcome.is_interrupted and outcome.exit_code == 130
+    assert outcome.done == [planned_cell("good").cell.id]
+    assert record_of(tmp_path, "interrupted") is None
+    with Store(tmp_path).lock("smoke", planned_cell("interrupted").cell.id, wait=False) as is_free:
+        assert is_free
+
+
+def test_a_cell_that_another_process_finished_is_not_measured_again(tmp_path):
+    run(tmp_path, ["good"])
+    outcome, events = run(tmp_path, ["good"])  # the plan does not know yet
+    assert outcome.done == [planned_cell("good").cell.id]
+    assert events.started_ids == [] and list(events.records) == ["good"]
+    assert len(list(tmp_path.glob("ran-*"))) == 1
+
+
+def test_a_cell_that_another_process_has_comes_last(tmp_path):
+    store = Store(tmp_path)
+    busy = planned_cell("busy").cell
+    lock = store.lock("smoke", busy.id)
+    lock.__enter__()
+
+    class Releasing(Events):
+        def finished(self, planned, record):
+            super().finished(planned, record)
+            if planned.cell.method == "good":
+                lock.__exit__(None, None, None)
+
+    events = Releasing()
+    plan = Plan("smoke", (planned_cell("busy"), planned_cell("good")))
+    outcome = schedule.run(plan, Settings(tmp_path, run_cell=fake_run), events)
+    assert events.started_ids == ["good", "busy"]
+    assert outcome.exit_code == 0 and len(outcome.done) == 2
+
+
+@pytest.mark.slow
+def test_two_processes_survive_everything_their_cells_do(tmp_path, two_cores):
+    methods = ["good", "dies", "raises", "killed", "fails", "fine"]
+    outcome, events = run(tmp_path, methods, jobs=2)
+    assert set(outcome.done) == {planned_cell(m).cell.id for m in ("good", "fine")}
+    reasons = {m: record_of(tmp_path, m)["failure"] for m in ("dies", "raises", "killed", "fails")}
+    assert reasons["dies"]["reason"] == "its process ended with exit code 7"
+    assert reasons["killed"]["kind"] == "memory" and "signal 9" in reasons["killed"]["reason"]
+    assert reasons["raises"]["reason"] == "RuntimeError: broken\ncell"
+    assert set(events.started_ids) == set(methods) == set(events.records)
+    assert outcome.exit_code == 3
+
+
+@pytest.mark.slow
+def test_a_process_killed_in_the_middle_of_a_message_is_a_failure(
+    tmp_path, two_cores, monkeypatch
+):
+    monkeypatch.setattr(schedule, "_work", die_while_speaking)
+    outcome, _ = run(tmp_path, ["good", "fine"], jobs=2)
+    assert len(outcome.failed) == 2 and not outcome.done
+    assert record_of(tmp_path, "good")["failure"]["kind"] == "memory"
+
+
+def test_a_death_is_not_recorded_over_another_run(tmp_path):
+    planned = planned_cell("killed")
+    arguments = (planned, -signal.SIGKILL, Settings(tmp_path))
+    with Store(tmp_path).lock("smoke", planned.cell.id):
+        recording = threading.Thread(target=schedule._record_death, args=arguments, daemon=True)
+        recording.start()
+        recording.join(10)
+        assert not recording.is_alive(), "it waits for the other run"
+    assert record_of(tmp_path, "killed") is None
+    assert schedule._record_death(*arguments)["failure"]["kind"] == "memory"
+    assert record_of(tmp_path, "killed")["failure"]["kind"] == "memory"
+
+
+@pytest.mark.slow
+def test_jobs_times_threads_stay_within_the_cores(tmp_path, two_cores):
+    _, events = run(tmp_path, ["threads", "good"], jobs=2)
+    assert [record["accuracy"]["mean"] for record in events.records.values()] == [1.0, 1.0]
+    pids = {path.name.rpartition("-")[2] for path in tmp_path.glob("ran-*")}
+    assert len(pids) == 2 and str(os.getpid()) not in pids
+    for jobs in (0, 3):
+        with pytest.raises(ValueError, match=f"--jobs {jobs}: expected 1 to 2"):
+            run(tmp_path, ["good"], jobs=jobs)
+
+
+PARENT = """
+import sys
+sys.path.append(sys.argv[1])
+if __name__ == "__main__":
+    from pathlib import Path
+    from tests.test_schedule import run
+    run(Path(sys.argv[2]), [sys.argv[3], sys.argv[3]], jobs=2)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", ["endless", "silent"])
+def test_workers_end_with_a_parent_that_is_killed(tmp_path, method):
+    script = tmp_path / "parent.py"
+    script.write_text(PARENT.replace("jobs=2", f"jobs={min(2, schedule.cores())}"))
+    arguments = [sys.executable, str(script), str(ROOT), str(tmp_path), method]
+    with subprocess.Popen(arguments) as parent:
+        deadline = time.monotonic() + 60
+        while not list(tmp_path.glob("ran-*")) and time.monotonic() < deadline:
+            time.sleep(0.1)
+        parent.kill()
+    pids = [int(path.name.rpartition("-")[2]) for path in tmp_path.glob("ran-*")]
+    assert pids
+    deadline = time.monotonic() + 20
+    while any(map(is_alive, pids)) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert not any(map(is_alive, pids))
+
+
+def is_alive(pid):
+    """Say whether a process exists and is no zombie."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False

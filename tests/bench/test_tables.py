@@ -1,0 +1,339 @@
+"""The declared tables hold every row and column that the paper prints, and never mix scales."""
+
+import csv
+from pathlib import Path
+
+import pytest
+
+from nsdbench import data, methods
+from nsdbench.bench import tables
+from nsdbench.bench.verdict import Published
+
+PAPER = Path(__file__).parents[2] / "results" / "paper"
+TABLES = [f"table{number}" for number in range(1, 7)]
+
+SMALL_TABLE = """
+name = "mine"
+title = "Mine"
+source = "nobody"
+[[rows]]
+label = "Random"
+family = "coreset"
+method = "random"
+[[rows]]
+label = "NSD"
+family = "ours"
+method = "nsd"
+[[rows]]
+label = "Gain"
+family = "ours"
+derived = { minus = ["NSD", "Random"] }
+[[rows]]
+label = "Full"
+family = "full"
+method = "full"
+[scales.smoke]
+protocol = "common-10ep"
+full_protocol = "full-2ep"
+full_repeats = 2
+seeds = 3
+repeats = 4
+columns = [
+    { dataset = "Digits16", ipc = 1, arch = "convnet2-w8" },
+    { dataset = "Digits16", ipc = 10, arch = "convnet2-w8" },
+]
+"""
+
+
+@pytest.fixture
+def mine(tmp_path, monkeypatch):
+    """Return the path of a user's table, in a folder that is searched."""
+    path = tmp_path / "mine.toml"
+    path.write_text(SMALL_TABLE)
+    monkeypatch.setenv(tables.FOLDERS_VARIABLE, str(tmp_path))
+    return path
+
+
+def lines(name):
+    """Read a published table with the csv module alone."""
+    with (PAPER / f"{name}.csv").open(newline="") as stream:
+        return list(csv.DictReader(stream))
+
+
+def test_all_six_tables_are_declared_and_load():
+    assert set(TABLES) <= set(tables.names())
+    for name in TABLES:
+        assert set(tables.load(name).scales) == set(tables.SCALES)
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_every_printed_row_and_column_has_its_place(name):
+    table, printed = tables.load(name), lines(name)
+    rows = {line["method"]: line["family"] for line in printed}
+    assert {row.label: row.family for row in table.rows} == rows
+    columns = {(x["dataset"], int(x["ipc"]), x["arch"]) for x in printed if x["ipc"]}
+    declared = {(c.dataset, c.ipc, c.published_arch) for c in table.settings("paper").columns}
+    assert declared == columns
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_every_printed_number_stands_beside_exactly_one_cell(name):
+    table = tables.load(name)
+    derived = {row.label for row in table.rows if row.minus}
+    shown = sorted(
+        (e.row.label, e.published.dataset, e.published.ipc, e.published.mean, e.published.std)
+        for e in table.entries("paper")
+        if e.published
+    )
+    printed = sorted(
+        (x["method"], x["dataset"], int(x["ipc"] or 0), float(x["mean"]), float(x["std"]))
+        for x in lines(name)
+        if x["mean"] and x["method"] not in derived
+    )
+    assert shown == printed
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_cells_without_a_printed_number_are_those_printed_blank(name):
+    entries = tables.load(name).entries("paper")
+    without = sorted((e.row.label, e.dataset, e.ipc) for e in entries if e.published is None)
+    printed = [line for line in lines(name) if "gain" not in line["method"]]
+    blank = [(x["method"], x["dataset"], int(x["ipc"] or 0)) for x in printed if not x["mean"]]
+    assert without == sorted(blank)
+    assert len(entries) == len(printed)
+
+
+def test_published_numbers_of_table_1():
+    cells = {(e.row.label, e.dataset, e.ipc): e for e in tables.load("table1").entries("paper")}
+    nsd = cells["NSD", "CIFAR10", 1]
+    assert nsd.published == Published("CIFAR10", 1, "convnet3-w128", 68.5, 0.8, "common")
+    assert (nsd.protocol, nsd.seeds, nsd.repeats) == ("common", 1, 5)
+    assert cells["MTT", "CIFAR10", 1].published.protocol == "mtt, best on test"
+    assert cells["IDC", "TinyImageNet", 1].published is None
+    full = cells["Full dataset", "CIFAR100", 0]
+    assert full.published.mean == 56.2 and [c.ipc for c in full.columns] == [1, 10]
+    tiny = cells["NSD", "TinyImageNet", 1]
+    assert (tiny.arch, tiny.published.arch) == ("convnet4-w128", "convnet3-w128")
+
+
+@pytest.mark.parametrize("name", TABLES)
+@pytest.mark.parametrize("scale", ["smoke", "small"])
+def test_no_published_number_at_other_scales(name, scale):
+    entries = tables.load(name).entries(scale)
+    assert entries and all(entry.published is None for entry in entries)
+    paper = {column.dataset for column in tables.load(name).settings("paper").columns}
+    assert not paper & {entry.dataset for entry in entries}
+
+
+def test_table_5_gains_are_derived():
+    gains = [row for row in tables.load("table5").rows if row.minus]
+    assert [row.minus for row in gains] == [(f"{x} w. ours", x) for x in ("DC", "DM", "MTT")]
+
+
+def test_fashion_mnist_table_is_judged_as_the_papers_judged():
+    entries = tables.load("fashion-mnist").entries("small")
+    assert {(e.row.label, e.method, e.protocol) for e in entries} == {
+        ("Random", "random", "dc"),
+        ("Herding", "herding-w128", "dc"),
+        ("DC", "dc-w128", "dc"),
+        ("DSA", "dsa-w128", "common"),
+        ("DM", "dm-w128", "common"),
+    }
+    assert {(e.dataset, e.ipc, e.arch, e.seeds, e.repeats) for e in entries} == {
+        ("FashionMNIST", 1, "convnet3-w128", 1, 5)
+    }
+    printed = {e.row.label: e.published and (e.published.mean, e.published.std) for e in entries}
+    assert printed == {
+        "Random": (51.4, None), "Herding": None, "DC": (70.5, 0.6), "DSA": (70.6, 0.6), "DM": None,
+    }  # fmt: skip
+
+
+def test_a_row_may_have_its_own_protocol(mine):
+    mine.write_text(SMALL_TABLE.replace('method = "nsd"', 'method = "nsd"\nprotocol = "dc"'))
+    table = tables.load("mine")
+
+    def judged_by(**options):
+        return {e.method: e.protocol for e in table.entries("smoke", **options)}
+
+    assert judged_by() == {"random": "common-10ep", "nsd": "dc", "full": "full-2ep"}
+    every = judged_by(protocol="common-equal-steps")
+    assert every == {
+        "random": "common-equal-steps", "nsd": "common-equal-steps", "full": "full-2ep",
+    }  # fmt: skip
+    with pytest.raises(ValueError, match="unknown protocol 'usual'"):
+        judged_by(protocol="usual")
+
+
+def test_sets_repeats_and_full_data(mine):
+    entries = tables.load("mine").entries("smoke")
+    counts = {(e.method, e.ipc): (e.seeds, e.repeats, e.protocol) for e in entries}
+    assert counts == {
+        ("random", 1): (3, 4, "common-10ep"),
+        ("random", 10): (3, 4, "common-10ep"),
+        ("nsd", 1): (3, 4, "common-10ep"),
+        ("nsd", 10): (3, 4, "common-10ep"),
+        ("full", 0): (1, 2, "full-2ep"),
+    }
+    assert len(entries) == 5
+    assert {e.seeds for e in tables.load("mine").entries("smoke", seeds=2)} == {2, 1}
+    with pytest.raises(ValueError, match="seeds is 0"):
+        tables.load("mine").entries("smoke", seeds=0)
+
+
+def test_implemented_is_read_from_the_methods(mine, tmp_path, monkeypatch):
+    folder = tmp_path / "methods"
+    folder.mkdir()
+    mine.write_text(SMALL_TABLE.replace('method = "nsd"', 'method = "sorcery"'))
+
+    def missing():
+        entries = tables.load("mine").entries("smoke")
+        entry = next(entry for entry in entries if entry.method == "sorcery")
+        assert entry.is_implemented == (not entry.missing)
+        return entry.missing
+
+    assert missing() == ["no file describes it"]
+    monkeypatch.setenv(methods.FOLDERS_VARIABLE, str(folder))
+    text = 'name = "sorcery"\ntitle = "S"\nextends = "nsd"\n[[settings]]\nsource = "x"\n'
+    (folder / "sorcery.toml").write_text(text + 'objective = { name = "gradint" }')
+    assert missing() == ["objective 'gradint'"]
+    (folder / "sorcery.toml").write_text(text)
+    assert missing() == []
+
+
+def test_unknown_names_list_the_known_ones(mine):
+    with pytest.raises(ValueError, match="unknown table 'table9'; known: .*mine, .*table6"):
+        tables.load("table9")
+    with pytest.raises(ValueError, match="no scale 'large'; choose one of smoke, small, paper"):
+        tables.load("table1").settings("large")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ('title = "Mine"', 'titel = "Mine"', "unknown key `titel`"),
+        ('title = "Mine"', "", "`title` is missing"),
+        ('name = "mine"', 'name = "yours"', "`name` is 'yours'"),
+        ('method = "nsd"', 'methode = "nsd"', "row 2: unknown key `methode`"),
+        ('method = "nsd"', "", "row 2: expected exactly one of `method` and `derived`"),
+        ('"NSD", "Random"]', '"NSD", "Rand"]', "row 'Gain' is derived from unknown 'Rand'"),
+        ('method = "full"', 'method = "full"\nprotocol = "dc"', "row 4: `protocol` has no place"),
+        ('derived = {', 'protocol = "dc"\nderived = {', "row 3: `protocol` has no place"),
+        ("[scales.smoke]", "[scales.huge]", "unknown scale `huge`"),
+        ('full_protocol = "full-2ep"', "", "scales.smoke: `full_protocol` is missing"),
+        ("repeats = 4", "", "scales.smoke: `repeats` is missing"),
+        ("ipc = 10, ", "", "scales.smoke: column 2: `ipc` is missing"),
+        ("seeds = 3", "seeds = ", "not valid TOML"),
+    ],
+)
+def test_errors_name_the_file_and_the_key(mine, old, new, message):
+    assert SMALL_TABLE.count(old) >= 1
+    mine.write_text(SMALL_TABLE.replace(old, new, 1))
+    with pytest.raises(ValueError, match=message) as caught:
+        tables.load("mine")
+    assert "mine.toml" in str(caught.value)
+
+
+VALUES = (
+    ('title = "Mine"', "title = 3", "`title` is 3; expected a text"),
+    ('source = "nobody"', "source = []", r"`source` is \[\]; expected a text"),
+    ('source = "nobody"', 'source = "x"\nfootnotes = "y"', "`footnotes` is 'y'; expected a list"),
+    ('source = "nobody"', 'source = "x"\naxes = [1.5, 2.5]', "`axes` is .*a list of texts"),
+    ('source = "nobody"', 'source = "x"\npublished = "none.csv"', "none.csv is missing"),
+    ('label = "NSD"', "label = 3", "row 2: `label` is 3; expected a text"),
+    ('label = "Full"', 'label = "NSD"', "two rows are labelled 'NSD' at scale smoke"),
+    ('family = "ours"', "family = 3", "row 2: `family` is 3; expected a text"),
+    ('method = "nsd"', "method = 3", "row 2: `method` is 3; expected a text"),
+    ('method = "nsd"', 'method = "nsd"\nnote = 3', "row 2: `note` is 3; expected a text"),
+    ('method = "nsd"', 'method = "nsd"\nwhen = 3', "row 2: `when` is 3; expected a table"),
+    ('method = "nsd"', 'method = "nsd"\nset = 3', "row 2: `set` is 3; expected a table"),
+    ('method = "nsd"', 'method = "nsd"\nprotocol = 3', "row 2: `protocol` is 3; expected a text"),
+    ('method = "nsd"', 'method = "nsd"\nprotocol = "foo"', "row 2: unknown protocol 'foo'"),
+    ('method = "nsd"', 'method = "nsd"\nprotocol = "full-2ep"', "row 2: .*is for the full data"),
+    ('method = "nsd"', 'method = "nsd"\nset = { "foo.bar" = 1 }', "row 2: .*section `foo`"),
+    (
+        'method = "nsd"',
+        'method = "nsd"\nset = { "optimiser.iterations" = -1 }',
+        "row 2: nsd.optimiser.iterations=-1: ",
+    ),
+    ('{ minus = ["NSD", "Random"] }', "3", "row 3: `derived` is 3; expected a table"),
+    ('["NSD", "Random"]', "3", "row 3: `derived`: `minus` is 3; expected a list"),
+    ('["NSD", "Random"]', '["NSD"]', "row 3: `derived` must be"),
+    ('protocol = "common-10ep"', 'protocol = "foo"', "scales.smoke: unknown protocol 'foo'"),
+    ('protocol = "common-10ep"', "protocol = 3", "scales.smoke: `protocol` is 3; expected a text"),
+    ('protocol = "common-10ep"', 'protocol = "full-2ep"', "scales.smoke: .*is for the full data"),
+    ('full_protocol = "full-2ep"', 'full_protocol = "full"', "scales.smoke: unknown protocol"),
+    ("seeds = 3", 'seeds = "3"', "scales.smoke: `seeds` is '3'; expected a whole number"),
+    ("seeds = 3", "seeds = true", "scales.smoke: `seeds` is True; expected a whole number"),
+    ("repeats = 4", "repeats = 0", "scales.smoke: `repeats` is 0; .* of at least 1"),
+    ("full_repeats = 2", "full_repeats = 2.0", "`full_repeats` is 2.0; expected a whole number"),
+    ("ipc = 10", 'ipc = "10"', "column 2: `ipc` is '10'; expected a whole number"),
+    ("ipc = 10", "ipc = 0", "column 2: `ipc` is 0; expected a whole number of at least 1"),
+    ('"Digits16", ipc = 10', '"Digit", ipc = 10', "column 2: dataset: .*did you mean Digits"),
+    ('"Digits16", ipc = 10', "3, ipc = 10", "column 2: `dataset` is 3; expected a text"),
+    ('ipc = 10, arch = "convnet2-w8"', 'ipc = 10, arch = "convnet"', "column 2: unknown arch"),
+)
+
+
+@pytest.mark.parametrize(("old", "new", "message"), VALUES)
+def test_values_are_checked_where_they_stand(mine, old, new, message):
+    assert SMALL_TABLE.count(old) >= 1
+    mine.write_text(SMALL_TABLE.replace(old, new, 1))
+    with pytest.raises(ValueError, match=message) as caught:
+        tables.load("mine")
+    assert "mine.toml" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "rest",
+    [
+        "rows = 3\n[scales]",
+        "rows = []\n[scales.smoke]\nprotocol = 'dc'\nseeds = 1\nrepeats = 1\ncolumns = 3",
+    ],
+)
+def test_lists_are_lists(mine, rest):
+    mine.write_text(SMALL_TABLE.split("[[rows]]")[0] + rest)
+    with pytest.raises(ValueError, match="is 3; expected a list"):
+        tables.load("mine")
+
+
+def test_data_that_is_not_here_is_no_mistake(mine, tmp_path):
+    mine.write_text(SMALL_TABLE.replace('"Digits16"', f'"folder:{tmp_path}/none@16"'))
+    assert tables.load("mine").entries("smoke")
+
+
+def test_an_unknown_data_set_is_nowhere():
+    for ask in (data.locate, data.how_to_get):
+        with pytest.raises(ValueError, match="unknown dataset 'Digit'; .*did you mean Digits"):
+            ask("Digit")
+
+
+def test_a_table_is_described_once(mine):
+    (mine.parent / "table1.toml").write_text(SMALL_TABLE.replace('"mine"', '"table1"'))
+    for call in (tables.names, lambda: tables.load("mine")):
+        with pytest.raises(ValueError, match="table 'table1' is described twice: .* rename one"):
+            call()
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ('source = "nobody"', 'source = "nobody"\naxes = ["a.b"]', r"`axes` is \['a.b'\]; exp"),
+        ('source = "nobody"', 'source = "nobody"\naxes = ["a", "b.c"]', "expected two settings"),
+        ("seeds = 3", "similarity = { dataset = 'Digits', label = 0 }", "unknown key `protocol`"),
+    ],
+)
+def test_wrong_figures_are_named(mine, old, new, message):
+    mine.write_text(SMALL_TABLE.replace(old, new, 1))
+    with pytest.raises(ValueError, match=message):
+        tables.load("mine")
+
+
+def test_a_figure_of_real_images_has_no_cells(mine):
+    head = SMALL_TABLE.split("[[rows]]")[0] + "rows = []\n[scales.smoke]\n"
+    mine.write_text(head + 'similarity = { dataset = "Digits", label = 0, num_images = 9 }\n')
+    table = tables.load("mine")
+    assert table.entries("smoke") == []
+    assert table.settings("smoke").similarity == tables.Similarity("Digits", 0, 9)
+    mine.write_text(head + 'similarity = { dataset = "Digits", label = 0 }\n')
+    with pytest.raises(ValueError, match="scales.smoke: similarity: `num_images` is missing"):
+        tables.load("mine")

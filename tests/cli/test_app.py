@@ -1,0 +1,557 @@
+"""The command line: what it prints and which exit code it ends with, without measuring anything."""
+
+import json
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from nsdbench import coresets, experts, methods, models
+from nsdbench.bench import plan as planning
+from nsdbench.bench import run as schedule
+from nsdbench.bench import tables
+from nsdbench.bench.store import Store
+from nsdbench.cli import app as cli
+from nsdbench.cli import doctor
+from nsdbench.data import names as dataset_names
+from nsdbench.student import unroll
+
+TABLE = """
+name = "mine"
+title = "Mine"
+source = "nobody"
+[[rows]]
+label = "Random"
+family = "coreset"
+method = "random"
+[[rows]]
+label = "Sorcery"
+family = "ours"
+method = "sorcery"
+[scales.smoke]
+protocol = "common-2ep"
+seeds = 2
+repeats = 1
+columns = [{ dataset = "Digits16", ipc = 1, arch = "convnet1-w8" }]
+[scales.paper]
+protocol = "common"
+seeds = 1
+repeats = 5
+columns = [{ dataset = "ImageNette", ipc = 1, arch = "convnet5-w128" }]
+"""
+TINY = """
+name = "tiny"
+title = "Tiny"
+extends = "nsd"
+[[settings]]
+source = "test"
+network = { width = 8, depth = 1 }
+experts = { num_experts = 1, epochs = 2, batch_size = 8 }
+parameterization = { num_kernel_sets = 1 }
+[settings.objective]
+syn_steps = 2
+expert_epochs = 1
+max_start_epoch = 2
+lr_inner = 0.02
+batch_syn = 6
+[settings.optimiser]
+iterations = 50
+lr_syn = 1.0
+lr_kernels = 0.1
+lr_lr = 1e-5
+"""
+SET = (
+    "distill --method tiny --dataset synthetic:3x1x8x8@8+4 --ipc 4 --out x --set "
+    "experts.epochs=2 --set "
+)
+ODD = """
+name = "odd"
+title = "Odd"
+kind = "distillation"
+source = "nobody"
+[[settings]]
+source = "replaced for all cells by the next block"
+parameterization = { name = "lace" }
+[[settings]]
+source = "test"
+parameterization = { name = "pixels" }
+[[settings]]
+when = { scale = "paper" }
+source = "test"
+parameterization = { name = "quilt" }
+"""
+CELL_ID = "Digits16-ipc1-random-convnet1-w8-common-2ep"
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """Work in an empty folder with the table `mine`, without data and without downloads."""
+    (tmp_path / "tables").mkdir()
+    (tmp_path / "tables" / "mine.toml").write_text(TABLE)
+    (tmp_path / "methods").mkdir()
+    (tmp_path / "methods" / "tiny.toml").write_text(TINY)
+    monkeypatch.setenv(methods.FOLDERS_VARIABLE, str(tmp_path / "methods"))
+    monkeypatch.setenv(tables.FOLDERS_VARIABLE, str(tmp_path / "tables"))
+    monkeypatch.setenv("NSDBENCH_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("NSDBENCH_OFFLINE", "1")
+    monkeypatch.delenv("NSDBENCH_DATA", raising=False)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def nsdbench(folder, monkeypatch, capsys):
+    """Run a command in this process; returns (exit code, stdout, stderr)."""
+
+    def run(line):
+        monkeypatch.setattr(sys, "argv", ["nsdbench", *shlex.split(line)])
+        with pytest.raises(SystemExit) as stopped:
+            cli.main()
+        captured = capsys.readouterr()
+        return stopped.value.code or 0, captured.out, captured.err
+
+    return run
+
+
+def test_run_report_status_and_run_again(nsdbench, folder):
+    code, out, _ = nsdbench("run mine")
+    assert code == 0
+    plan_at, started_at = (
+        out.index("2 cells at scale smoke: 1 todo, 1 not implemented"),
+        out.index(f"[1/1] {CELL_ID}"),
+    )
+    assert plan_at < started_at  # the plan is printed first
+    assert re.search(rf"{CELL_ID}: \d+\.\d\d ± \d+\.\d\d % \(n = 2\)", out)
+    assert out.rstrip().endswith("1 done, 1 not implemented")
+    record = Store(folder / "results").read("smoke", CELL_ID)
+    assert record["status"] == "done"
+    assert record["provenance"]["command"] == "python -m nsdbench run mine"
+
+    code, out, _ = nsdbench("run mine")
+    assert code == 0 and "Nothing left to do." in out
+    assert Store(folder / "results").read("smoke", CELL_ID) == record
+
+    code, out, _ = nsdbench("status mine")
+    assert code == 0 and out.startswith("mine: Mine\n")
+    lines = {line.split()[0]: line for line in out.splitlines() if line}
+    assert lines[CELL_ID].split()[1:] == ["Random", "measured"]
+    assert "not implemented" in lines[CELL_ID.replace("random", "sorcery")]
+    assert lines["mine"].split()[1:] == ["2", "1", "0", "0", "0", "0", "1"]
+    found = json.loads(nsdbench("status mine --json --where method=random")[1])
+    ((cell,),) = (part["cells"] for part in found["tables"])
+    assert (cell["id"], cell["status"]) == (CELL_ID, "measured")
+    assert cell["mean"] == record["accuracy"]["mean"]
+    every = json.loads(nsdbench("status --scale paper --json")[1])
+    shown = [part["name"] for part in every["tables"]]
+    assert shown == [name for name in tables.names() if "paper" in tables.load(name).scales]
+
+    code, out, _ = nsdbench("report mine")
+    mean, std = record["accuracy"]["mean"], record["accuracy"]["std"]
+    assert code == 0 and f"{mean:.1f} ± {std:.1f}" in out
+    assert "- not implemented: Sorcery" in out
+    assert nsdbench("report mine --markdown")[1] == out
+    assert nsdbench("report mine --csv")[1].startswith("table,row,family")
+    assert "\\toprule" in nsdbench("report mine --latex")[1]
+    code, out, _ = nsdbench("report mine --html out/report.html --images out")
+    html = (folder / "out" / "report.html").read_text()
+    assert code == 0 and "wrote out/report.html" in out
+    assert "data:image/png;base64," in html
+    assert (folder / "out" / f"{CELL_ID}.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_another_protocol_judges_the_same_sets_and_keeps_its_own_records(nsdbench, folder):
+    path = folder / "tables" / "mine.toml"
+    path.write_text(path.read_text().replace('"random"', '"tiny"'))
+    where = "--where dataset=Digits16,method=tiny"
+    (folder / "methods" / "tiny.toml").write_text(TINY.replace("iterations = 50", "iterations = 2"))
+    assert nsdbench(f"run mine --seeds 1 {where}")[0] == 0
+    artefacts = folder / "results" / "artefacts"
+    sets = {path: path.stat().st_mtime_ns for path in artefacts.glob("*.safetensors")}
+    assert len(sets) == 1
+    usual = CELL_ID.replace("random", "tiny")
+    equal = usual.replace("common-2ep", "common-equal-steps-7")
+    made = planning.make(["mine"], "smoke", Store("results"), seeds=1, protocol="mtt-2ep")
+    (planned,) = (planned for planned in made.cells if planned.cell.method == "tiny")
+    assert [part.phase for part in planned.estimate.work] == ["evaluate"]  # its set is there
+    made = planning.make(["mine"], "smoke", Store("results"), seeds=2, protocol="mtt-2ep")
+    assert "distill" in [part.phase for part in made.cells[0].estimate.work]
+    code, out, _ = nsdbench(f"run mine --seeds 1 {where} --protocol common-equal-steps-7")
+    assert code == 0 and f"[1/1] {equal}" in out
+    assert {path: path.stat().st_mtime_ns for path in artefacts.glob("*.safetensors")} == sets
+    records = {name: Store(folder / "results").read("smoke", name) for name in (usual, equal)}
+    steps = {name: record["training"]["steps"] for name, record in records.items()}
+    assert steps == {usual: 3, equal: 7}
+    for option, seen, unseen in (
+        ("", usual, equal),
+        ("--protocol common-equal-steps-7", equal, usual),
+    ):
+        number = f" {records[seen]['accuracy']['mean']:.1f} |"
+        code, out, _ = nsdbench(f"report mine {option}")
+        assert code == 0 and number in out and records[seen]["cell"]["protocol"] in out
+        assert records[unseen]["cell"]["protocol"] not in out
+        plan = nsdbench(f"plan mine --seeds 1 {option} --where method=tiny")[1]
+        assert re.search(rf"^{seen} +1 x 1 +done", plan, flags=re.MULTILINE) and unseen not in plan
+    explained = nsdbench(f"explain {equal}")[1]
+    assert "common-equal-steps-7: lr" in explained and "steps 7" in explained
+    assert explained == nsdbench(f"explain mine {where} --protocol common-equal-steps-7")[1]
+
+
+def test_a_figure_of_real_images_runs_and_is_drawn(nsdbench, folder):
+    line = "figure4: similarity of 100 training images of class 0 of Digits16: "
+    assert line + "todo" in nsdbench("plan figure4")[1]
+    assert line + "todo" in nsdbench("status figure4")[1]
+    code, out, _ = nsdbench("run figure4")
+    assert code == 0 and line + "todo" in out and out.rstrip().endswith("1 done")
+    assert "Nothing left" not in out
+    assert line + "done" in nsdbench("status figure4")[1]
+    code, out, _ = nsdbench("run figure4")
+    assert code == 0 and "Nothing left to do." in out
+    code, out, err = nsdbench("report figure4")
+    assert code == 0 and "100 training images of class 0 of Digits16" in out
+    for suffix in ("png", "csv"):
+        assert f"wrote results/figures/smoke/figure4.{suffix}" in err
+        assert (folder / "results" / "figures" / "smoke" / f"figure4.{suffix}").is_file()
+
+
+def test_missing_data_is_named_with_the_ways_and_exits_3(nsdbench, folder):
+    for command, expected in (("run", 3), ("plan", 0)):
+        code, out, err = nsdbench(f"{command} mine --scale paper")
+        assert code == expected and "Traceback" not in out + err
+        for way in ("ImageNette is not on this machine", "--data-root", "NSDBENCH_DATA"):
+            assert way in out
+        assert "It keeps 1 cell from running." in out
+    record = Store(folder / "results").read("paper", "ImageNette-ipc1-random-convnet5-w128-common")
+    assert record["failure"]["kind"] == "data_missing"
+    code, out, _ = nsdbench("report mine --scale paper")
+    assert code == 0 and "data missing: Random (ImageNette ipc 1)" in out
+
+
+def test_the_plan_is_printed_once_and_before_a_download(nsdbench, folder, monkeypatch):
+    path = folder / "tables" / "mine.toml"
+    path.write_text(path.read_text().replace("ImageNette", "CIFAR10").replace("net5", "net3"))
+    monkeypatch.delenv("NSDBENCH_OFFLINE")
+    fetched = []
+    monkeypatch.setattr(planning, "locate", lambda name, root: folder if fetched else None)
+    monkeypatch.setattr(planning, "load", lambda name, root: fetched.append(name))
+    monkeypatch.setattr(schedule, "run", lambda *_, **__: schedule.Outcome())
+    code, out, _ = nsdbench("run mine --scale paper --where method=random")
+    before, after = out.split("CIFAR10 is not on this machine; trying to download it\n")
+    assert code == 0 and fetched == ["CIFAR10"]
+    assert "1 data missing" in before and "1 todo" in after
+    assert out.count("CIFAR10-ipc1-random-convnet3-w128-common") == 1
+
+
+def test_a_failing_cell_exits_3_without_a_traceback(nsdbench, monkeypatch):
+    def fail(*_, **__):
+        raise RuntimeError("out of luck")
+
+    monkeypatch.setattr(coresets, "select", fail)
+    code, out, err = nsdbench("run mine --where method=random")
+    assert code == 3 and "Traceback" not in out + err
+    assert f"failed: {CELL_ID}: RuntimeError: out of luck" in out
+    code, out, _ = nsdbench("plan mine")
+    assert code == 0 and "failed before: RuntimeError: out of luck" in out
+
+
+def test_a_method_that_does_not_exist_is_printed_and_is_no_failure(nsdbench):
+    code, out, _ = nsdbench("run mine --where method=sorcery")
+    assert code == 0 and "0 done, 1 not implemented" in out
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("run table99", "unknown table 'table99'; known: fashion-mnist, "),
+        ("plan mine --scale huge", "no scale 'huge'; choose one of smoke, paper"),
+        ("run mine --where ipc=7", "ipc is one of 1"),
+        ("run mine --where size=7", "expected key=value with a key of dataset"),
+        ("run mine --seeds 0", "seeds is 0"),
+        ("run mine --protocol usual", "unknown protocol 'usual'"),
+        ("plan mine --protocol full", "unknown protocol 'full'"),
+        ("report mine --protocol usual", "unknown protocol 'usual'"),
+        ("explain mine --protocol usual", "unknown protocol 'usual'"),
+        (f"explain {CELL_ID} --protocol dc", "--protocol goes with a table"),
+        (f"explain {CELL_ID}-usual", "no table declares the cell"),
+        ("run mine --jobs 1000", "--jobs 1000: expected 1 to"),
+        ("run mine --device tpu9", "expected cpu, cuda, cuda:N or auto"),
+        ("report table99", "unknown table 'table99'"),
+        ("report --scale huge", "unknown scale 'huge'"),
+        ("report mine --csv --latex", "choose one of --markdown, --latex, --csv and --html"),
+        ("list nonsense", "cannot list 'nonsense'; choose one of methods, datasets"),
+        ("explain nonsense", "no table declares the cell 'nonsense'"),
+        ("distill --method magic --dataset Digits16 --ipc 1 --out x.safetensors", "'magic' is not"),
+        ("distill --method nsd --dataset Digits16 --ipc 1 --out x --set a", "--set 'a'"),
+        ("distill --method nsd --dataset Moon --ipc 1 --out x.safetensors", "got 'Moon'"),
+        ("run tabel1", "did you mean table1 or table6"),
+        ("plan table1 --scale papr", "choose one of smoke, small, paper; did you mean paper?"),
+        ("status --scale papr", "did you mean paper?"),
+        ("report table5 --protocol common-equal-step", "did you mean common-equal-steps"),
+        ("list method", "did you mean methods?"),
+        ("explain table1 --where method=randm", "did you mean random"),
+        ("distill --method NSD --dataset Digits16 --ipc 1 --out x", "did you mean nsd"),
+        ("distill --method nsd --dataset digits16 --ipc 1 --out x", "did you mean Digits16"),
+        ("distill --method nsd --dataset Digits16 --ipc 1 --out x --scale huge", "unknown scale"),
+        ("evaluate tables --dataset Digits16 --arch cnvnet2-w8", "tables"),
+        ("experts record --dataset Digits16 --arch covnet --root x", "did you mean convnet?"),
+        (SET + "objectve.syn_steps=2", "section of data, param"),
+        (SET + "objective.syn_stps=2", "unexpected keyword argument 'syn_stps'"),
+        (SET + "objective.syn_steps=many", "syn_steps is 'many'; expected a whole number"),
+        (SET + "parameterization.t1=few", "t1 is 'few'; expected a whole number"),
+        (SET + "experts.epoch=2", "unknown key `experts.epoch`; known: buffer"),
+        (SET + "optimiser.iterations=-1", "`optimiser.iterations` is -1; expected a whole number"),
+        (SET + "optimiser.iterations=1.5", "`optimiser.iterations` is 1.5; expected a whole"),
+        (SET + "optimiser.lr_syn=fast", "`optimiser.lr_syn` is 'fast'; expected a number of at"),
+        (SET + "experts.num_experts=true", "`experts.num_experts` is True; expected a whole"),
+        (SET + "network.name=3", "`network.name` is 3; expected text"),
+        (SET + "parameterization.name=spectra", "did you mean spectral"),
+        (SET + "objective.name=trajectories", "did you mean trajectory"),
+        ("evaluate absent.safetensors --dataset Digits16", "absent.safetensors"),
+        ("evaluate absent.pt --dataset Digits16", "absent.pt"),
+    ],
+)
+def test_mistakes_are_one_message_and_exit_2(nsdbench, line, message):
+    code, out, err = nsdbench(line)
+    assert code == 2, (out, err)
+    assert err.startswith("error: ") and message in err and "Traceback" not in err
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "status --results file/results",
+        "run mine --results file/results --where method=random",
+        "report mine --html file/report.html",
+        "report mine --images file",
+        "distill --method nsd --dataset Digits16 --ipc 1 --out file/set.safetensors",
+    ],
+)
+def test_a_path_that_cannot_be_used_is_one_message(nsdbench, folder, line):
+    (folder / "file").write_text("no folder")
+    code, out, err = nsdbench(line)
+    assert "Traceback" not in out + err
+    if line.startswith("status"):  # no records are there, as in a folder that does not exist
+        assert code == 0
+    else:
+        assert code == 2 and "file" in err, (out, err)
+
+
+def test_a_file_of_something_else_is_one_message(nsdbench, folder):
+    (folder / "odd.pt").write_text("no tensors")
+    for line in (
+        "evaluate odd.pt --dataset Digits16",
+        "experts import odd.pt --dataset Digits16 --name odd --preprocessing zca --root buffers",
+    ):
+        code, out, err = nsdbench(line)
+        assert code == 3 and err.startswith("error: odd.pt"), (out, err)
+
+
+def test_list_names_no_setting_that_a_protocol_has_not(nsdbench):
+    out = nsdbench("list protocols")[1]
+    assert "None" not in out and re.search(r"^mtt +lr learned step size, batch_size 256", out, re.M)
+    assert re.search(r"^common-equal-steps +lr 0.01, .* steps 5000, augment True *$", out, re.M)
+
+
+@pytest.mark.parametrize("line", ["run", "nonsense", "run mine --colour red", "evaluate"])
+def test_wrong_arguments_exit_2(nsdbench, line):
+    code, _, err = nsdbench(line)
+    assert code == 2 and "Traceback" not in err
+
+
+def test_list_shows_everything_there_is(nsdbench):
+    code, out, _ = nsdbench("list")
+    assert code == 0
+    for name in (*methods.names(), *dataset_names(), *tables.names(), "common-equal-steps"):
+        assert re.search(rf"^{re.escape(name)}\b", out, flags=re.MULTILINE), name
+    assert re.search(r"^glad +not implemented|^glad\b", out, flags=re.MULTILINE)
+    assert "resnet18_ap[-w<width>]" in out and "folder:PATH[@SIZE]" in out
+    assert nsdbench("list archs")[1].startswith("archs:")
+
+
+def test_list_says_what_every_method_is_made_of_and_what_is_missing(nsdbench, folder):
+    (folder / "methods" / "odd.toml").write_text(ODD)
+    code, out, _ = nsdbench("list methods --json")
+    assert code == 0
+    listed = {method["name"]: method for method in json.loads(out)["methods"]}
+    declared = {row.method for name in tables.names() for row in tables.load(name).rows}
+    assert set(listed) == {*methods.names(), *declared} - {None}
+    for name, method in listed.items():
+        if name not in methods.names():
+            assert method["status"] == "not implemented" and method["title"]
+            assert method["missing"].startswith("no file describes it; named by ")
+        elif name != "odd":
+            assert (method["status"], method["missing"]) == ("runnable", ""), name
+            assert method["title"] and method["kind"] and method["source"]
+    assert listed["sorcery"]["missing"] == "no file describes it; named by mine"
+    parts = ("kind", "parameterization", "objective", "selection")
+    for name, expected in (
+        ("nsd", ("distillation", "spectral", "trajectory", "")),
+        ("mtt", ("distillation", "pixels", "trajectory", "")),
+        ("k-center", ("coreset", "", "", "k-center")),
+        ("full", ("full", "", "", "")),
+        ("odd", ("distillation", "pixels, quilt", "", "")),
+    ):
+        assert tuple(listed[name][part] for part in parts) == expected
+    assert listed["odd"]["missing"] == (
+        "parameterization 'quilt', a name in the section objective"
+    )
+    assert listed["odd"]["status"] == "not implemented"
+    shown = nsdbench("list methods")[1]
+    assert re.search(r"^nsd +NSD +distillation +spectral +trajectory +runnable", shown, re.M)
+
+
+def test_every_command_says_that_a_method_lacks_a_part(nsdbench, folder):
+    (folder / "methods" / "odd.toml").write_text(ODD)
+    path = folder / "tables" / "mine.toml"
+    path.write_text(path.read_text().replace('"random"', '"odd"'))
+    lacks = "parameterization 'quilt', a name in the section objective"
+    made = planning.make(["mine"], "smoke", Store("results"), where={"method": ["odd"]})
+    assert [(planned.status, planned.reason) for planned in made.cells] == [
+        ("not implemented", lacks)
+    ]
+    for command, start in (
+        ("list methods", "odd "), ("plan mine", "Digits16-ipc1-odd"),
+        ("status mine", "Digits16-ipc1-odd"),
+    ):  # fmt: skip
+        (line,) = re.findall(rf"^{start}.*$", nsdbench(command)[1], re.M)
+        assert "not implemented" in line and lacks in line
+    assert f"not implemented: Random - {lacks}" in nsdbench("report mine")[1]
+    code, out, _ = nsdbench("run mine")
+    assert code == 0 and out.rstrip().endswith("0 done, 2 not implemented")
+
+
+def test_explain_gives_every_value_its_source(nsdbench):
+    code, out, _ = nsdbench("explain table1 --scale paper --where method=nsd,dataset=CIFAR10,ipc=1")
+    recipe = methods.resolve("nsd", "CIFAR10", 1, "paper")
+    assert code == 0 and recipe.hash in out
+    for path, source in recipe.sources.items():
+        section, key = path.split(".")
+        value = json.dumps(recipe.values[section][key])
+        (line,) = [line for line in out.splitlines() if line.split()[:1] == [path]]
+        assert value in line and line.endswith(source)
+    network = models.from_id("convnet3-w128", in_channels=3, image_size=32, num_classes=10)
+    code_path = unroll.code_path(network, "exact")
+    assert f"unrolled gradient: mode exact, {code_path} code path on the CPU" in out
+    assert "source:" in out
+    same = nsdbench("explain CIFAR10-ipc1-nsd-convnet3-w128-common")[1]
+    assert same == out
+    assert "'sorcery' is not implemented" in nsdbench("explain mine --where method=sorcery")[1]
+
+
+def test_no_set_is_judged_by_a_protocol_of_the_full_data(nsdbench):
+    other = CELL_ID.replace("common-2ep", "full-2ep")
+    for line, message in (
+        (f"explain {other}", f"no table declares the cell '{other}'"),
+        ("plan mine --protocol full-2ep", "'full-2ep' is for the full data"),
+    ):
+        code, _, err = nsdbench(line)
+        assert code == 2 and message in err
+
+
+@pytest.mark.parametrize("option", ["--scale paper", "--where ipc=10", "--protocol dc"])
+def test_a_cell_id_leaves_nothing_to_choose(nsdbench, option):
+    code, out, err = nsdbench(f"explain {CELL_ID} {option}")
+    assert (code, out) == (2, "")
+    assert err.startswith(f"error: {option.split()[0]} goes with a table, and '{CELL_ID}' is none")
+
+
+def test_figures_of_real_images_have_no_cells(nsdbench):
+    assert nsdbench("explain figure4")[:2] == (
+        0, "figure4 has no cells at scale smoke: it compares real images\n",
+    )  # fmt: skip
+    for command in ("explain", "plan"):
+        code, _, err = nsdbench(f"{command} figure4 --where ipc=1")
+        assert code == 2 and "--where ipc=1 matches no cell: there is none to choose" in err
+    for command in ("report figure4", "report figure4 --csv", "status figure4", "plan figure4"):
+        code, _, err = nsdbench(f"{command} --protocol nonsense")
+        assert code == 2 and "unknown protocol 'nonsense'" in err, command
+    found = json.loads(nsdbench("status figure4 table6 --json")[1])
+    assert found["figures"] == [{"name": "figure4", "is_computed": False}]
+    assert nsdbench("run figure4")[0] == 0
+    found = json.loads(nsdbench("status figure4 --json")[1])
+    assert found["figures"] == [{"name": "figure4", "is_computed": True}]
+
+
+@pytest.mark.parametrize("option", ["--jobs 0", "--device quantum"])
+def test_wrong_options_of_a_run_are_said_before_the_plan(nsdbench, option):
+    code, out, err = nsdbench(f"run mine {option}")
+    assert (code, out) == (2, "") and err.startswith(f"error: {option.split()[0]}")
+
+
+def test_doctor_prints_json_and_fails_if_the_native_code_is_wrong(nsdbench, monkeypatch):
+    code, out, _ = nsdbench("doctor --json")
+    facts = json.loads(out)
+    assert code == 0 and all(test["passed"] for test in facts["self_test"])
+    assert facts["torch"]["version"] == torch.__version__
+    code, out, _ = nsdbench("doctor")
+    assert code == 0 and torch.__version__ in out
+    monkeypatch.setattr(doctor, "report", lambda: facts | {"self_test": [{"passed": False}]})
+    assert nsdbench("doctor --json")[0] == 3
+
+
+def test_distill_and_evaluate_files(nsdbench, folder):
+    code, out, _ = nsdbench(
+        "distill --method tiny --dataset synthetic:3x1x8x8@8+4 --ipc 4 --out set.safetensors "
+        "--set optimiser.iterations=2 --set objective.lr_inner=0.05"
+    )
+    assert code == 0 and "wrote set.safetensors" in out
+    code, out, _ = nsdbench(
+        "evaluate set.safetensors --dataset synthetic:3x1x8x8@8+4 --arch convnet1-w8 "
+        "--protocol common-2ep --repeats 2 --json"
+    )
+    result = json.loads(out)
+    assert code == 0 and len(result["accuracies"]) == result["n"] == 2
+    assert result["mean"] == pytest.approx(sum(result["accuracies"]) / 2)
+
+    images, labels = torch.randn(6, 1, 8, 8), torch.arange(6) % 3
+    torch.save({"images": images, "labels": labels}, folder / "theirs.pt")
+    torch.save(images, folder / "images.pt")
+    torch.save(labels, folder / "labels.pt")
+    settings = (
+        "--dataset synthetic:3x1x8x8@8+4 --arch convnet1-w8 --protocol common-2ep --repeats 2"
+    )
+    code, together, _ = nsdbench(f"evaluate theirs.pt {settings}")
+    assert code == 0 and "over 2 networks" in together and "on 6 images" in together
+    assert nsdbench(f"evaluate images.pt --labels labels.pt {settings}")[1] == together
+
+
+def test_experts_record_list_and_import(nsdbench, folder):
+    code, out, _ = nsdbench(
+        "experts record --dataset synthetic:3x1x8x8@8+4 --arch convnet1-w8 --num-experts 2 "
+        "--epochs 3 --root buffers"
+    )
+    assert code == 0 and out.startswith("2 experts, 3 epochs: buffers/")
+    theta = [torch.zeros(shape) for shape in ((8, 1, 3, 3), (8,), (8,), (8,), (3, 288), (3,))]
+    torch.save([[theta, theta]], folder / "replay_buffer_0.pt")
+    code, out, err = nsdbench(
+        "experts import replay_buffer_0.pt --dataset synthetic:3x1x8x8@8+4 --arch convnet1-w8 "
+        "--preprocessing zca --name theirs --root buffers"
+    )
+    assert code == 0, err
+    code, out, _ = nsdbench("experts list --root buffers")
+    assert code == 0 and "6/6" in out and "theirs" in out
+    assert len(out.splitlines()) == 1 + len(experts.list_buffers(folder / "buffers")) == 3
+    code, out, err = nsdbench("experts manifest --root buffers")
+    assert code == 0, err
+    written = {path.name for path in (folder / "results" / "experts").iterdir()}
+    assert "theirs.json" in written and len(written) == len(out.splitlines()) == 2
+    assert nsdbench("experts manifest ours --root buffers")[0] == 3
+    assert nsdbench("experts manifest --root none")[:2] == (
+        0, "There is no finished buffer in none.\n",
+    )  # fmt: skip
+
+
+@pytest.mark.slow
+def test_the_module_runs_as_a_program(folder):
+    root = Path(cli.__file__).parents[2]
+    environment = os.environ | {"PYTHONPATH": str(root)}
+    done = subprocess.run(
+        [sys.executable, "-m", "nsdbench", "run", "mine", "--where", "method=sorcery"],
+        capture_output=True, text=True, env=environment, cwd=folder,
+    )  # fmt: skip
+    assert done.returncode == 0 and done.stderr == ""
+    assert "0 done, 1 not implemented" in done.stdout

@@ -1,0 +1,136 @@
+"""What a run prints: few lines in a log, live lines on a terminal, an honest time left."""
+
+import io
+import re
+
+import pytest
+from rich.console import Console
+
+from nsdbench.bench.cost import Estimate
+from nsdbench.bench.measure import Cell
+from nsdbench.bench.plan import Plan, PlannedCell
+from nsdbench.bench.run import Outcome
+from nsdbench.cli import console as printing
+from nsdbench.cli.console import RunDisplay, StepDisplay, duration, size
+from nsdbench.spread import summary
+
+METHODS = ("random", "mtt", "nsd")
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """Replace the clock by a list whose last number is the time now."""
+    now = [0.0]
+    monkeypatch.setattr(printing.time, "monotonic", lambda: now[-1])
+    return now
+
+
+def plan_of(methods=METHODS):
+    cells = [
+        Cell("Digits16", 1, method, "convnet2-w8", "common-2ep", "smoke") for method in methods
+    ]
+    cost = Estimate((), 2e8, 1024.0, 10)
+    return Plan("smoke", tuple(PlannedCell(cell, 3, 1, ("t",), estimate=cost) for cell in cells))
+
+
+def make(is_terminal):
+    stream = io.StringIO()
+    console = Console(file=stream, force_terminal=is_terminal, width=150, highlight=False)
+    plan = plan_of()
+    return stream, plan.cells, RunDisplay(console, plan, {p.cell.id: 100.0 for p in plan.cells})
+
+
+def done(value=50.0):
+    return {"status": "done", "accuracy": summary([[value]])}
+
+
+def test_units():
+    assert [duration(s) for s in (0.4, 89, 90, 5300, 5400, 129599, 129600)] == [
+        "0 s", "89 s", "1.5 min", "88.3 min", "1.5 h", "36.0 h", "1.5 d",
+    ]  # fmt: skip
+    assert [size(b) for b in (10, 1024, 2.5e6, 3e9)] == ["10 B", "1.0 kB", "2.5 MB", "3.0 GB"]
+
+
+def test_a_log_has_a_line_at_start_and_end_and_few_between(clock):
+    stream, cells, display = make(is_terminal=False)
+    with display:
+        for planned in cells:
+            display.started(planned)
+            for step in range(1000):
+                clock.append(clock[-1] + 0.1)
+                display.progress(planned, "distill", step, 1000, "loss 1.0")
+            display.finished(planned, done())
+    lines = stream.getvalue().splitlines()
+    assert len(lines) == 3 * (1 + 3 + 1)  # 100 s a cell, a line every 30 s
+    assert "\x1b" not in stream.getvalue()
+    assert [line for line in lines if "50.00 % (n = 1)" in line] == lines[4::5]
+
+
+def test_the_time_left_learns_from_the_cells_before(clock):
+    stream, cells, display = make(is_terminal=False)
+    with display:
+        display.started(cells[0])
+        clock.append(40.0)
+        display.progress(cells[0], "distill", 1, 2)
+        clock.append(50.0)
+        display.finished(cells[0], done())  # half of the 100 s that were predicted
+        display.started(cells[1])
+    left = re.findall(r"about (.*) left", stream.getvalue())
+    # 300 s, 300 s - 40 s, and 2 * 100 s times (60 + 50) / (60 + 100)
+    assert left == ["5.0 min", "4.3 min", "2.3 min"]
+
+
+def test_failures_show_their_first_line(clock):
+    stream, cells, display = make(is_terminal=False)
+    with display:
+        display.started(cells[0])
+        failure = {"status": "failed", "failure": {"reason": "it broke\nbadly", "kind": "error"}}
+        display.finished(cells[0], failure)
+        display.finished(cells[1], done())  # by another process, never started here
+    assert "failed: it broke, 0 s" in stream.getvalue() and "badly" not in stream.getvalue()
+
+
+def test_a_terminal_shows_live_lines(clock):
+    stream, cells, display = make(is_terminal=True)
+    with display:
+        for planned in cells[:2]:
+            display.started(planned)
+            display.progress(planned, "evaluate", 1, 2, "[90 %]")
+        for planned in cells[:2]:
+            display.finished(planned, done())
+    assert stream.getvalue().count(": 50.00 % (n = 1)") == 2
+
+
+def test_one_command_shows_its_steps_rarely(clock):
+    stream = io.StringIO()
+    with StepDisplay(Console(file=stream, force_terminal=False)) as display:
+        for step in range(650):
+            clock.append(clock[-1] + 0.1)
+            display.progress("experts", step, 650)
+    assert len(stream.getvalue().splitlines()) == 2
+    with StepDisplay(Console(file=io.StringIO(), force_terminal=True)) as display:
+        display.progress("experts", 1, 2)
+        display.progress("distill", 1, 2, "loss 1")
+
+
+def test_a_plan_shows_text_as_it_is():
+    stream = io.StringIO()
+    console = Console(file=stream, width=150)
+    cell = Cell("folder:/x[@32]", 1, "nsd", "convnet2-w8", "common", "smoke")
+    planned = PlannedCell(cell, 3, 1, ("t",), reason="failed before: [red]no[/red]")
+    printing.show_plan(console, Plan("smoke", (planned,), ("odd [file]",)), {cell.id: 300.0})
+    text = stream.getvalue()
+    assert "[red]no[/red]" in text and "warning: odd [file]" in text
+    assert "1 cell at scale smoke: 1 todo. Estimated time: 5.0 min" in text
+
+
+def test_outcomes():
+    stream = io.StringIO()
+    console = Console(file=stream, width=150)
+    printing.show_outcome(console, Outcome(["a"], {"b": "why [not]"}, ["c"], ["d", "e"]))
+    printing.show_outcome(console, Outcome(["a"], is_interrupted=True))
+    assert stream.getvalue().splitlines() == [
+        "failed: b: why [not]",
+        "1 done, 1 failed, 1 without data, 2 not implemented",
+        "Stopped (1 done). The same command goes on from here.",
+    ]

@@ -1,0 +1,60 @@
+"""Protocols: published numbers, names and hashes."""
+
+import pytest
+
+from nsdbench.evaluation import protocols
+
+
+def test_common_is_the_papers_evaluation():
+    """Paper, sec. 4.1; decay as counted in MTT's loop: 502 epochs at the rate, 499 at a tenth."""
+    common = protocols.get("common")
+    assert (common.lr, common.batch_size, common.momentum) == (0.01, 256, 0.9)
+    assert (common.weight_decay, common.augment) == (5e-4, True)
+    assert common.total_steps(10) == 1001
+    assert common.decay_step(10) == 502
+    assert common.total_steps(560) == 1001 * 3
+    assert common.decay_step(560) == 502 * 3
+
+
+def test_mtt_trains_at_the_learned_rate_and_dc_without_augmentation():
+    assert protocols.get("mtt").lr is None
+    dc = protocols.get("dc")
+    assert (dc.augment, dc.total_steps(256), dc.decay_step(256)) == (False, 301, 152)
+
+
+@pytest.mark.parametrize("num_images", [1, 256, 257, 10_000])
+def test_equal_steps_do_not_depend_on_the_set(num_images):
+    protocol = protocols.get("common-equal-steps")
+    assert protocol.total_steps(num_images) == 5000
+    assert protocol.decay_step(num_images) == 2500
+    assert protocols.get("common-equal-steps-3000").total_steps(num_images) == 3000
+
+
+def test_other_epochs_are_another_protocol():
+    short = protocols.get("common-150ep")
+    assert short.name == "common-150ep"
+    assert short.total_steps(10) == 151
+    assert short.hash != protocols.get("common").hash
+    names = [*protocols.names()[:4], "common-20ep", "full-20ep"]
+    assert len({protocols.get(name).hash for name in names}) == len(names)
+
+
+@pytest.mark.parametrize("name", ["", "full", "common-1.5ep", "commonly", "dsa"])
+def test_unknown_names_list_the_known_ones(name):
+    with pytest.raises(ValueError, match="common-equal-steps"):
+        protocols.get(name)
+
+
+@pytest.mark.parametrize("name", ["common-equal-steps-0", "common-0ep", "full-00ep"])
+def test_nothing_is_no_training(name):
+    with pytest.raises(ValueError, match=f"{name}.*expected at least 1"):
+        protocols.get(name)
+
+
+def test_a_protocol_of_the_full_data_judges_no_sets():
+    with pytest.raises(ValueError, match="'full-20ep' is for the full data.*common-20ep"):
+        protocols.get_for_sets("full-20ep")
+    assert protocols.get_for_sets("dc") == protocols.get("dc")
+    with pytest.raises(ValueError) as caught:
+        protocols.get("full")
+    assert "did you mean" not in str(caught.value)

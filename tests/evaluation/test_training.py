@@ -1,0 +1,147 @@
+"""Evaluation: the training loop against an independent one, what it refuses, and the test split."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from nsdbench import data, models
+from nsdbench.data.training import TrainingData
+from nsdbench.errors import Diverged, TestSplitSealed
+from nsdbench.evaluation.protocols import Protocol
+from nsdbench.evaluation.training import TrainingSet, evaluate, train
+from nsdbench.seeding import generator
+from nsdbench.student import augment
+
+NAME = "synthetic:3x1x8x8"
+
+
+@pytest.fixture(scope="module")
+def dataset():
+    return data.load(NAME)
+
+
+@pytest.fixture
+def tensors(dataset):
+    split = dataset.train
+    rows = torch.cat([torch.nonzero(split.labels == c).flatten()[:4] for c in range(3)])
+    return data.preprocessing("standardise", dataset).apply(split.images[rows]), split.labels[rows]
+
+
+@pytest.mark.parametrize("strategy", ["", "color_crop_cutout_flip_scale_rotate"])
+def test_training_is_the_published_loop(tensors, strategy):
+    """SGD with momentum and decay written out; after epoch E // 2 + 1 a tenth and no velocity."""
+    images, labels = tensors
+    protocol = Protocol("p", lr=0.05, batch_size=5, epochs=6, augment=bool(strategy))
+    model = nn.Sequential(nn.Flatten(), nn.Linear(64, 3)).double()
+    torch.manual_seed(1)
+    weights = [torch.randn_like(p) * 0.1 for p in model.parameters()]
+    for parameter, weight in zip(model.parameters(), weights, strict=True):
+        parameter.data = weight.clone()
+    steps = train(
+        model,
+        TrainingSet(12, lambda rows: (images.double()[rows], labels[rows])),
+        protocol,
+        0.05,
+        strategy,
+        generator(0, "loop"),
+    )
+    assert steps == 7 * 3
+
+    stream = generator(0, "loop")
+    velocity = [torch.zeros_like(weight) for weight in weights]
+    rate = 0.05
+    for epoch in range(7):
+        order = torch.randperm(12, generator=stream)
+        for first in (0, 5, 10):
+            batch = order[first : first + 5]
+            draw = augment.sample(strategy, len(batch), (1, 8, 8), stream)
+            x = augment.apply(images.double()[batch], draw).flatten(1)
+            probabilities = torch.softmax(x @ weights[0].T + weights[1], 1)
+            error = (probabilities - F.one_hot(labels[batch], 3)) / len(batch)
+            gradients = [error.T @ x, error.sum(0)]
+            for i in (0, 1):
+                velocity[i] = 0.9 * velocity[i] + gradients[i] + 5e-4 * weights[i]
+                weights[i] = weights[i] - rate * velocity[i]
+        if epoch == 6 // 2 + 1:
+            rate, velocity = rate / 10, [torch.zeros_like(v) for v in velocity]
+    for parameter, weight in zip(model.parameters(), weights, strict=True):
+        torch.testing.assert_close(parameter.data, weight, rtol=1e-10, atol=1e-12)
+
+
+def test_accuracy_counts_by_hand(dataset):
+    class Constant(nn.Module):
+        def forward(self, x):
+            return F.one_hot(torch.full((len(x),), 1), 3).float()
+
+    share = float((dataset.test.labels == 1).double().mean())
+    transform = data.preprocessing("standardise", dataset)
+    assert models.accuracy(
+        Constant(), dataset.test.images, dataset.test.labels, transform.apply
+    ) == pytest.approx(100 * share)
+
+
+def test_learns_the_stand_in_and_repeats_itself(dataset, tensors):
+    first = evaluate(tensors, dataset, "convnet1-w8", "common-40ep", repeats=2, seed=3)
+    again = evaluate(tensors, dataset, "convnet1-w8", "common-40ep", repeats=2, seed=3)
+    assert first.accuracies == again.accuracies
+    assert min(first.accuracies) > 60, "chance is 33 %"
+    assert (first.steps, first.num_images, first.lr) == (41, 12, 0.01)
+    second = evaluate(
+        tensors, dataset, "convnet1-w8", "common-40ep", repeats=1, seed=3, first_repeat=1
+    )
+    assert second.accuracies == first.accuracies[1:]
+
+
+def test_real_data_can_be_trained_on(dataset):
+    real = TrainingData(dataset, data.preprocessing("standardise", dataset))
+    assert evaluate(real, dataset, "convnet1-w8", "full-2ep", repeats=1).accuracies[0] > 60
+
+
+def test_one_hot_soft_labels_train_as_hard_ones(tensors):
+    images, labels = tensors
+    ends = []
+    for targets in (labels, F.one_hot(labels, 3).double()):
+        torch.manual_seed(0)
+        model = nn.Sequential(nn.Flatten(), nn.Linear(64, 3)).double()
+        training_set = TrainingSet(12, lambda rows, t=targets: (images.double()[rows], t[rows]))
+        train(model, training_set, Protocol("p", epochs=9), 0.05, "", generator(0, "soft"))
+        ends.append(models.flatten(model))
+    torch.testing.assert_close(ends[0], ends[1], rtol=1e-10, atol=1e-12)
+
+
+def test_evaluation_opens_the_test_split_and_a_sealed_one_refuses(dataset, tensors):
+    with pytest.raises(TestSplitSealed):
+        evaluate(tensors, dataset.without_test(), "convnet1-w8", "common-2ep", repeats=1)
+
+
+def test_a_diverging_rate_is_an_error_not_a_number(dataset, tensors):
+    protocol = Protocol("wild", lr=1e30, epochs=5)
+    with pytest.raises(Diverged, match="learning rate 1e\\+30"):
+        evaluate(tensors, dataset, "convnet1-w8", protocol, repeats=1)
+
+
+def test_what_does_not_fit_is_named(dataset, tensors):
+    images, labels = tensors
+    options = (dataset, "convnet1-w8", "common-2ep")
+    with pytest.raises(ValueError, match=r"\[1, 9, 9\].*\[1, 8, 8\]"):
+        evaluate((torch.zeros(3, 1, 9, 9), labels[:3]), *options)
+    with pytest.raises(ValueError, match="12 images, 11 labels"):
+        evaluate((images, labels[:-1]), *options)
+    with pytest.raises(ValueError, match="classes up to 7"):
+        evaluate((images, labels + 5), *options)
+    with pytest.raises(ValueError, match="repeats is 0"):
+        evaluate(tensors, *options, repeats=0)
+    with pytest.raises(ValueError, match="step size"):
+        evaluate(tensors, dataset, "convnet1-w8", "mtt-2ep")
+    with pytest.raises(ValueError, match="unknown protocol"):
+        evaluate(tensors, dataset, "convnet1-w8", "best")
+
+
+def test_networks_start_where_the_seed_says(dataset):
+    model = models.from_id("convnet1-w8", in_channels=1, image_size=8, num_classes=3)
+    weights = []
+    for seed in (0, 0, 1):
+        models.initialize(model, generator(seed, "evaluate", "convnet1-w8", "common", 0))
+        weights.append(models.flatten(model).clone())
+    assert torch.equal(weights[0], weights[1]) and not torch.equal(weights[0], weights[2])

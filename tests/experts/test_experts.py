@@ -1,0 +1,509 @@
+"""Expert recording against a plain training loop, under kills and rivals, and MTT's files."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from dataclasses import fields, replace
+
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional as F
+
+from nsdbench import data, experts, models
+from nsdbench.errors import DataCorrupt, DataMissing, Diverged, TestSplitSealed
+from nsdbench.experts import buffer, recording
+from nsdbench.seeding import generator
+from nsdbench.student import augment
+
+DATASET = "synthetic:3x1x8x8@10+2"  # 30 images: with batches of 8, the last one has 6
+ARCH = "convnet1-w4"
+RECIPE = experts.ExpertRecipe(num_experts=2, epochs=3, batch_size=8, lr=0.05)
+
+
+@pytest.fixture
+def dataset():
+    return data.load(DATASET)
+
+
+def record(root, dataset, recipe=RECIPE, arch=ARCH, seed=0, **options):
+    preprocessing = data.preprocessing("standardise", dataset)
+    return experts.record(dataset, preprocessing, arch, recipe, seed=seed, root=root, **options)
+
+
+def content(found):
+    return (found.path / buffer.TRAJECTORIES).read_bytes()
+
+
+@pytest.mark.parametrize(("momentum", "weight_decay"), [(0.0, 0.0), (0.9, 0.01)])
+def test_snapshots_are_those_of_a_plain_loop(dataset, tmp_path, momentum, weight_decay):
+    recipe = replace(RECIPE, momentum=momentum, weight_decay=weight_decay)
+    found = record(tmp_path, dataset, recipe, seed=5)
+    inputs = data.preprocessing("standardise", dataset).apply(dataset.train.images)
+    labels = dataset.train.labels
+    for expert in range(2):
+        model = models.from_id(ARCH, in_channels=1, image_size=8, num_classes=3)
+        models.initialize(model, generator(5, "experts", expert, "initialize"))
+        assert torch.equal(found.snapshot(expert, 0), models.flatten(model))
+        velocity = {}
+        for epoch in range(3):
+            stream = generator(5, "experts", expert, "epoch", epoch)
+            order = torch.randperm(30, generator=stream)
+            for rows in (order[:8], order[8:16], order[16:24], order[24:]):
+                draw = augment.sample(recipe.dsa_strategy, len(rows), (1, 8, 8), stream)
+                logits = model(augment.apply(inputs[rows], draw))
+                loss = F.cross_entropy(logits, labels[rows])
+                gradients = torch.autograd.grad(loss, list(model.parameters()))
+                with torch.no_grad():
+                    for n, (p, g) in enumerate(zip(model.parameters(), gradients, strict=True)):
+                        velocity[n] = momentum * velocity.get(n, 0) + g + weight_decay * p
+                        p -= recipe.lr * velocity[n]
+            torch.testing.assert_close(found.snapshot(expert, epoch + 1), models.flatten(model))
+    assert not torch.equal(found.snapshot(0, 0), found.snapshot(1, 0))
+
+
+def test_snapshots_are_copies_of_distinct_epochs(dataset, tmp_path):
+    found = record(tmp_path, dataset)
+    for expert in range(2):
+        snapshots = [found.snapshot(expert, epoch) for epoch in range(4)]
+        for epoch in range(3):
+            assert (snapshots[epoch] - snapshots[epoch + 1]).abs().max() > 0
+    first = found.snapshot(0, 0)
+    first.zero_()
+    assert found.snapshot(0, 0).abs().max() > 0
+
+
+def test_defaults_are_those_of_mtt():
+    recipe = experts.ExpertRecipe()
+    assert (recipe.num_experts, recipe.epochs, recipe.batch_size) == (100, 50, 256)
+    assert (recipe.lr, recipe.momentum, recipe.weight_decay) == (0.01, 0.0, 0.0)
+    assert recipe.dsa_strategy == "color_crop_cutout_flip_scale_rotate"
+
+
+def test_experts_learn_and_the_manifest_says_how(tmp_path):
+    dataset = data.load("synthetic:3x1x8x8@100+2")
+    found = record(tmp_path, dataset, replace(RECIPE, epochs=6))
+    manifest = found.manifest
+    assert manifest["complete"] and manifest["dataset_checksum"] == dataset.checksum
+    assert (manifest["arch"], manifest["seed"]) == (ARCH, 0)
+    assert manifest["recipe_hash"] == replace(RECIPE, epochs=6).hash
+    for entry in manifest["experts"]:
+        assert len(entry["loss"]) == len(entry["accuracy"]) == entry["epochs_done"] == 6
+        assert entry["loss"][-1] < entry["loss"][0]
+        assert entry["final_train_accuracy"] > 60  # chance is 33
+    model = models.from_id(ARCH, in_channels=1, image_size=8, num_classes=3)
+    models.load_flat(model, found.snapshot(1, 6))
+    inputs = data.preprocessing("standardise", dataset).apply(dataset.train.images)
+    right = (model(inputs).argmax(dim=1) == dataset.train.labels).sum()
+    expected = 100 * int(right) / 300  # of all 300 images, fewer than MEASURED_IMAGES
+    assert manifest["experts"][1]["final_train_accuracy"] == pytest.approx(expected)
+
+
+def test_test_split_stays_shut(dataset, tmp_path):
+    def open_test():
+        raise AssertionError("the test split was opened")
+
+    guarded = data.Dataset(dataset.spec, dataset.train, open_test)
+    seen = []
+
+    class Watching:
+        kind, hash = "standardise", "watched"
+
+        def apply(self, images):
+            seen.append(len(images))
+            return images.float() / 255
+
+    experts.record(guarded, Watching(), ARCH, RECIPE, seed=0, root=tmp_path)
+    assert sum(seen) == 30
+    with pytest.raises(TestSplitSealed):
+        guarded.without_test().test  # noqa: B018
+
+
+def test_a_second_call_opens_what_is_there(dataset, tmp_path):
+    calls = []
+    first = record(tmp_path, dataset, progress=lambda *done: calls.append(done))
+    assert calls == [("experts", n, 6) for n in range(1, 7)]
+    before = content(first)
+    calls.clear()
+    second = record(tmp_path, dataset, progress=lambda *done: calls.append(done))
+    assert not calls and second.path == first.path and content(second) == before
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"seed": 1},
+        {"arch": "convnet1-w8"},
+        {"recipe": replace(RECIPE, lr=0.02)},
+        {"recipe": replace(RECIPE, dsa_strategy="flip")},
+    ],
+)
+def test_what_differs_is_kept_apart(dataset, tmp_path, change):
+    assert record(tmp_path, dataset).path != record(tmp_path, dataset, **change).path
+
+
+def test_training_data_and_preprocessing_are_part_of_the_key(dataset, tmp_path):
+    path = record(tmp_path, dataset).path
+    holdout = dataset.holdout(6)
+    assert record(tmp_path, holdout).path != path
+    whitening = data.preprocessing("zca", dataset)
+    found = experts.record(dataset, whitening, ARCH, RECIPE, seed=0, root=tmp_path)
+    assert found.path != path
+
+
+class Killed(Exception):
+    pass
+
+
+@pytest.mark.parametrize("momentum", [0.0, 0.9])
+@pytest.mark.parametrize("point", ["create", "manifest", "snapshot", "progress"])
+@pytest.mark.parametrize("after", [1, 2, 4])
+def test_resumed_is_bit_identical(dataset, tmp_path, monkeypatch, point, after, momentum):
+    """Recording is cut off at every kind of write, after several counts of it, and run again."""
+    recipe = replace(RECIPE, momentum=momentum)
+    undisturbed = record(tmp_path / "whole", dataset, recipe)
+    count = 0
+
+    def die(function):
+        def dying(*arguments):
+            nonlocal count
+            count += 1
+            if count > after:
+                raise Killed
+            return function(*arguments)
+
+        return dying
+
+    with monkeypatch.context() as patch:
+        names = {
+            "create": "create_arrays",
+            "manifest": "write_manifest",
+            "snapshot": "write_snapshot",
+        }
+        progress = None
+        if point == "progress":
+            progress = die(lambda *done: None)
+        else:
+            patch.setattr(recording, names[point], die(getattr(recording, names[point])))
+        if point == "create":
+            count = after  # it is called once: die there
+        with pytest.raises(Killed):
+            record(tmp_path / "cut", dataset, recipe, progress=progress)
+    resumed = record(tmp_path / "cut", dataset, recipe)
+    assert content(resumed) == content(undisturbed)
+    assert resumed.manifest == undisturbed.manifest
+
+
+def test_resume_trusts_no_damaged_snapshot(dataset, tmp_path):
+    """The last snapshot is overwritten with noise: the expert is trained again from its start."""
+    undisturbed = record(tmp_path / "whole", dataset)
+
+    def stop(phase, done, total):
+        if done == 2:
+            raise Killed
+
+    with pytest.raises(Killed):
+        record(tmp_path / "cut", dataset, progress=stop)
+    folder = next((tmp_path / "cut").iterdir())
+    buffer.write_snapshot(folder, 0, 2, torch.randn(undisturbed.num_parameters))
+    assert content(record(tmp_path / "cut", dataset)) == content(undisturbed)
+
+
+RECORD = f"""
+import sys, warnings
+from nsdbench import data, experts
+dataset = data.load("{DATASET}")
+recipe = experts.ExpertRecipe(num_experts=4, epochs=10, batch_size=8, lr=0.05)
+preprocessing = data.preprocessing("standardise", dataset)
+experts.record(
+    dataset, preprocessing, "{ARCH}", recipe, seed=0, root=sys.argv[1],
+    progress=lambda phase, done, total: print(phase, done, flush=True),
+)
+"""
+
+
+def start_recording(root):
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-c", RECORD, str(root)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment)
+
+
+@pytest.mark.slow
+def test_sigkill_at_random_moments(tmp_path):
+    undisturbed = start_recording(tmp_path / "whole")
+    assert undisturbed.communicate()[0].splitlines()[-1] == "experts 40"
+    assert undisturbed.returncode == 0
+    moments = torch.rand(3, generator=torch.Generator().manual_seed(0)).tolist()
+    was_killed = 0
+    for moment in moments:
+        process = start_recording(tmp_path / "killed")
+        process.stdout.readline()  # the first epoch of this attempt is done, or it ends
+        time.sleep(0.05 * moment)
+        process.send_signal(signal.SIGKILL)
+        process.stdout.close()
+        was_killed += process.wait() == -signal.SIGKILL
+    assert was_killed >= 2
+    last = start_recording(tmp_path / "killed")
+    last.communicate()
+    assert last.returncode == 0
+    whole, killed = (next((tmp_path / name).iterdir()) for name in ("whole", "killed"))
+    for name in (buffer.TRAJECTORIES, buffer.MANIFEST):
+        assert (whole / name).read_bytes() == (killed / name).read_bytes()
+
+
+@pytest.mark.slow
+def test_two_processes_share_one_recording(tmp_path):
+    """The second waits; together they report each epoch once and leave one good buffer."""
+    processes = [start_recording(tmp_path) for _ in range(2)]
+    reports = [process.communicate()[0].splitlines() for process in processes]
+    assert [process.returncode for process in processes] == [0, 0]
+    epochs = [line for report in reports for line in report if "waiting" not in line]
+    assert sorted(epochs) == sorted(f"experts {n}" for n in range(1, 41))
+    found = experts.ExpertBuffer(next(tmp_path.iterdir()))
+    found.verify()
+
+
+def test_waiting_is_reported(dataset, tmp_path):
+    path = record(tmp_path, dataset).path
+    lines, is_waiting = [], threading.Event()
+
+    def progress(*line):
+        lines.append(line)
+        is_waiting.set()
+
+    rival = recording.FileLock(path / ".lock")
+    rival.acquire()
+    waiting = threading.Thread(target=lambda: record(tmp_path, dataset, progress=progress))
+    waiting.start()
+    assert is_waiting.wait(timeout=60)
+    rival.release()
+    waiting.join(timeout=60)
+    assert not waiting.is_alive()
+    assert lines == [("experts (waiting for another process)", 0, 6)]
+
+
+def test_divergence_stops_with_a_reason(dataset, tmp_path):
+    with pytest.raises(Diverged, match="expert 0 of .*: the training loss of .* at lr 1e\\+38"):
+        record(tmp_path, dataset, replace(RECIPE, lr=1e38))
+
+
+def test_large_training_sets_are_prepared_by_batch(dataset, tmp_path, monkeypatch):
+    whole = record(tmp_path / "whole", dataset)
+    monkeypatch.setattr(recording, "PREPARED_BYTES", 0)
+    assert content(record(tmp_path / "batches", dataset)) == content(whole)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_recording_on_cuda(dataset, tmp_path):
+    """Starts are bit-identical to the CPU's, and training goes the same way."""
+    on_cpu = record(tmp_path / "cpu", dataset)
+    on_cuda = record(tmp_path / "cuda", dataset, device="cuda")
+    for expert in range(2):
+        assert torch.equal(on_cpu.snapshot(expert, 0), on_cuda.snapshot(expert, 0))
+        torch.testing.assert_close(
+            on_cpu.snapshot(expert, 3), on_cuda.snapshot(expert, 3), rtol=1e-2, atol=1e-2
+        )
+
+
+@pytest.mark.parametrize(
+    ("setting", "value"),
+    [
+        ("num_experts", 0),
+        ("epochs", 0),
+        ("batch_size", 0),
+        ("lr", 0.0),
+        ("momentum", 1.0),
+        ("weight_decay", -1.0),
+        ("dsa_strategy", "zoom"),
+    ],
+)
+def test_recipes_out_of_range(setting, value):
+    with pytest.raises(ValueError, match=f"{setting}|'zoom'"):
+        experts.ExpertRecipe(**{setting: value})
+
+
+def test_recipe_hash_tells_every_setting():
+    changed = {
+        "num_experts": 1,
+        "epochs": 1,
+        "lr": 0.5,
+        "momentum": 0.5,
+        "weight_decay": 0.5,
+        "batch_size": 1,
+        "dsa_strategy": "flip",
+        "optimiser": "gsam",
+        "keeps_correctness": True,
+    }
+    gsam = replace(RECIPE, optimiser="gsam")
+    recipes = [replace(RECIPE, **{name: value}) for name, value in changed.items()]
+    recipes += [RECIPE, replace(gsam, rho=0.5), replace(gsam, alpha=0.5)]
+    assert {name for recipe in recipes for name in recipe.settings()} == {
+        field.name for field in fields(RECIPE)
+    }
+    assert len({recipe.hash for recipe in recipes}) == len(recipes)
+    assert replace(RECIPE).hash == RECIPE.hash
+
+
+def test_segments_are_drawn_uniformly(dataset, tmp_path):
+    found = record(tmp_path, dataset)
+    stream, counts = torch.Generator().manual_seed(0), np.zeros((2, 2))
+    for _ in range(400):
+        segment = found.sample(stream, max_start_epoch=2, expert_epochs=2)
+        counts[segment.expert, segment.start] += 1
+        assert torch.equal(segment.theta_start, found.snapshot(segment.expert, segment.start))
+        assert torch.equal(segment.theta_target, found.snapshot(segment.expert, segment.start + 2))
+    assert np.abs(counts - 100).max() < 5 * 75**0.5  # binomial: variance 400 / 4 * 3 / 4
+
+
+def test_segments_beyond_the_last_epoch(dataset, tmp_path):
+    found = record(tmp_path, dataset)
+    stream = torch.Generator().manual_seed(0)
+    found.sample(stream, max_start_epoch=2, expert_epochs=2)
+    for start, length in ((3, 2), (2, 3), (0, 1), (1, 0)):
+        with pytest.raises(ValueError, match=f"max_start_epoch {start} .* has 3 epochs"):
+            found.sample(stream, max_start_epoch=start, expert_epochs=length)
+    for expert, epoch in ((2, 0), (0, 4), (-1, 0), (0, -1)):
+        with pytest.raises(ValueError, match="holds experts 0...1 and epochs 0...3"):
+            found.snapshot(expert, epoch)
+
+
+def test_the_mapping_is_read_only(dataset, tmp_path):
+    found = record(tmp_path, dataset)
+    with pytest.raises(ValueError, match="read-only"):
+        found._trajectories[0, 0, 0] = 1
+
+
+def test_unfinished_and_damaged_buffers(dataset, tmp_path):
+    with pytest.raises(DataMissing, match="no experts in"):
+        experts.ExpertBuffer(tmp_path / "nothing")
+    found = record(tmp_path, dataset)
+    file, manifest = found.path / buffer.TRAJECTORIES, found.path / buffer.MANIFEST
+    found.verify()
+    buffer.write_snapshot(found.path, 1, 3, torch.zeros(found.num_parameters))
+    with pytest.raises(DataCorrupt, match="expert 1 .* does not match its checksum"):
+        experts.ExpertBuffer(found.path).verify()
+    file.write_bytes(file.read_bytes()[:-4])
+    with pytest.raises(DataCorrupt, match="cannot be read"):
+        experts.ExpertBuffer(found.path)
+    np.save(file, np.zeros((2, 4, 5), np.float32))
+    with pytest.raises(DataCorrupt, match=r"float32 \[2, 4, 5\], its manifest says"):
+        experts.ExpertBuffer(found.path)
+    text = manifest.read_text()
+    manifest.write_text(text.replace('"complete": true', '"complete": false'))
+    with pytest.raises(DataMissing, match="not finished: run the command"):
+        experts.ExpertBuffer(found.path)
+    manifest.write_text(text[:100])
+    with pytest.raises(DataCorrupt, match="is not JSON"):
+        experts.ExpertBuffer(found.path)
+    manifest.write_text(json.dumps({"schema": 99}))
+    with pytest.raises(DataCorrupt, match="schema 99, this version reads 1"):
+        experts.ExpertBuffer(found.path)
+
+
+def test_list_buffers(dataset, tmp_path):
+    assert experts.list_buffers(tmp_path) == []
+    found = record(tmp_path, dataset)
+
+    def stop(phase, done, total):
+        if done == 4:
+            raise Killed
+
+    with pytest.raises(Killed):
+        record(tmp_path, dataset, seed=1, progress=stop)
+    listed = {entry["path"]: entry for entry in experts.list_buffers(tmp_path)}
+    assert len(listed) == 2
+    entry = listed.pop(found.path)
+    assert entry["num_bytes"] == 4 * 2 * 4 * found.num_parameters
+    assert (entry["kind"], entry["dataset"], entry["arch"]) == ("recorded", DATASET, ARCH)
+    assert (entry["num_experts"], entry["num_epochs"]) == (2, 3)
+    assert (entry["epochs_done"], entry["complete"]) == (6, True)
+    unfinished = next(iter(listed.values()))
+    assert (unfinished["epochs_done"], unfinished["complete"]) == (4, False)
+
+
+def test_default_root_is_the_cache(dataset, tmp_path, monkeypatch):
+    monkeypatch.setenv("NSDBENCH_CACHE", str(tmp_path))
+    assert record(None, dataset).path.parent == tmp_path / "experts"
+
+
+def replay_buffer(path, num_experts, num_snapshots=3, arch=ARCH, seed=0):
+    """Write a file in MTT's format; return its experts."""
+    stream = torch.Generator().manual_seed(seed)
+    model = models.from_id(arch, in_channels=1, image_size=8, num_classes=3)
+    content = [
+        [
+            [torch.randn(p.shape, generator=stream) for p in model.parameters()]
+            for _ in range(num_snapshots)
+        ]
+        for _ in range(num_experts)
+    ]
+    torch.save(content, path)
+    return content
+
+
+def import_files(root, files, name="imported", arch=ARCH):
+    spec = data.spec(DATASET)
+    return experts.import_mtt(
+        files, arch_id=arch, spec=spec, preprocessing="standardise", root=root, name=name
+    )
+
+
+def test_import_of_mtt_buffers(tmp_path):
+    files = [tmp_path / f"replay_buffer_{n}.pt" for n in range(2)]
+    written = [*replay_buffer(files[0], 2, seed=0), *replay_buffer(files[1], 1, seed=1)]
+    found = import_files(tmp_path / "root", files)
+    assert (found.num_experts, found.num_epochs) == (3, 2)
+    for expert, snapshots in enumerate(written):
+        for epoch, tensors in enumerate(snapshots):
+            theta = torch.cat([tensor.flatten() for tensor in tensors])
+            assert torch.equal(found.snapshot(expert, epoch), theta)
+    found.verify()
+    assert [file["name"] for file in found.manifest["files"]] == [file.name for file in files]
+    assert experts.list_buffers(tmp_path / "root")[0]["kind"] == "imported"
+    with pytest.raises(ValueError, match="exists already"):
+        import_files(tmp_path / "root", files)
+
+
+def test_import_refuses_what_does_not_fit(tmp_path):
+    file = tmp_path / "replay_buffer_0.pt"
+    replay_buffer(file, 1)
+    with pytest.raises(ValueError, match=r"features.0.weight is \[4, 1, 3, 3\].*\[8, 1, 3, 3\]"):
+        import_files(tmp_path, [file], arch="convnet1-w8")
+    with pytest.raises(ValueError, match="snapshot 0 has 6 tensors, the network has 10"):
+        import_files(tmp_path, [file], arch="convnet2-w4")
+    longer = tmp_path / "replay_buffer_1.pt"
+    replay_buffer(longer, 1, num_snapshots=4)
+    with pytest.raises(ValueError, match="have 3 to 4 snapshots"):
+        import_files(tmp_path, [file, longer])
+    with pytest.raises(ValueError, match="files is empty"):
+        import_files(tmp_path, [])
+    with pytest.raises(DataMissing, match="nowhere.pt does not exist"):
+        import_files(tmp_path, [tmp_path / "nowhere.pt"])
+    assert not experts.list_buffers(tmp_path)
+
+
+class Harmful:
+    def __reduce__(self):
+        return print, ("code in a pickle was executed",)
+
+
+TENSOR = torch.zeros(3)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"garbage", {"a": TENSOR}, [], [[]], [[[1], [2]]], [[TENSOR] * 2], Harmful()],
+)
+def test_import_of_what_is_not_a_replay_buffer(tmp_path, content, capsys):
+    file = tmp_path / "replay_buffer_0.pt"
+    if isinstance(content, bytes):
+        file.write_bytes(content)
+    else:
+        torch.save(content, file)
+    with pytest.raises(DataCorrupt, match="replay_buffer_0.pt"):
+        import_files(tmp_path, [file])
+    assert "executed" not in capsys.readouterr().out

@@ -1,0 +1,96 @@
+"""Storage plans of tiles, DCT, LDCT, SVD, LSVD and bases against hand counts."""
+
+import pytest
+
+from nsdbench import data
+from nsdbench.errors import BudgetExceeded
+from nsdbench.sets import parameterizations
+
+CIFAR10, CIFAR100 = data.spec("CIFAR10"), data.spec("CIFAR100")
+FASHION, DIGITS = data.spec("FashionMNIST"), data.spec("Digits16")
+
+# data set, settings, ipc, images, stored floats
+COUNTED = [
+    # 768 = 3 x 16 x 16 floats an image; 2,352 = 3 x 28 x 28 at ipc 50
+    (CIFAR10, {"name": "dct"}, 1, 40, 30_720),
+    (CIFAR10, {"name": "dct"}, 10, 400, 307_200),
+    (CIFAR10, {"name": "dct"}, 50, 653, 653 * 2_352),
+    (CIFAR100, {"name": "dct"}, 1, 400, 307_200),
+    (CIFAR10, {"name": "dct", "t3": 8}, 1, 160, 30_720),  # FreD keeps 64 of 1,024: 16 a class
+    # two matrices 16 x 32 besides
+    (CIFAR10, {"name": "ldct"}, 1, 38, 38 * 768 + 1_024),
+    (CIFAR10, {"name": "ldct"}, 10, 398, 398 * 768 + 1_024),
+    (CIFAR100, {"name": "ldct"}, 1, 398, 398 * 768 + 1_024),
+    # n x 3,072 + M x n
+    (CIFAR10, {"name": "svd", "share": 0.8}, 1, 760, 8 * 3_072 + 760 * 8),
+    (CIFAR10, {"name": "lsvd", "share": 0.5}, 1, 2_500, 5 * 3_072 + 2_500 * 5),
+    (CIFAR10, {"name": "lsvd", "share": 0.9}, 1, 340, 9 * 3_072 + 340 * 9),
+    (CIFAR10, {"name": "svd", "share": 0.64}, 10, 1_720, 64 * 3_072 + 1_720 * 64),
+    (CIFAR100, {"name": "svd", "share": 0.9}, 1, 300, 90 * 3_072 + 300 * 90),
+    # at most one vector for two images: 66 vectors would leave room for 130 images, not 132
+    (DIGITS, {"name": "svd", "share": 0.8}, 10, 130, 65 * 256 + 130 * 65),
+    (CIFAR100, {"name": "svd", "share": 0.8}, 10, 1_400, 686 * 3_072 + 1_400 * 686),
+    # r = floor((B - K D / 4) / (C K)) images a class
+    (CIFAR10, {"name": "bases", "t1": 16, "factor": 2}, 1, 1_150, 30_688),
+    (CIFAR10, {"name": "bases", "t1": 100, "factor": 2}, 10, 2_300, 100 * 768 + 230_000),
+    (CIFAR10, {"name": "bases", "t1": 200, "factor": 2}, 10, 760, 200 * 768 + 152_000),
+    (CIFAR100, {"name": "bases", "t1": 100, "factor": 2}, 1, 2_300, 100 * 768 + 230_000),
+    # four tiles an image of 32 pixels; for 28 pixels and factor 3 tiles of 10 x 10, all whole
+    (CIFAR10, {"name": "tiles", "factor": 2}, 10, 400, 307_200),
+    (FASHION, {"name": "tiles", "factor": 2}, 1, 40, 7_840),
+    (FASHION, {"name": "tiles", "factor": 3}, 1, 78, 7_800),
+    (DIGITS, {"name": "dct"}, 1, 40, 2_560),
+    (DIGITS, {"name": "ldct"}, 1, 36, 36 * 64 + 256),
+    (DIGITS, {"name": "svd", "share": 0.6}, 1, 170, 6 * 256 + 170 * 6),
+    (FASHION, {"name": "ldct"}, 1, 36, 36 * 196 + 784),
+]
+
+
+@pytest.mark.parametrize(("spec", "settings", "ipc", "images", "stored"), COUNTED)
+def test_hand_counts(spec, settings, ipc, images, stored):
+    planned = parameterizations.plan(settings, spec, ipc)
+    assert len(planned.shape.labels) == images
+    assert planned.used == stored <= planned.limit
+    counts = planned.shape.labels.bincount()
+    assert len(counts) == spec.num_classes and counts.max() - counts.min() <= 1
+    module = planned.shape.build()
+    assert module.ledger().stored_bits == 32 * stored
+
+
+def test_the_cap_on_images_holds():
+    capped = {"name": "lsvd", "share": 0.5, "images_per_class": 20}
+    assert len(parameterizations.plan(capped, CIFAR10, 1).shape.labels) == 200
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"name": "dct", "t3": 33}, "t=33, u=32"),
+        ({"name": "dct", "t3": 0}, "mode 3 has lengths t=0"),
+        ({"name": "dct", "dct_type": 3}, "dct_type is 3; expected 2 or 4"),
+        ({"name": "svd", "share": 1.0}, "share is 1.0"),
+        ({"name": "lsvd", "share": 0.5, "images_per_class": 0}, "images_per_class 0"),
+        ({"name": "bases", "t1": 4, "factor": 3}, "factor is 3; expected a divisor of the side 32"),
+        ({"name": "bases", "t1": 0, "factor": 2}, "t1 is 0"),
+        ({"name": "tiles", "factor": 0}, "factor is 0"),
+        ({"name": "tiles", "factor": 2, "init": "mix"}, "init is 'mix'"),
+        ({"name": "svd"}, "share"),
+        ({"name": "tiles"}, "factor"),
+    ],
+)
+def test_bad_settings_are_named(settings, message):
+    with pytest.raises(ValueError, match=message):
+        parameterizations.plan(settings, CIFAR10, 1)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"name": "ldct", "t3": 32},
+        {"name": "bases", "t1": 40, "factor": 2},
+    ],
+)
+def test_what_does_not_fit_is_refused(settings):
+    """Learned 32 x 32 matrices, or forty bases, leave no room for an image a class."""
+    with pytest.raises(BudgetExceeded, match=r"ipc 1 with 10 .* allows 30720"):
+        parameterizations.plan(settings, CIFAR10, 1)
