@@ -39,9 +39,20 @@ def compile_report(nvcc: str, host_compiler: str, source: Path, architecture: in
     """Compile one file for one architecture and return what ptxas reports."""
     with tempfile.TemporaryDirectory() as folder:
         done = subprocess.run(
-            [nvcc, "-std=c++17", "-O3", "-ccbin", host_compiler, "-cubin", "--resource-usage",
-             f"-arch=sm_{architecture}", f"-I{FOLDER.parent}", str(source),
-             "-o", f"{folder}/kernels.cubin"],
+            [
+                nvcc,
+                "-std=c++17",
+                "-O3",
+                "-ccbin",
+                host_compiler,
+                "-cubin",
+                "--resource-usage",
+                f"-arch=sm_{architecture}",
+                f"-I{FOLDER.parent}",
+                str(source),
+                "-o",
+                f"{folder}/kernels.cubin",
+            ],
             capture_output=True,
             text=True,
         )
@@ -77,8 +88,10 @@ def main(nvcc: str, host_compiler: str) -> None:
                 shared = SHARED.search(text)
                 shared_bytes = int(shared.group(1)) if shared else 0
                 label = f"{name}{arguments}"
-                print(f"{label:<48} {architecture:>5} {registers:>9} {shared_bytes:>7} "
-                      f"{stores + loads:>7}")
+                print(
+                    f"{label:<48} {architecture:>5} {registers:>9} {shared_bytes:>7} "
+                    f"{stores + loads:>7}"
+                )
                 if stores + loads:
                     faults.append(f"{label} spills registers on sm_{architecture}")
                 if shared_bytes > limits.get(name, 0):

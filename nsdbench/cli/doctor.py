@@ -50,15 +50,12 @@ def report() -> dict:
         "cuda": {
             "compiler": cuda_compiler or None,
             "architectures_built": architectures,
-            "devices": [
-                torch.cuda.get_device_name(n) for n in range(torch.cuda.device_count())
-            ],
+            "devices": [torch.cuda.get_device_name(n) for n in range(torch.cuda.device_count())],
             "loaded": not library.cuda_unavailable_because,
             "reason": library.cuda_unavailable_because or None,
         },
         "convnet": {
-            device: unroll.code_path(self_test.student().to(device))
-            for device in library.devices()
+            device: unroll.code_path(self_test.student().to(device)) for device in library.devices()
         },
         "datasets": _datasets(),
         "self_test": [test for device in library.devices() for test in self_test.run(device)],

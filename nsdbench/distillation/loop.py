@@ -138,9 +138,7 @@ def _check_finite(run: DistillationRun) -> None:
         stored = {**run.parameterization.state_dict(), "images": run.parameterization.decode()[0]}
     for name, tensor in stored.items():
         if not torch.isfinite(tensor).all():
-            raise Diverged(
-                f"after step {run.step}: {name} is not finite; lower the learning rates"
-            )
+            raise Diverged(f"after step {run.step}: {name} is not finite; lower the learning rates")
 
 
 def distill(

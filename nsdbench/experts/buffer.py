@@ -1,9 +1,9 @@
 """Expert buffers on disk: one memory-mapped array of snapshots and a manifest.
 
-    <folder>/trajectories.npy   float32 [num_experts, num_epochs + 1, P], read only once recorded
-    <folder>/correctness.npy    uint8 [num_experts, num_epochs, N], if the recipe keeps it: 1 where
-                                an image was classified correctly when it was presented
-    <folder>/manifest.json      where the experts come from, and how far recording has got
+<folder>/trajectories.npy   float32 [num_experts, num_epochs + 1, P], read only once recorded
+<folder>/correctness.npy    uint8 [num_experts, num_epochs, N], if the recipe keeps it: 1 where
+                            an image was classified correctly when it was presented
+<folder>/manifest.json      where the experts come from, and how far recording has got
 """
 
 import hashlib

@@ -38,9 +38,7 @@ def recipe_experts(
     )
 
 
-def _imported_experts(
-    name: str, dataset: str, arch: str, preprocessing_kind: str
-) -> ExpertBuffer:
+def _imported_experts(name: str, dataset: str, arch: str, preprocessing_kind: str) -> ExpertBuffer:
     """Open a buffer that was imported under a name, if it fits data set, network and inputs."""
     buffer = ExpertBuffer(default_root() / name)
     there = tuple(buffer.manifest[key] for key in ("dataset", "arch", "preprocessing"))

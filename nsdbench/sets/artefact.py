@@ -119,6 +119,7 @@ def load_tensors(path: str | os.PathLike, labels: str | os.PathLike | None = Non
     Raises:
         DataCorrupt: the file holds something else.
     """
+
     def read(file: str | os.PathLike) -> object:
         if not Path(file).is_file():
             raise FileNotFoundError(f"{file}: no such file")

@@ -24,9 +24,7 @@ def select_step(model: nn.Module, mode: str, theta: torch.Tensor | None = None) 
         raise ValueError(f"unknown mode {mode!r}; choose one of {', '.join(MODES)}")
     for name, module in model.named_modules():
         keeps_statistics = isinstance(module, _NormBase) and module.track_running_stats
-        if module.training and (
-            keeps_statistics or isinstance(module, _DropoutNd | nn.RReLU)
-        ):
+        if module.training and (keeps_statistics or isinstance(module, _DropoutNd | nn.RReLU)):
             raise ValueError(
                 f"module {name!r} ({type(module).__name__}) has training-time state, so a step "
                 "could not be replayed; use norm='instance_norm', remove dropout, or call "

@@ -84,9 +84,9 @@ class InnerStep:
             theta = theta.detach().requires_grad_()
             x = x.detach().requires_grad_(needs[1])
             y = y.detach().requires_grad_(needs[2])
-            gradient = torch.autograd.grad(
-                self.loss(theta, x, y), theta, create_graph=any(needs)
-            )[0]
+            gradient = torch.autograd.grad(self.loss(theta, x, y), theta, create_graph=any(needs))[
+                0
+            ]
             along = torch.dot(gradient, direction)
             asked = [tensor for tensor, need in zip((theta, x, y), needs, strict=True) if need]
             found = iter(torch.autograd.grad(along, asked) if asked else ())

@@ -195,9 +195,7 @@ def test_two_processes_survive_everything_their_cells_do(tmp_path, two_cores):
 
 
 @pytest.mark.slow
-def test_a_process_killed_in_the_middle_of_a_message_is_a_failure(
-    tmp_path, two_cores, monkeypatch
-):
+def test_a_process_killed_in_the_middle_of_a_message_is_a_failure(tmp_path, two_cores, monkeypatch):
     monkeypatch.setattr(schedule, "_work", die_while_speaking)
     outcome, _ = run(tmp_path, ["good", "fine"], jobs=2)
     assert len(outcome.failed) == 2 and not outcome.done

@@ -217,7 +217,7 @@ def test_unknown_names_list_the_known_ones(mine):
         ('method = "nsd"', "", "row 2: expected exactly one of `method` and `derived`"),
         ('"NSD", "Random"]', '"NSD", "Rand"]', "row 'Gain' is derived from unknown 'Rand'"),
         ('method = "full"', 'method = "full"\nprotocol = "dc"', "row 4: `protocol` has no place"),
-        ('derived = {', 'protocol = "dc"\nderived = {', "row 3: `protocol` has no place"),
+        ("derived = {", 'protocol = "dc"\nderived = {', "row 3: `protocol` has no place"),
         ("[scales.smoke]", "[scales.huge]", "unknown scale `huge`"),
         ('full_protocol = "full-2ep"', "", "scales.smoke: `full_protocol` is missing"),
         ("repeats = 4", "", "scales.smoke: `repeats` is missing"),

@@ -396,9 +396,7 @@ def test_list_says_what_every_method_is_made_of_and_what_is_missing(nsdbench, fo
         ("odd", ("distillation", "pixels, quilt", "", "")),
     ):
         assert tuple(listed[name][part] for part in parts) == expected
-    assert listed["odd"]["missing"] == (
-        "parameterization 'quilt', a name in the section objective"
-    )
+    assert listed["odd"]["missing"] == ("parameterization 'quilt', a name in the section objective")
     assert listed["odd"]["status"] == "not implemented"
     shown = nsdbench("list methods")[1]
     assert re.search(r"^nsd +NSD +distillation +spectral +trajectory +runnable", shown, re.M)

@@ -213,7 +213,9 @@ def test_another_seed_trains_other_networks(tiny_forgetting):
 
 def test_experts_that_kept_nothing_are_refused(tiny_forgetting, tiny_methods):
     path = tiny_methods / "tiny-forgetting.toml"
-    path.write_text(path.read_text() + '[[settings]]\nsource = "test"\n'
-                    "experts = { keeps_correctness = false }\n")
+    path.write_text(
+        path.read_text() + '[[settings]]\nsource = "test"\n'
+        "experts = { keeps_correctness = false }\n"
+    )
     with pytest.raises(ValueError, match="kept no record"):
         coresets.select("tiny-forgetting", NAME, 3)

@@ -178,9 +178,7 @@ def test_norms():
 
 def test_training_equals_evaluation_with_instance_norm():
     for name in models.NAMES:
-        model = models.build(
-            name, in_channels=3, image_size=32, num_classes=10, width=NARROW[name]
-        )
+        model = models.build(name, in_channels=3, image_size=32, num_classes=10, width=NARROW[name])
         assert not list(model.buffers())
         x = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
         assert torch.equal(model.train()(x), model.eval()(x))

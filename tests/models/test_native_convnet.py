@@ -25,8 +25,15 @@ on_both = pytest.mark.usefixtures("path")
 
 
 def build(in_channels=3, image_size=16, depth=2, width=12, dtype=torch.float64, **options):
-    model = models.build("convnet", in_channels=in_channels, image_size=image_size, num_classes=4,
-                         width=width, depth=depth, **options)
+    model = models.build(
+        "convnet",
+        in_channels=in_channels,
+        image_size=image_size,
+        num_classes=4,
+        width=width,
+        depth=depth,
+        **options,
+    )
     models.initialize(model, torch.Generator().manual_seed(0))
     return model.to(dtype)
 
@@ -143,9 +150,12 @@ def test_functional_calls_and_copies(composed):
         run(lambda: torch.autograd.grad(models.functional(model, theta, x).sum(), theta)[0])
         for run in (lambda f: f(), composed)
     )
-    biases = torch.cat([
-        torch.full((p.numel(),), is_conv_bias(model, name)) for name, p in model.named_parameters()
-    ])
+    biases = torch.cat(
+        [
+            torch.full((p.numel(),), is_conv_bias(model, name))
+            for name, p in model.named_parameters()
+        ]
+    )
     torch.testing.assert_close(ours[~biases], expected[~biases], rtol=1e-9, atol=1e-12)
     assert torch.equal(copy.deepcopy(model)(x), model(x))
 

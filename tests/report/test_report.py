@@ -30,9 +30,9 @@ def record_of(entry, values, **changes):
         "schema": 1,
         "status": "done",
         "cell": cell | {"id": f"{entry.dataset}-ipc{entry.ipc}-{entry.method}"},
-        "recipe_hash": methods.resolve(
-            entry.method, entry.dataset, entry.ipc, entry.scale
-        ).hash if entry.is_implemented else "gone",
+        "recipe_hash": methods.resolve(entry.method, entry.dataset, entry.ipc, entry.scale).hash
+        if entry.is_implemented
+        else "gone",
         "protocol_hash": protocols.get(entry.protocol).hash,
         "protocol": protocols.get(entry.protocol).as_dict(),
         "seeds": entry.seeds,

@@ -124,9 +124,7 @@ def loop(x, params, align_corners=True):
 def test_operation_equals_the_loop(op, shape, siamese):
     x = pictures(6, shape)
     params = augment.sample(op, 6, shape, stream(), siamese=siamese)
-    torch.testing.assert_close(
-        augment.apply(x, params), loop(x, params), rtol=1e-10, atol=1e-10
-    )
+    torch.testing.assert_close(augment.apply(x, params), loop(x, params), rtol=1e-10, atol=1e-10)
 
 
 @pytest.mark.parametrize("shape", SHAPES)
@@ -203,9 +201,7 @@ def test_images_have_parameters_of_their_own():
 def test_mode_s_draws_every_operation_equally_often():
     generator = stream()
     count = 3000
-    ops = Counter(
-        augment.sample(STRATEGY, 1, (1, 4, 4), generator).op for _ in range(count)
-    )
+    ops = Counter(augment.sample(STRATEGY, 1, (1, 4, 4), generator).op for _ in range(count))
     assert set(ops) == set(augment.OPERATIONS)
     mean = count / 6
     assert all(abs(n - mean) < 5 * (mean * 5 / 6) ** 0.5 for n in ops.values())
@@ -263,9 +259,7 @@ def test_global_generator_is_left_alone():
     state = torch.get_rng_state()
     generator = stream()
     for _ in range(20):
-        augment.apply(
-            pictures(2, (1, 8, 8)), augment.sample(STRATEGY, 2, (1, 8, 8), generator)
-        )
+        augment.apply(pictures(2, (1, 8, 8)), augment.sample(STRATEGY, 2, (1, 8, 8), generator))
     assert torch.equal(torch.get_rng_state(), state)
 
 

@@ -570,9 +570,7 @@ def test_memory_grows_by_one_parameter_vector_a_step():
     def peak_bytes(mode, num_steps):
         command = [sys.executable, "-c", PEAK, mode, str(num_steps)]
         environment = {**os.environ, "MALLOC_MMAP_THRESHOLD_": "65536"}
-        done = subprocess.run(
-            command, check=True, capture_output=True, text=True, env=environment
-        )
+        done = subprocess.run(command, check=True, capture_output=True, text=True, env=environment)
         return int(done.stdout)
 
     vector_bytes = 4 * 320_010

@@ -103,9 +103,7 @@ def test_dct_starts_at_the_low_band_of_real_images(real, name, dct_type):
 
 def test_all_coefficients_are_the_images(real):
     module = started("dct", real, t3=8)
-    torch.testing.assert_close(
-        module.decode()[0], drawn_images(module, real), rtol=0, atol=1e-5
-    )
+    torch.testing.assert_close(module.decode()[0], drawn_images(module, real), rtol=0, atol=1e-5)
 
 
 def test_svd_starts_at_the_best_approximation(real):

@@ -29,9 +29,7 @@ WORKED = [
 @pytest.mark.parametrize("row", WORKED)
 def test_worked_table(row):
     image_shape, classes, ipc, t3, t1, u1, num_kernel_sets, spectra, kernels, images = row
-    plan = plan_spectral(
-        image_shape, classes, ipc, num_kernel_sets=num_kernel_sets, t1=t1, u1=u1
-    )
+    plan = plan_spectral(image_shape, classes, ipc, num_kernel_sets=num_kernel_sets, t1=t1, u1=u1)
     assert plan.shape.t[2:] == (t3, t3)
     assert plan.used == spectra + kernels
     assert len(plan.shape.labels) == images
