@@ -8,10 +8,10 @@ import torch
 from nsdbench import data, methods
 from nsdbench.bench import tables
 from nsdbench.bench.cell import Cell
+from nsdbench.data.description import Source
 from nsdbench.data.fetching import lookup
 from nsdbench.data.holdout import base_name, holdout_name, parse
 from nsdbench.data.readers import synthetic
-from nsdbench.data.sources import Source
 from nsdbench.errors import DataMissing
 from nsdbench.experts import list_buffers
 
