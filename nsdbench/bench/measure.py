@@ -10,7 +10,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from datetime import UTC, datetime
 from glob import escape
 from pathlib import Path
@@ -20,6 +20,7 @@ import torch
 from filelock import FileLock
 
 from nsdbench import coresets, methods, provenance, spread
+from nsdbench.bench.cell import Cell
 from nsdbench.bench.store import SCHEMA, Store
 from nsdbench.data import Dataset, load, preprocessing
 from nsdbench.data.training import TrainingData
@@ -28,7 +29,7 @@ from nsdbench.errors import BudgetExceeded, DataCorrupt, DataMissing, Diverged
 from nsdbench.evaluation import Evaluation, evaluate, protocols
 from nsdbench.evaluation.protocols import Protocol
 from nsdbench.experts import set_name, silent
-from nsdbench.files import cell_id, file_name, write_atomically
+from nsdbench.files import file_name, write_atomically
 from nsdbench.sets import budget
 from nsdbench.sets.artefact import Artefact, load_artefact
 
@@ -42,32 +43,6 @@ _FAILURE_KINDS = (
     (MemoryError, "memory"),
     (torch.OutOfMemoryError, "memory"),
 )
-
-
-@dataclass(frozen=True)
-class Cell:
-    """One number: what is distilled how, and which networks judge it.
-
-    Attributes:
-        dataset: name of the data set.
-        ipc: budget in images per class; 0 for the full data.
-        method: name of the method.
-        arch: id of the networks that are evaluated.
-        protocol: name of the evaluation protocol.
-        scale: "smoke", "small" or "paper".
-    """
-
-    dataset: str
-    ipc: int
-    method: str
-    arch: str
-    protocol: str
-    scale: str
-
-    @property
-    def id(self) -> str:
-        """Name of the cell within its scale, fit for a file name."""
-        return cell_id(self.dataset, self.ipc, self.method, self.arch, self.protocol)
 
 
 def run(

@@ -30,9 +30,9 @@ label = "Random"
 family = "coreset"
 method = "random"
 [[rows]]
-label = "Sorcery"
+label = "GLaD"
 family = "ours"
-method = "sorcery"
+method = "glad"
 [scales.smoke]
 protocol = "common-2ep"
 seeds = 2
@@ -140,7 +140,7 @@ def test_run_report_status_and_run_again(nsdbench, folder):
     assert code == 0 and out.startswith("mine: Mine\n")
     lines = {line.split()[0]: line for line in out.splitlines() if line}
     assert lines[CELL_ID].split()[1:] == ["Random", "measured"]
-    assert "not implemented" in lines[CELL_ID.replace("random", "sorcery")]
+    assert "not implemented" in lines[CELL_ID.replace("random", "glad")]
     assert lines["mine"].split()[1:] == ["2", "1", "0", "0", "0", "0", "1"]
     found = json.loads(nsdbench("status mine --json --where method=random")[1])
     ((cell,),) = (part["cells"] for part in found["tables"])
@@ -259,7 +259,7 @@ def test_a_failing_cell_exits_3_without_a_traceback(nsdbench, monkeypatch):
 
 
 def test_a_method_that_does_not_exist_is_printed_and_is_no_failure(nsdbench):
-    code, out, _ = nsdbench("run mine --where method=sorcery")
+    code, out, _ = nsdbench("run mine --where method=glad")
     assert code == 0 and "0 done, 1 not implemented" in out
 
 
@@ -386,7 +386,7 @@ def test_list_says_what_every_method_is_made_of_and_what_is_missing(nsdbench, fo
         elif name != "odd":
             assert (method["status"], method["missing"]) == ("runnable", ""), name
             assert method["title"] and method["kind"] and method["source"]
-    assert listed["sorcery"]["missing"] == "no file describes it; named by mine"
+    assert listed["glad"]["missing"] == "no file describes it; named by mine, table3"
     parts = ("kind", "parameterization", "objective", "selection")
     for name, expected in (
         ("nsd", ("distillation", "spectral", "trajectory", "")),
@@ -437,7 +437,7 @@ def test_explain_gives_every_value_its_source(nsdbench):
     assert "source:" in out
     same = nsdbench("explain CIFAR10-ipc1-nsd-convnet3-w128-common")[1]
     assert same == out
-    assert "'sorcery' is not implemented" in nsdbench("explain mine --where method=sorcery")[1]
+    assert "'glad' is not implemented" in nsdbench("explain mine --where method=glad")[1]
 
 
 def test_no_set_is_judged_by_a_protocol_of_the_full_data(nsdbench):
@@ -548,7 +548,7 @@ def test_the_module_runs_as_a_program(folder):
     root = Path(cli.__file__).parents[2]
     environment = os.environ | {"PYTHONPATH": str(root)}
     done = subprocess.run(
-        [sys.executable, "-m", "nsdbench", "run", "mine", "--where", "method=sorcery"],
+        [sys.executable, "-m", "nsdbench", "run", "mine", "--where", "method=glad"],
         capture_output=True, text=True, env=environment, cwd=folder,
     )  # fmt: skip
     assert done.returncode == 0 and done.stderr == ""

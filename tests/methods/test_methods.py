@@ -10,6 +10,7 @@ import pytest
 from nsdbench import methods
 from nsdbench.errors import NotImplementedYet
 from nsdbench.experts import ExpertRecipe
+from nsdbench.methods import schema
 
 BASE = """
 name = "base"
@@ -29,6 +30,7 @@ source = "our choice: quick"
 [settings.optimiser]
 iterations = 20
 """
+OBJECTIVE = '[settings.objective]\nname = "trajectory"\nsyn_steps = 50'
 CHILD = """
 name = "child"
 title = "Child"
@@ -157,16 +159,23 @@ def test_unknown_method_is_not_implemented_yet(folder):
         ('name = "base"\n', 'name = "bass"\n', "`name` is 'bass' but the file is called base"),
         ('kind = "distillation"', 'kind = "magic"', "`kind` is 'magic'; expected one of"),
         ('source = "somebody, 2020"', "", "`source` is missing; cite"),
-        ("[settings.optimiser]", "[settings.optimizer]", "unknown section `optimizer`"),
-        ("when = { scale", "when = { size", "unknown condition `when.size`"),
-        ("ipc = 1 }", 'ipc = "1" }', "`when.ipc` is '1'; expected int"),
+        (
+            "[settings.optimiser]",
+            "[settings.optimizer]",
+            "unknown key `optimizer`; known: .*did you mean optimiser",
+        ),
+        (
+            "when = { scale",
+            "when = { size",
+            "block 2: unknown key `when.size`; known: scale, dataset, ipc",
+        ),
+        ("ipc = 1 }", 'ipc = "1" }', "item 1 of `when.ipc` is '1'; expected a whole number of"),
         ('source = "paper, table 1"', "", "settings block 1: `source` is missing"),
-        ("[settings.objective]", "objective = 3", "block 1: `objective` must be a table"),
-        ("[[settings]]", "[settings]", "not valid TOML|must be blocks"),
+        (OBJECTIVE, "objective = 3", "block 1: `objective` is 3; expected a table"),
+        ("[[settings]]", "[settings]", "not valid TOML|expected a list"),
         ("syn_steps = 50", "syn_steps = ", "not valid TOML"),
         ("iterations = 20", "iteration = 20", "block 2: unknown key `optimiser.iteration`; known"),
-        ("[settings.objective]", "[settings.training]", "unknown section `training`"),
-        ("[settings.objective]", "[settings.coreset]", "key `coreset.syn_steps`; known: name, dr"),
+        ("[settings.objective]", "[settings.training]", "unknown key `training`"),
         ("[settings.objective]", "[settings.experts]", "key `experts.name`; known: buffer, num_ex"),
     ],
 )
@@ -195,7 +204,7 @@ def test_circles_duplicates_and_missing_folders(folder, tmp_path, monkeypatch):
 
 def test_expert_settings_are_those_of_the_expert_recipe():
     fields = [field.name for field in dataclasses.fields(ExpertRecipe)]
-    assert methods.SECTIONS["experts"] == ("buffer", *fields)
+    assert [*schema.Experts.__annotations__] == ["buffer", *fields]
 
 
 def test_nsd_starts_as_the_paper_says_but_at_scale_small():
