@@ -98,7 +98,8 @@ def _fault(fault: Mapping[str, Any], schema: dict[str, Any]) -> str:
         return f"{where}: {fault['ctx']['error']}" if where else str(fault["ctx"]["error"])
     expected = _at(schema, place)
     words = _words(expected) or fault["msg"]
-    return f"{where} is {value!r:.200}; expected {words}{nearest(value, _choices(expected))}"
+    hint = nearest(value, _choices(expected))
+    return f"{where} is {value!r:.200}; expected {words}{hint}".strip()
 
 
 def _at(schema: dict[str, Any], place: Sequence[str | int]) -> dict[str, Any]:

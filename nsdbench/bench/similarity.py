@@ -11,7 +11,7 @@ similarity it takes nor whether anything is subtracted first; this is the plaine
 
 import json
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from zipfile import BadZipFile
@@ -76,7 +76,7 @@ def is_computed(wanted: Similarity, path: Path) -> bool:
             about = json.loads(str(arrays["about"]))
     except (OSError, KeyError, ValueError, BadZipFile):  # none, or not one of these
         return False
-    return all(about.get(key) == value for key, value in asdict(wanted).items())
+    return all(about.get(key) == value for key, value in wanted.model_dump().items())
 
 
 def compute(wanted: Similarity, path: Path, data_root: Path | None = None) -> None:
@@ -89,7 +89,7 @@ def compute(wanted: Similarity, path: Path, data_root: Path | None = None) -> No
     dataset = data.load(wanted.dataset, data_root).without_test()
     images = _draw(wanted, dataset)
     about: dict[str, Any] = {
-        **asdict(wanted),
+        **wanted.model_dump(),
         "checksum": dataset.checksum,
         "commit": provenance.commit()[0],
     }

@@ -14,7 +14,7 @@ from nsdbench.methods.conditions import Conditions
 
 # The upper ends are ours: beyond them lies a slip of the pen.
 Count = Annotated[int, Field(ge=1, le=10**6)]
-Rate = Annotated[float, Field(ge=0, le=1e6, allow_inf_nan=False)]
+Rate = Annotated[float, Field(ge=0, le=10**6, allow_inf_nan=False)]
 Decay = Annotated[float, Field(ge=0, lt=1)]
 Text = Annotated[str, Field(min_length=1)]
 

@@ -137,7 +137,7 @@ def test_failures_are_records(tmp_path, tiny_methods, monkeypatch, arguments, ki
 
 
 def test_a_diverging_cell_says_so(tmp_path, tiny_methods):
-    text = (tiny_methods / "tiny-mtt.toml").read_text().replace("lr_syn = 1.0", "lr_syn = 1e30")
+    text = (tiny_methods / "tiny-mtt.toml").read_text().replace("lr_lr = 1e-5", "lr_lr = 1e6")
     (tiny_methods / "tiny-wild.toml").write_text(text.replace("tiny-mtt", "tiny-wild"))
     record = cells.run(cell("tiny-wild", 2), results=tmp_path, seeds=1, repeats=1)
     assert record["failure"]["kind"] == "diverged"

@@ -7,6 +7,7 @@ import pytest
 
 from nsdbench import data, methods
 from nsdbench.bench import tables
+from nsdbench.bench.tables import published
 from nsdbench.bench.verdict import Published
 
 PAPER = Path(__file__).parents[2] / "results" / "paper"
@@ -200,6 +201,56 @@ def test_implemented_is_read_from_the_methods(mine, tmp_path, monkeypatch):
     assert missing() == []
 
 
+def test_a_method_that_nothing_knows_is_a_slip(mine):
+    mine.write_text(SMALL_TABLE.replace('method = "random"', 'method = "randm"'))
+    message = "mine.toml: item 1 of `rows`: unknown method 'randm'; .*; did you mean random"
+    with pytest.raises(ValueError, match=message):
+        tables.load("mine")
+    mine.write_text(SMALL_TABLE.replace('method = "nsd"', 'method = "nsdd+objective.x=1"'))
+    with pytest.raises(ValueError, match=r"unknown method 'nsdd\+objective.x=1'"):
+        tables.load("mine")
+
+
+DAMAGES = (
+    ("CIFAR10,1,0.02", "CIFAR10,10.02", "line 2: expected 8 values"),
+    ("CIFAR10,1,0.02", "CIFAR10,1,0,02", "line 2: expected 8 values"),
+    ("CIFAR10,1,", "CIFAR1O,1,", "line 2: `dataset`: .*did you mean CIFAR10"),
+    ("CIFAR10,1,", "CIFAR10,one,", "line 2: `ipc` is 'one'; expected a whole number"),
+    ("CIFAR10,1,", "CIFAR10,-1,", "line 2: `ipc` is '-1'; .* of at least 0"),
+    ("Random,ConvNet3", "Random,ConvNet", "line 2: `arch` is 'ConvNet'; .*; did you mean"),
+    ("Random,ConvNet3", ",ConvNet3", "line 2: `method` is ''; expected text"),
+    ("14.4", "144", "line 2: `mean` is '144'; .* at most 100"),
+    ("14.4", "nan", "line 2: `mean` is 'nan'; expected a finite number"),
+    ("14.4", "-14.4", "line 2: `mean` is '-14.4'; .* of at least 0"),
+    ("14.4", "", "line 2: `std` is 2.0, but `mean` is blank"),
+    ("14.4,2.0", "14.4,2.O", "line 2: `std` is '2.O'; expected a finite number"),
+    ("14.4,2.0", "14.4,2.0\nCIFAR10,1,0.02,coreset,Random,ConvNet3,15,2", "line 3: .* earlier"),
+    ("CIFAR10,1,", '"CIFAR10,1,', "not a CSV file in UTF-8|expected 8 values"),
+    ("mean", "maen", "header .*'maen'.*expected"),
+)
+
+
+@pytest.mark.parametrize(("old", "new", "message"), DAMAGES)
+def test_damaged_published_numbers_are_refused(mine, tmp_path, monkeypatch, old, new, message):
+    text = (PAPER / "table1.csv").read_text(encoding="utf-8")
+    assert old in text
+    monkeypatch.setattr(published, "folder", lambda: tmp_path)
+    mine.write_text(SMALL_TABLE.replace("[[rows]]", 'published = "mine.csv"\n[[rows]]', 1))
+    (tmp_path / "mine.csv").write_text(text, encoding="utf-8-sig")
+    assert len(tables.load("mine").printed) == 93
+    (tmp_path / "mine.csv").write_text(text.replace(old, new, 1), encoding="utf-8")
+    with pytest.raises(ValueError, match=f"mine.toml: `published`: .*mine.csv.*{message}"):
+        tables.load("mine")
+
+
+def test_a_published_file_in_another_encoding_is_refused(mine, tmp_path, monkeypatch):
+    monkeypatch.setattr(published, "folder", lambda: tmp_path)
+    mine.write_text(SMALL_TABLE.replace("[[rows]]", 'published = "mine.csv"\n[[rows]]', 1))
+    (tmp_path / "mine.csv").write_bytes((PAPER / "table1.csv").read_bytes() + b"\xe9")
+    with pytest.raises(ValueError, match="mine.csv: not a CSV file in UTF-8"):
+        tables.load("mine")
+
+
 def test_unknown_names_list_the_known_ones(mine):
     with pytest.raises(ValueError, match="unknown table 'table9'; known: .*mine, .*table6"):
         tables.load("table9")
@@ -282,6 +333,7 @@ VALUES = (
         'method = "nsd"\nset = { "foo.bar" = 1 }',
         "item 2 of `rows`: .*'foo.bar': expected section.key",
     ),
+    ("convnet2-w8", "convnet2-w1000000000", "`arch`: convnet2-w1000000000: `width` is .* 65536"),
     (
         'method = "nsd"',
         'method = "nsd"\nset = { "optimiser.iterations" = -1 }',

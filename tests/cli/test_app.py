@@ -153,7 +153,7 @@ def test_run_report_status_and_run_again(nsdbench, folder):
     code, out, _ = nsdbench("report mine")
     mean, std = record["accuracy"]["mean"], record["accuracy"]["std"]
     assert code == 0 and f"{mean:.1f} ± {std:.1f}" in out
-    assert "- not implemented: Sorcery" in out
+    assert "- not implemented: GLaD" in out
     assert nsdbench("report mine --markdown")[1] == out
     assert nsdbench("report mine --csv")[1].startswith("table,row,family")
     assert "\\toprule" in nsdbench("report mine --latex")[1]
@@ -305,7 +305,10 @@ def test_a_method_that_does_not_exist_is_printed_and_is_no_failure(nsdbench):
         (SET + "experts.epoch=2", "unknown key `experts.epoch`; known: buffer"),
         (SET + "optimiser.iterations=-1", "`optimiser.iterations` is -1; expected a whole number"),
         (SET + "optimiser.iterations=1.5", "`optimiser.iterations` is 1.5; expected a whole"),
-        (SET + "optimiser.lr_syn=fast", "`optimiser.lr_syn` is 'fast'; expected a number of at"),
+        (
+            SET + "optimiser.lr_syn=fast",
+            "`optimiser.lr_syn` is 'fast'; expected a finite number of at",
+        ),
         (SET + "experts.num_experts=true", "`experts.num_experts` is True; expected a whole"),
         (SET + "network.name=3", "`network.name` is 3; expected text"),
         (SET + "parameterization.name=spectra", "did you mean spectral"),

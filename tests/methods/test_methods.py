@@ -4,6 +4,8 @@ import copy
 import dataclasses
 import hashlib
 import json
+import subprocess
+import sys
 
 import pytest
 
@@ -100,7 +102,7 @@ def test_overrides_win_and_say_so(folder):
     recipe = methods.resolve("base", "X", 1, "smoke", {"optimiser.iterations": 3})
     assert recipe.values["optimiser"]["iterations"] == 3
     assert recipe.sources["optimiser.iterations"] == "given by the user for this run"
-    with pytest.raises(ValueError, match="unknown key `optimiser.lr`; known: momentum"):
+    with pytest.raises(ValueError, match="override: unknown key `optimiser.lr`; known: momentum"):
         methods.resolve("base", "X", 1, "smoke", {"optimiser.lr": 3})
     for wrong in ("iterations", "optimizer.iterations", "optimiser.", "optimiser.a.b"):
         with pytest.raises(ValueError, match="section.key"):
@@ -185,6 +187,76 @@ def test_errors_name_the_file_and_the_key(folder, old, new, message):
     with pytest.raises(ValueError, match=message) as caught:
         methods.load("base")
     assert "base.toml" in str(caught.value)
+
+
+def test_files_of_other_editors_are_read(folder):
+    recipe = methods.resolve("base", "X", 1, "smoke")
+    (folder / "base.toml").write_bytes(b"\xef\xbb\xbf" + BASE.replace("\n", "\r\n").encode())
+    assert methods.resolve("base", "X", 1, "smoke").hash == recipe.hash
+
+
+def test_a_file_is_parsed_once_and_again_when_it_changes(folder, monkeypatch):
+    first = methods.load("child")
+    with monkeypatch.context() as patched:
+        patched.setattr("tomllib.loads", lambda text: pytest.fail("parsed again"))
+        assert methods.load("child") == first
+    (folder / "base.toml").write_text(BASE.replace("5000", "50000"))
+    assert methods.resolve("child", "X", 10, "paper").values["optimiser"]["iterations"] == 50000
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        (
+            "iterations = 20",
+            "iterations = -1",
+            "`optimiser.iterations` is -1; .* of at least 1 and",
+        ),
+        ("iterations = 20", "iterations = 1_000_000_000", "at most 1000000$"),
+        ("iterations = 20", "lr_syn = 1e308", r"`optimiser.lr_syn` is 1e\+308; .* at most 1000000"),
+        ("iterations = 20", "lr_syn = nan", "`optimiser.lr_syn` is nan; expected a finite number"),
+        ("iterations = 20", f"lr_syn = 1{'0' * 400}", "`optimiser.lr_syn` is 1000.*; expected a"),
+        ("syn_steps = 50", "rate = inf", "`objective.rate`: inf is no setting; expected a finite"),
+        ("syn_steps = 50", "on = 1979-05-27", "`objective.on`: datetime.* is no setting"),
+        ("syn_steps = 50", f"x = {'[' * 5000}", "not valid TOML"),
+        ('name = "trajectory"', "name = 3", "`objective.name` is 3; expected text"),
+        ("iterations = 20", "[settings.network]\nwidth = 1_000_000_000_000", "at most 65536"),
+        ("iterations = 20", "[settings.experts]\nbatch_size = 0", "is 0; .* of at least 1"),
+        ("ipc = 1 }", "ipc = [] }", "`when.ipc` is .*; expected a list of at least 1"),
+        ('"small"]', '"smal"]', "item 2 of `when.scale` is 'smal'; .*; did you mean small"),
+    ],
+)
+def test_absurd_settings_are_refused(folder, old, new, message):
+    assert old in BASE
+    (folder / "base.toml").write_text(BASE.replace(old, new, 1))
+    with pytest.raises(ValueError, match=message) as caught:
+        methods.load("base")
+    assert "base.toml" in str(caught.value)
+
+
+@pytest.mark.parametrize("value", [None, float("nan"), "3", True, 1.0])
+def test_absurd_overrides_are_refused(folder, value):
+    with pytest.raises(ValueError, match="override: `optimiser.iterations` is .*a whole number"):
+        methods.resolve("base", "X", 1, "smoke", {"optimiser.iterations": value})
+
+
+def test_a_long_line_of_methods_is_followed(folder):
+    parent = "base"
+    for number in range(1200):
+        text = f'name = "m{number}"\ntitle = "M"\nextends = "{parent}"\n'
+        parent = f"m{number}"
+        (folder / f"{parent}.toml").write_text(text)
+    recipe = methods.resolve(parent, "X", 10, "smoke")
+    assert recipe.values == methods.resolve("base", "X", 10, "smoke").values
+
+
+def test_methods_and_tables_need_no_torch():
+    program = (
+        "import sys; from nsdbench import methods; from nsdbench.bench import tables; "
+        "methods.resolve('nsd', 'CIFAR10', 1, 'paper').hash; tables.load; "
+        "sys.exit('torch' in sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True)
 
 
 def test_circles_duplicates_and_missing_folders(folder, tmp_path, monkeypatch):
