@@ -20,6 +20,8 @@ from nsdbench.sets.parameterizations.base import Parameterization
 class DistributionMatching(ClasswiseObjective):
     """Match mean features, see the module's formula."""
 
+    _model: models.ImageClassifier
+
     def __init__(self, context: ObjectiveContext, settings: DistributionSettings):
         super().__init__(context, settings, context.dsa_strategy if settings.augment else None)
 

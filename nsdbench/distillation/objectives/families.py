@@ -122,7 +122,7 @@ class ConvGradientSettings(ClasswiseSettings):
     cutmix_probability: Annotated[float, Field(ge=0, le=1)]
 
 
-def _classwise_work(
+def classwise_work(
     settings: ClasswiseSettings,
     num_images: int,
     num_classes: int,
@@ -153,14 +153,14 @@ def _distribution_work(
     settings: DistributionSettings, num_images: int, num_classes: int
 ) -> StepWork:
     """Count a forward pass of real images and a gradient of decoded ones."""
-    return _classwise_work(settings, num_images, num_classes, 1, TRAINING_PASSES)
+    return classwise_work(settings, num_images, num_classes, 1, TRAINING_PASSES)
 
 
 def _gradient_work(settings: GradientSettings, num_images: int, num_classes: int) -> StepWork:
     """Count two gradients, one of them differentiated, and networks that train on the set."""
     trained = settings.inner_epochs * (1 - 1 / settings.outer_loops) * num_images
     batch = min(settings.batch_network, num_images)
-    return _classwise_work(settings, num_images, num_classes, trained=trained, batch=batch)
+    return classwise_work(settings, num_images, num_classes, trained=trained, batch=batch)
 
 
 def _conv_gradient_work(
@@ -168,7 +168,7 @@ def _conv_gradient_work(
 ) -> StepWork:
     """Count two gradients, one of them differentiated, and networks that train on real images."""
     trained = settings.real_images_network * (1 - 1 / settings.inner_loops)
-    return _classwise_work(
+    return classwise_work(
         settings, num_images, num_classes, trained=trained, batch=settings.batch_network
     )
 

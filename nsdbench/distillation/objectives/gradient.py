@@ -142,7 +142,7 @@ class GradientMatching(ClasswiseObjective):
         ]
         draws = None
         if self._dsa_strategy is not None:
-            shape = tuple(images.shape[1:])
+            shape = self._real.image_shape
             draws = [
                 augment.sample(self._dsa_strategy, len(batch), shape, generator)
                 for batch in batches

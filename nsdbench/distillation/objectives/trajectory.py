@@ -96,7 +96,7 @@ class TrajectoryMatching(Objective):
             None if len(used) == parameterization.num_images else used.to(device), generator
         )
         draws = [
-            augment.sample(self._dsa_strategy, len(batch), tuple(images.shape[1:]), generator)
+            augment.sample(self._dsa_strategy, len(batch), self._real.image_shape, generator)
             for batch in batches
         ]
         theta = unrolled_sgd(
