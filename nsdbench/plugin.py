@@ -12,8 +12,9 @@ costs, and, as text "module:attribute", what makes the thing:
 
     objective            target(context: ObjectiveContext, settings) -> Objective
                          work(settings, num_images, num_classes) -> StepWork
-    parameterization     plan(settings, budget: Budget) -> Shape, which an artefact's settings rebuild
+    parameterization     plan(settings, budget: Budget) -> Shape
                          target(shape) -> Parameterization
+                         shape(**settings of an artefact) -> Shape
     coreset              target(task: SelectionTask, settings) -> row numbers
                          passes(settings, train_size) -> forward passes of one image
 
