@@ -16,7 +16,7 @@ costs, and, as text "module:attribute", what makes the thing:
                          target(shape) -> Parameterization
                          shape(**settings of an artefact) -> Shape
     coreset              target(task: SelectionTask, settings) -> row numbers
-                         passes(settings, train_size) -> forward passes of one image
+                         passes: of every training image through the network
 
 Where the family stands in a module that needs no torch, plans and lists need none either. These
 names stay; other modules may move. Every name is loaded when it is first asked for.

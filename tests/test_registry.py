@@ -174,7 +174,7 @@ def build(context, settings):
     return context, settings.weight
 
 OBJECTIVE = ObjectiveFamily(OddSettings, "plug_one:build", work)
-CORESET = CoresetFamily(CoresetSettings, "plug_one:build", lambda settings, size: 2 * size)
+CORESET = CoresetFamily(CoresetSettings, "plug_one:build", passes=2)
 """
 
 

@@ -177,12 +177,12 @@ def _selection_work(
     recipe: Recipe, spec: DatasetSpec, ipc: int, train_size: int, seeds: int
 ) -> list[Work]:
     """Count what a coreset looks at after its networks are trained."""
-    family, settings = coresets.read(recipe.values["coreset"])
-    passes = seeds * family.passes(settings, train_size)
-    if not passes:
+    family, _ = coresets.read(recipe.values["coreset"])
+    if not family.passes:
         return []
     key = ("distill", spec.name, ipc, recipe.method, recipe.hash, seeds)
-    return [Work("distill", key, passes * _student(recipe, spec).flops, 0)]
+    flops = seeds * family.passes * train_size * _student(recipe, spec).flops
+    return [Work("distill", key, flops, 0)]
 
 
 def _student(recipe: Recipe, spec: DatasetSpec) -> NetworkSize:

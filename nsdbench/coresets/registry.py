@@ -5,7 +5,7 @@ A new coreset of ours takes a function in `rules` and a family with its line her
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from nsdbench.registry import Family, Registry, Settings
 
@@ -53,25 +53,17 @@ class CoresetFamily(Family):
     [num_classes * ipc] int64 in the order of classes. `settings` is a kind of `CoresetSettings`.
 
     Attributes:
-        passes: called as passes(settings, train_size); prices a selection in forward passes of one
-            image through the recipe's network, beside the training of that network.
+        passes: prices a selection: forward passes of every training image through the recipe's
+            network, beside the training of that network.
     """
 
-    passes: Callable[[Any, int], float]
+    passes: float = 0
 
 
-def _no_passes(settings: CoresetSettings, train_size: int) -> float:
-    return 0
-
-
-def _embed_all(settings: CoresetSettings, train_size: int) -> float:
-    return train_size
-
-
-RANDOM = CoresetFamily(CoresetSettings, "nsdbench.coresets.rules:random", _no_passes)
-HERDING = CoresetFamily(CoresetSettings, "nsdbench.coresets.rules:herding", _embed_all)
-K_CENTER = CoresetFamily(CoresetSettings, "nsdbench.coresets.rules:k_center", _embed_all)
-FORGETTING = CoresetFamily(CoresetSettings, "nsdbench.coresets.rules:forgetting", _no_passes)
+RANDOM = CoresetFamily(CoresetSettings, "nsdbench.coresets.rules:random")
+HERDING = CoresetFamily(CoresetSettings, "nsdbench.coresets.rules:herding", passes=1)
+K_CENTER = CoresetFamily(CoresetSettings, "nsdbench.coresets.rules:k_center", passes=1)
+FORGETTING = CoresetFamily(CoresetSettings, "nsdbench.coresets.rules:forgetting")
 _REGISTRY = Registry(
     "coreset",
     "nsdbench.coresets",

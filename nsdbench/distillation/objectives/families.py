@@ -126,8 +126,7 @@ def classwise_work(
     settings: ClasswiseSettings,
     num_images: int,
     num_classes: int,
-    real_passes: int = TRAINING_PASSES,
-    decoded_passes: int = DIFFERENTIATED_PASSES,
+    passes: tuple[int, int] = (TRAINING_PASSES, DIFFERENTIATED_PASSES),
     trained: float = 0.0,
     batch: int = 1,
 ) -> StepWork:
@@ -135,14 +134,14 @@ def classwise_work(
 
     Args:
         settings, num_images, num_classes: as of `ObjectiveFamily.work`.
-        real_passes, decoded_passes: forward passes that an image takes.
+        passes: forward passes that a real and a decoded image take.
         trained: images that networks train on between two steps, on average.
         batch: of that training.
     """
     decoded = min(num_images, num_classes * (settings.batch_syn or num_images))
-    passes = num_classes * settings.real_batch * real_passes + decoded * decoded_passes
+    compared = num_classes * settings.real_batch * passes[0] + decoded * passes[1]
     return StepWork(
-        passes + trained * TRAINING_PASSES,
+        compared + trained * TRAINING_PASSES,
         2 * num_classes + trained / batch,
         4,
         max(3 * settings.real_batch, 6 * decoded // num_classes),
@@ -153,7 +152,7 @@ def _distribution_work(
     settings: DistributionSettings, num_images: int, num_classes: int
 ) -> StepWork:
     """Count a forward pass of real images and a gradient of decoded ones."""
-    return classwise_work(settings, num_images, num_classes, 1, TRAINING_PASSES)
+    return classwise_work(settings, num_images, num_classes, (1, TRAINING_PASSES))
 
 
 def _gradient_work(settings: GradientSettings, num_images: int, num_classes: int) -> StepWork:

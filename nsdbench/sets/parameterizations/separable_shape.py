@@ -4,6 +4,8 @@ from dataclasses import dataclass
 from math import prod
 from typing import Literal, get_args
 
+from nsdbench.sets.budget import Budget
+
 MODULE = "nsdbench.sets.parameterizations.separable:Separable"  # what decodes these sizes
 MAX_IMAGES_PER_CLASS = 250  # our choice: every decoded image costs training time
 MODES = (1, 2, 3, 4)
@@ -135,3 +137,23 @@ class SeparableShape:
     def num_images(self) -> int:
         """Images that all pairs of a spectrum and a kernel set decode to."""
         return self.num_spectra * self.num_kernel_sets * self.u[0]
+
+
+def columns(
+    name: str,
+    budget: Budget,
+    t: tuple[int, int, int, int],
+    count: int,
+    learned: tuple[bool, bool, bool, bool],
+    kernels: tuple[Kind, ...],
+    init: Init = "real",
+) -> SeparableShape:
+    """Describe one spectrum and one kernel set whose `count` columns, an image each, own classes.
+
+    Args:
+        name, t, learned, kernels, init: as of `SeparableShape`.
+        budget: has the classes and the image shape.
+        count: images.
+    """
+    u = (count, *budget.image_shape)
+    return SeparableShape(name, budget.num_classes, 1, 1, t, u, learned, "columns", init, kernels)

@@ -7,7 +7,13 @@ from nsdbench.registry import Count, Settings
 from nsdbench.sets.budget import Budget
 from nsdbench.sets.parameterizations.families.spectral import kept_side
 from nsdbench.sets.parameterizations.registry import ParameterizationFamily
-from nsdbench.sets.parameterizations.separable_shape import MODULE, Init, Kind, SeparableShape
+from nsdbench.sets.parameterizations.separable_shape import (
+    MODULE,
+    Init,
+    Kind,
+    SeparableShape,
+    columns,
+)
 
 
 class TransformSettings(Settings):
@@ -69,18 +75,9 @@ def _plan_blocks(
     channels = budget.image_shape[0]
     left = budget.num_elements - (2 * side * budget.side if learned else 0)
     count = max(budget.num_classes, left // (channels * side**2))
-    return SeparableShape(
-        name,
-        budget.num_classes,
-        1,
-        1,
-        (count, channels, side, side),
-        (count, *budget.image_shape),
-        (False, False, learned, learned),
-        "columns",
-        init,
-        ("identity", "identity", kind, kind),
-    )
+    sizes = (count, channels, side, side)
+    kernels: tuple[Kind, ...] = ("identity", "identity", kind, kind)
+    return columns(name, budget, sizes, count, (False, False, learned, learned), kernels, init)
 
 
 DCT, LDCT = (

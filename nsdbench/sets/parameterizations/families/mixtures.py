@@ -12,8 +12,8 @@ from nsdbench.sets.parameterizations.registry import ParameterizationFamily
 from nsdbench.sets.parameterizations.separable_shape import (
     MAX_IMAGES_PER_CLASS,
     MODULE,
-    Kind,
     SeparableShape,
+    columns,
 )
 
 
@@ -51,10 +51,11 @@ def _plan_svd(settings: SvdSettings, budget: Budget, *, name: str, learned: bool
     leaves t1 open ("by Eq. 3").
     """
     t1 = max(1, int(settings.share * budget.ipc * budget.num_classes + 1e-9))
-    while t1 > 1 and 2 * t1 > _columns(budget, t1, 1, settings.images_per_class):
+    while t1 > 1 and 2 * t1 > _count(budget, t1, 1, settings.images_per_class):
         t1 -= 1
-    kinds: tuple[Kind, ...] = ("data", "identity", "identity", "identity")
-    return _plan_mixtures(name, budget, t1, 1, settings.images_per_class, kinds, learned)
+    count = _count(budget, t1, 1, settings.images_per_class)
+    sizes, kinds = (t1, *budget.image_shape), ("data", "identity", "identity", "identity")
+    return columns(name, budget, sizes, count, (learned, False, False, False), kinds)
 
 
 def _plan_bases(settings: BasesSettings, budget: Budget) -> SeparableShape:
@@ -67,37 +68,13 @@ def _plan_bases(settings: BasesSettings, budget: Budget) -> SeparableShape:
         raise ValueError(
             f"factor is {settings.factor}; expected a divisor of the side {budget.side}"
         )
-    kinds: tuple[Kind, ...] = ("noise", "identity", "bilinear", "bilinear")
-    return _plan_mixtures(
-        "bases", budget, settings.t1, settings.factor, settings.images_per_class, kinds, True
-    )
+    count = _count(budget, settings.t1, settings.factor, settings.images_per_class)
+    sizes = (settings.t1, *_small(budget, settings.factor))
+    kinds = ("noise", "identity", "bilinear", "bilinear")
+    return columns("bases", budget, sizes, count, (True, False, False, False), kinds)
 
 
-def _plan_mixtures(
-    name: str,
-    budget: Budget,
-    t1: int,
-    factor: int,
-    images_per_class: int,
-    kinds: tuple[Kind, ...],
-    learned: bool,
-) -> SeparableShape:
-    """Plan images that are mixtures of t1 spectra slices: whole classes of columns, up to a cap."""
-    count = _columns(budget, t1, factor, images_per_class)
-    return SeparableShape(
-        name,
-        budget.num_classes,
-        1,
-        1,
-        (t1, *_small(budget, factor)),
-        (count, *budget.image_shape),
-        (learned, False, False, False),
-        "columns",
-        kernels=kinds,
-    )
-
-
-def _columns(budget: Budget, t1: int, factor: int, images_per_class: int) -> int:
+def _count(budget: Budget, t1: int, factor: int, images_per_class: int) -> int:
     """Count the columns of t1 numbers that fit beside t1 vectors: whole classes, at least one."""
     left = budget.num_elements - t1 * prod(_small(budget, factor))
     return budget.num_classes * min(images_per_class, max(1, left // (t1 * budget.num_classes)))

@@ -3,7 +3,7 @@
 from nsdbench.registry import Settings
 from nsdbench.sets.budget import Budget
 from nsdbench.sets.parameterizations.registry import ParameterizationFamily
-from nsdbench.sets.parameterizations.separable_shape import MODULE, Init, SeparableShape
+from nsdbench.sets.parameterizations.separable_shape import MODULE, Init, SeparableShape, columns
 
 
 class PixelsSettings(Settings):
@@ -14,18 +14,9 @@ class PixelsSettings(Settings):
 
 def _plan(settings: PixelsSettings, budget: Budget) -> SeparableShape:
     """Plan `ipc` images per class, and nothing else."""
-    sizes = (budget.num_classes * budget.ipc, *budget.image_shape)
-    return SeparableShape(
-        "pixels",
-        budget.num_classes,
-        1,
-        1,
-        sizes,
-        sizes,
-        (False,) * 4,
-        "columns",
-        settings.init,
-    )
+    count = budget.num_classes * budget.ipc
+    sizes = (count, *budget.image_shape)
+    return columns("pixels", budget, sizes, count, (False,) * 4, (), settings.init)
 
 
 PIXELS = ParameterizationFamily(PixelsSettings, MODULE, _plan, SeparableShape)
