@@ -13,9 +13,10 @@ from nsdbench.distillation.loop import DistillationRun, optimise
 from nsdbench.distillation.objectives import ConvGradientMatching, ObjectiveContext
 from nsdbench.distillation.objectives.conv_gradient import DISTANCES, cutmix
 from nsdbench.distillation.objectives.families import ConvGradientSettings
+from nsdbench.ops.dsa import OPERATIONS
 from nsdbench.seeding import generator
 from nsdbench.sets import parameterizations
-from nsdbench.student import augment
+from nsdbench.student import augment, strategy
 
 NAME = "synthetic:3x1x8x8"
 SETTINGS = {
@@ -224,6 +225,10 @@ def test_tiles_stay_pictures(world):
 def test_bad_settings_are_named(changes, message):
     with pytest.raises(ValueError, match=f"objective 'conv-gradient': {message}"):
         objectives.read({"name": "conv-gradient", **SETTINGS, **changes})
+
+
+def test_strategies_may_name_every_operation():
+    assert strategy.OPERATIONS == OPERATIONS
 
 
 def test_every_distance_can_be_set():

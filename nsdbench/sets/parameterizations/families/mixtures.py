@@ -54,8 +54,14 @@ def _plan_svd(settings: SvdSettings, budget: Budget, *, name: str, learned: bool
     while t1 > 1 and 2 * t1 > _count(budget, t1, 1, settings.images_per_class):
         t1 -= 1
     count = _count(budget, t1, 1, settings.images_per_class)
-    sizes, kinds = (t1, *budget.image_shape), ("data", "identity", "identity", "identity")
-    return columns(name, budget, sizes, count, (learned, False, False, False), kinds)
+    return columns(
+        name,
+        budget,
+        (t1, *budget.image_shape),
+        count,
+        (learned, False, False, False),
+        ("data", "identity", "identity", "identity"),
+    )
 
 
 def _plan_bases(settings: BasesSettings, budget: Budget) -> SeparableShape:
@@ -69,9 +75,14 @@ def _plan_bases(settings: BasesSettings, budget: Budget) -> SeparableShape:
             f"factor is {settings.factor}; expected a divisor of the side {budget.side}"
         )
     count = _count(budget, settings.t1, settings.factor, settings.images_per_class)
-    sizes = (settings.t1, *_small(budget, settings.factor))
-    kinds = ("noise", "identity", "bilinear", "bilinear")
-    return columns("bases", budget, sizes, count, (True, False, False, False), kinds)
+    return columns(
+        "bases",
+        budget,
+        (settings.t1, *_small(budget, settings.factor)),
+        count,
+        (True, False, False, False),
+        ("noise", "identity", "bilinear", "bilinear"),
+    )
 
 
 def _count(budget: Budget, t1: int, factor: int, images_per_class: int) -> int:
