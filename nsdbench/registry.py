@@ -20,9 +20,9 @@ from importlib import metadata, util
 from pathlib import Path
 from typing import Annotated, Any, Generic, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
-from nsdbench.errors import explain_validation, nearest
+from nsdbench.errors import checked, nearest
 
 # The upper ends are ours: beyond them lies a slip of the pen.
 Count = Annotated[int, Field(ge=1, le=10**6)]
@@ -140,12 +140,7 @@ class Registry(Generic[F]):
         """
         family = self.get(section.get("name"))
         given = {key: value for key, value in section.items() if key != "name"}
-        try:
-            return family, family.settings.model_validate(given)
-        except ValidationError as error:
-            where = f"{self.kind} {section['name']!r}"
-            known = family.settings.model_fields
-            raise ValueError(explain_validation(error, where, known)) from None
+        return family, checked(family.settings, given, f"{self.kind} {section['name']!r}")
 
 
 def plugin_folders(group: str) -> list[Path]:

@@ -209,15 +209,24 @@ def test_tiles_stay_pictures(world):
 @pytest.mark.parametrize(
     "changes, message",
     [
-        ({"distance": "grouped_cosine"}, "`distance` is 'grouped_cosine'; expected 'squared"),
-        ({"inner_loops": 0}, "`inner_loops` is 0; expected at least 1"),
+        ({"distance": "grouped_cosine"}, "`distance` is 'grouped_cosine'; expected one of squared"),
+        ({"inner_loops": 0}, "`inner_loops` is 0; expected a whole number of at least 1"),
         ({"real_images_network": 0}, "`real_images_network` is 0"),
         ({"batch_network": 0}, "`batch_network` is 0"),
         ({"batch_syn": 0}, "`batch_syn` is 0"),
-        ({"lr_network": -0.1}, "`lr_network` is -0.1; expected at least 0"),
-        ({"weight_decay_network": -0.1}, "`weight_decay_network` is -0.1; expected at least 0"),
-        ({"momentum_network": 1}, "`momentum_network` is 1; expected below 1"),
-        ({"cutmix_probability": 1.5}, "`cutmix_probability` is 1.5; expected at most 1"),
+        ({"lr_network": -0.1}, "`lr_network` is -0.1; expected a finite number of at least 0"),
+        (
+            {"weight_decay_network": -0.1},
+            "`weight_decay_network` is -0.1; expected a finite number of at least 0",
+        ),
+        (
+            {"momentum_network": 1},
+            "`momentum_network` is 1; expected a finite number of at least 0 and below 1",
+        ),
+        (
+            {"cutmix_probability": 1.5},
+            "`cutmix_probability` is 1.5; expected a finite number of at least 0 and at most 1",
+        ),
         ({"strategy": "color_blur"}, "`strategy`: unknown augmentation 'blur'"),
         ({"strategy_network": 3}, "`strategy_network` is 3; expected text"),
     ],

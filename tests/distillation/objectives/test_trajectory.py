@@ -185,10 +185,13 @@ def test_step_size_stays_above_its_floor(world):
     [
         ({"syn_steps": 0}, "`syn_steps` is 0"),
         ({"syn_steps": 2.5}, "`syn_steps` is 2.5; expected a whole number"),
-        ({"guided_weight": -1.0}, "`guided_weight` is -1.0; expected at least 0"),
+        (
+            {"guided_weight": -1.0},
+            "`guided_weight` is -1.0; expected a finite number of at least 0",
+        ),
         ({"guided_weight": float("nan")}, "`guided_weight` is nan; expected a finite number"),
-        ({"expert_epochs": 0}, "`expert_epochs` is 0; expected at least 1"),
-        ({"max_start_epoch": 0}, "`max_start_epoch` is 0; expected at least 1"),
+        ({"expert_epochs": 0}, "`expert_epochs` is 0; expected a whole number of at least 1"),
+        ({"max_start_epoch": 0}, "`max_start_epoch` is 0; expected a whole number of at least 1"),
         ({"mode": "exactly"}, "`mode` is 'exactly'; expected .*; did you mean exact"),
     ],
 )

@@ -136,9 +136,11 @@ def test_refuses_what_does_not_fit():
         plan_spectral(CIFAR, 10, 1, num_kernel_sets=1000)
     with pytest.raises(ValueError, match="parameterization 'spectral': .*32x16; expected square"):
         plan_spectral((3, 32, 16), 10, 1)
-    with pytest.raises(ValueError, match="`num_kernel_sets` is 0; expected at least 1"):
+    with pytest.raises(
+        ValueError, match="`num_kernel_sets` is 0; expected a whole number of at least 1"
+    ):
         plan_spectral(CIFAR, 10, 1, num_kernel_sets=0)
     with pytest.raises(ValueError, match="init is 'real'; .* starts at noise"):
         plan_spectral(CIFAR, 10, 1, class_scheme="columns", init="real")
-    with pytest.raises(ValueError, match="`init_scale` is -1; expected above 0"):
+    with pytest.raises(ValueError, match="`init_scale` is -1; expected a finite number above 0"):
         plan_spectral(CIFAR, 10, 1, init_scale=-1)
