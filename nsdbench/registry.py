@@ -2,48 +2,99 @@
 
 A package adds names by entry points. Their groups are
 
-    nsdbench.objectives           name = "package:build"      as those of `objectives`
-    nsdbench.parameterizations    name = "package:family"     a `parameterizations.Family`
-    nsdbench.coresets             name = "package:select"     as those of `coresets`
+    nsdbench.objectives           name = "package:FAMILY"     an `ObjectiveFamily`
+    nsdbench.parameterizations    name = "package:FAMILY"     a `ParameterizationFamily`
+    nsdbench.coresets             name = "package:FAMILY"     a `CoresetFamily`
     nsdbench.methods              any name = "package"        its folder holds TOML files
 
-Nothing of a plug-in is imported before its name is looked up, and whatever is wrong with it is a
-ValueError that names the plug-in.
+Ours are entered in the same way. Names are listed without loading what they name. A family is
+loaded when its name is looked up, and its target, which may need torch, when it is used. Whatever
+is wrong with a plug-in is a ValueError that names it.
 """
 
-from collections.abc import Mapping
+import pkgutil
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib import metadata, util
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Generic, TypeVar
 
-from nsdbench.errors import nearest
+from pydantic import BaseModel, ConfigDict, Field
+
+from nsdbench.errors import checked, nearest
+
+# The upper ends are ours: beyond them lies a slip of the pen.
+Count = Annotated[int, Field(ge=1, le=10**6)]
+Rate = Annotated[float, Field(ge=0, le=1e6)]
+
+
+class Settings(BaseModel):
+    """The settings that a recipe gives something, by name, with their types and ranges.
+
+    A whole number will do for a float. Nothing else is converted, no key is ignored, and no number
+    may be infinite.
+    """
+
+    model_config = ConfigDict(strict=True, frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 @dataclass(frozen=True)
-class Registry:
-    """Things of one kind by name.
+class Family:
+    """What a name stands for: the settings it takes, and what makes it.
+
+    Attributes:
+        settings: the model that checks them.
+        target: "module:attribute" of what makes it; loaded when it is used, so that plans and
+            lists need no torch.
+    """
+
+    settings: type[Settings]
+    target: str
+
+    def load(self) -> Callable[..., Any]:
+        """Return the target.
+
+        Raises:
+            ValueError: there is no such module or attribute.
+        """
+        try:
+            return pkgutil.resolve_name(self.target)
+        except (ImportError, AttributeError, ValueError) as error:
+            raise ValueError(
+                f"{self.target!r} cannot be loaded: {type(error).__name__}: {error}"
+            ) from error
+
+
+F = TypeVar("F", bound=Family)
+
+
+@dataclass(frozen=True)
+class Registry(Generic[F]):
+    """Families of one kind by name.
 
     Attributes:
         kind: what they are, as messages say it: "objective".
         group: entry point group that adds to them.
-        ours: those of this package.
+        family: their class.
+        ours: "module:attribute" of those of this package.
     """
 
     kind: str
     group: str
-    ours: Mapping[str, Any]
+    family: type[F]
+    ours: Mapping[str, str]
 
     def names(self) -> list[str]:
-        """List all names, sorted; imports no plug-in."""
+        """List all names, sorted; imports nothing that they name."""
         return sorted({*self.ours, *(entry.name for entry in _entry_points(self.group))})
 
-    def get(self, name: Any) -> Any:
-        """Return what a name stands for; imports the plug-in that adds it.
+    def get(self, name: Any) -> F:
+        """Return the family of a name; imports the module that holds it.
 
         Raises:
-            ValueError: unknown name, a name given twice, or a plug-in that cannot be imported.
+            ValueError: unknown name, a name given twice, or a plug-in that cannot be imported or
+                gives something else than a family.
         """
         added = [entry for entry in _entry_points(self.group) if entry.name == name]
         if name in self.ours:
@@ -52,7 +103,7 @@ class Registry:
                     f"{_plugin(added[0])} adds the {self.kind} {name!r}, which nsdbench has "
                     "itself; rename it there, or uninstall the plug-in"
                 )
-            return self.ours[name]
+            return pkgutil.resolve_name(self.ours[name])
         if not added:
             known = self.names()
             raise ValueError(
@@ -70,12 +121,26 @@ class Registry:
                 f"{_plugin(added[0])} cannot be loaded as the {self.kind} {name!r}: "
                 f"{type(error).__name__}: {error}"
             ) from error
-        if not callable(found):
+        if not isinstance(found, self.family):
             raise ValueError(
                 f"{_plugin(added[0])} gives {found!r} as the {self.kind} {name!r}; expected a "
-                "function or a class"
+                f"nsdbench.plugin.{self.family.__name__}"
             )
         return found
+
+    def read(self, section: Mapping[str, Any]) -> tuple[F, Any]:
+        """Return the family that a recipe's section names, and its settings, checked.
+
+        Args:
+            section: `name`, and the settings of what it names.
+
+        Raises:
+            ValueError: as of `get`, or a setting is unknown, missing, of another type or out of
+                range; the message names it and what was expected.
+        """
+        family = self.get(section.get("name"))
+        given = {key: value for key, value in section.items() if key != "name"}
+        return family, checked(family.settings, given, f"{self.kind} {section['name']!r}")
 
 
 def plugin_folders(group: str) -> list[Path]:

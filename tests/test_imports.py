@@ -10,6 +10,7 @@ ROOT = Path(nsdbench.__file__).parent
 FLOORS = (
     ("__main__",),
     ("cli",),
+    ("plugin",),
     ("report",),
     ("bench",),
     ("coresets",),
@@ -22,7 +23,7 @@ FLOORS = (
     ("models", "data"),
     ("provenance",),
     ("ops",),
-    ("errors", "files", "registry", "seeding", "signature", "spread"),
+    ("errors", "files", "registry", "seeding", "spread"),
 )
 FLOOR = {name: number for number, names in enumerate(FLOORS) for name in names}
 # Within the lowest floor these are below the others.

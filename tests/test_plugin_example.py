@@ -57,16 +57,18 @@ def test_methods_of_another_package_are_listed_explained_run_and_reported(nsdben
     }
     assert parts["nsd-class-means"] == ("spectral", "class-means", "runnable")
     assert parts["mtt-mirrored"] == ("mirrored", "trajectory", "runnable")
+    assert parts["near-mean"][2] == "runnable"
 
     text = nsdbench("explain", "example", "--where", "method=nsd-class-means")
     assert re.search(r"objective\.real_per_class +32 +our choice", text)
     assert "nsd-class-means.toml" in text and "objective.syn_steps" not in text
     assert "distils with convnet2-w16\n" in text  # no student is unrolled
 
-    nsdbench("run", "example", "--where", "method=nsd-class-means|mtt-mirrored|random")
+    names = "nsd-class-means|mtt-mirrored|near-mean|random"
+    nsdbench("run", "example", "--where", f"method={names}")
     (part,) = json.loads(nsdbench("status", "example", "--json"))["tables"]
     cells = {cell["method"]: cell for cell in part["cells"]}
-    ran = ("random", "mtt-mirrored", "nsd-class-means")
+    ran = ("random", "near-mean", "mtt-mirrored", "nsd-class-means")
     for name, cell in cells.items():
         assert cell["status"] == ("measured" if name in ran else "not run")
     report = nsdbench("report", "example")
@@ -74,7 +76,7 @@ def test_methods_of_another_package_are_listed_explained_run_and_reported(nsdben
         assert cells[name]["mean"] > 50  # chance is 10 %
         assert f"| {cells[name]['row']:<22} |" in report
         assert f"{cells[name]['mean']:.1f} ± " in report
-    for name in ran[1:]:
+    for name in ran[2:]:
         (record,) = (tmp_path / "results" / "records" / "smoke").glob(f"*-{name}-*.json")
         record = json.loads(record.read_text())
         assert record["distillation"]["loss_last"] < record["distillation"]["loss_first"]
@@ -100,5 +102,11 @@ def test_the_readme_shows_the_example_as_it_is():
     shown = [tomllib.loads(block).get("project", {}).get("entry-points") for block in toml]
     assert entered in shown
     code = (package / "class_means.py").read_text()
+    assert all(
+        set(re.findall(r"(?:from|import) (nsdbench[.\w]*)", path.read_text()))
+        == {"nsdbench.plugin"}
+        for path in package.glob("*_*.py")
+        if not path.stem.startswith("__")
+    ), "the example builds on the public module alone"
     (loss,) = re.findall(r"    def loss\(.*?return [^\n]*\n", code, flags=re.DOTALL)
     assert loss in text

@@ -1,14 +1,20 @@
 """What methods are made of, and which of their parts nobody provides."""
 
-from nsdbench import methods
+from nsdbench import coresets, methods
+from nsdbench.distillation import objectives
+from nsdbench.sets import parameterizations
 
-# Sections of a recipe that name a part, and which kind of method needs one.
-_NEEDED_BY = {"parameterization": "distillation", "objective": "distillation", "coreset": "coreset"}
+# Sections of a recipe that name a part: which kind of method needs one, and the parts there are.
+_PARTS = {
+    "parameterization": ("distillation", parameterizations.names),
+    "objective": ("distillation", objectives.names),
+    "coreset": ("coreset", coresets.names),
+}
 
 
 def made_of(method: methods.Method) -> dict[str, list[str]]:
     """Return the names in every section that names a part: those of all cells, and of some."""
-    return {section: _names(method, section) for section in _NEEDED_BY}
+    return {section: _names(method, section) for section in _PARTS}
 
 
 def missing(method: methods.Method | None) -> list[str]:
@@ -17,24 +23,11 @@ def missing(method: methods.Method | None) -> list[str]:
         return ["no file describes it"]
     lacking = []
     for section, named in made_of(method).items():
-        lacking += [f"{section} {part!r}" for part in named if part not in _known(section)]
-        if _NEEDED_BY[section] == method.kind and not named:
+        kind, known = _PARTS[section]
+        lacking += [f"{section} {part!r}" for part in named if part not in known()]
+        if kind == method.kind and not named:
             lacking.append(f"a name in the section {section}")
     return lacking
-
-
-def _known(section: str) -> list[str]:
-    """List the parts there are."""
-    from nsdbench import coresets
-    from nsdbench.distillation import objectives
-    from nsdbench.sets import parameterizations
-
-    parts = {
-        "parameterization": parameterizations.names,
-        "objective": objectives.names,
-        "coreset": coresets.names,
-    }
-    return parts[section]()
 
 
 def _names(method: methods.Method, section: str) -> list[str]:

@@ -77,7 +77,7 @@ def evaluate(
     from dataclasses import asdict
 
     from nsdbench import evaluate as evaluate_set
-    from nsdbench.sets.artefact import load_tensors
+    from nsdbench.sets.foreign import load_tensors
     from nsdbench.spread import in_words, summary
 
     console = make_console()

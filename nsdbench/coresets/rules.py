@@ -1,11 +1,42 @@
-"""Which images of a class a coreset takes: rules on features and counts, one class at a time.
+"""Which images a coreset takes: selections by name, and the rules on features and counts they use.
 
-All of them return row numbers within the class in the order of selection, so that the coreset of a
-smaller ipc is the beginning of a larger one. Where two images are equally good, rules on features
-take the one that comes first; counts are often equal, and there a random one is taken.
+Rules see one class. They return row numbers within the class in the order of selection, so that the
+coreset of a smaller ipc is the beginning of a larger one. Where two images are equally good, rules
+on features take the one that comes first; counts are often equal, and there a random one is taken.
+Selections apply a rule to every class, see `registry.CoresetFamily`.
 """
 
+from collections.abc import Callable
+
 import torch
+
+from nsdbench import models
+from nsdbench.coresets.registry import CoresetSettings, SelectionTask
+from nsdbench.data.training import TrainingData
+
+_EMBEDDED_AT_ONCE = 512
+
+
+def random(task: SelectionTask, settings: CoresetSettings) -> torch.Tensor:
+    """Draw images uniformly without replacement."""
+    real = task.real
+    return torch.cat([real.class_rows(c, task.ipc, task.stream) for c in range(real.num_classes)])
+
+
+def herding(task: SelectionTask, settings: CoresetSettings) -> torch.Tensor:
+    """Apply `select_herding` to what the trained network's classifier sees of every image."""
+    return _by_features(task, select_herding)
+
+
+def k_center(task: SelectionTask, settings: CoresetSettings) -> torch.Tensor:
+    """Apply `select_k_center` to what the trained network's classifier sees of every image."""
+    return _by_features(task, select_k_center)
+
+
+def forgetting(task: SelectionTask, settings: CoresetSettings) -> torch.Tensor:
+    """Take what the networks of the recipe forgot most often while they were trained."""
+    scores = forgetting_scores(task.experts().correctness())
+    return _by_class(task, lambda rows: select_highest(scores[rows], task.ipc, task.stream))
 
 
 def select_herding(features: torch.Tensor, ipc: int) -> torch.Tensor:
@@ -116,3 +147,34 @@ def check_size(num_images: int, ipc: int) -> None:
 
 def _first(is_best: torch.Tensor) -> int:
     return int(torch.nonzero(is_best)[0])
+
+
+def _by_class(task: SelectionTask, rule: Callable[[torch.Tensor], torch.Tensor]) -> torch.Tensor:
+    """Join what a rule takes of the rows of every class."""
+    classes = [task.real.rows_of_class(label) for label in range(task.real.num_classes)]
+    return torch.cat([rows[rule(rows)] for rows in classes])
+
+
+def _by_features(
+    task: SelectionTask, rule: Callable[[torch.Tensor, int], torch.Tensor]
+) -> torch.Tensor:
+    """Apply a rule to the features of the network of the recipe, trained on all real images."""
+    if task.arch is None:
+        raise ValueError(
+            "this coreset looks at images through a network; set `network` in the recipe"
+        )
+    buffer = task.experts()
+    model = models.for_dataset(task.arch, task.real)
+    models.load_flat(model, buffer.snapshot(0, buffer.num_epochs))
+    model = model.to(task.real.device).eval()
+    return _by_class(task, lambda rows: rule(_features(model, task.real, rows), task.ipc))
+
+
+@torch.no_grad()
+def _features(
+    model: models.ImageClassifier, real: TrainingData, rows: torch.Tensor
+) -> torch.Tensor:
+    """Embed images of the training split, without augmentation: [n, F]."""
+    return torch.cat(
+        [model.embed(real.batch(part)[0]).cpu() for part in rows.split(_EMBEDDED_AT_ONCE)]
+    )

@@ -8,19 +8,12 @@ its own, so that the sets of different seeds are independent.
 
 import os
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 
-from nsdbench import methods, models, provenance
-from nsdbench.coresets.rules import (
-    forgetting_scores,
-    select_herding,
-    select_highest,
-    select_k_center,
-)
+from nsdbench import methods, provenance
+from nsdbench.coresets.registry import SelectionTask, read
 from nsdbench.data import Dataset, load, preprocessing
 from nsdbench.data.training import TrainingData
 from nsdbench.experts import (
@@ -31,36 +24,9 @@ from nsdbench.experts import (
     silent,
     student_arch,
 )
-from nsdbench.registry import Registry
 from nsdbench.seeding import generator
 from nsdbench.sets import parameterizations
 from nsdbench.sets.artefact import Artefact, load_artefact
-
-_EMBEDDED_AT_ONCE = 512
-
-
-@dataclass(frozen=True)
-class SelectionTask:
-    """What a selection, which returns the row numbers of a coreset, works with.
-
-    Attributes:
-        real: training data in network-input space.
-        ipc: images per class.
-        stream: the only source of randomness.
-        arch: id of the network of the recipe, if it names one.
-        experts: opens the buffer of the networks trained on all images, training them if need be.
-    """
-
-    real: TrainingData
-    ipc: int
-    stream: torch.Generator
-    arch: str | None
-    experts: Callable[[], ExpertBuffer]
-
-
-def names() -> list[str]:
-    """List the selections a recipe may name."""
-    return _REGISTRY.names()
 
 
 def select(
@@ -107,7 +73,7 @@ def select_recipe(
     recipe: methods.Recipe, data: Dataset, seed: int, draw: int, run: Run
 ) -> Artefact:
     """Select a coreset by a resolved recipe; arguments and errors as of `select`."""
-    selection = _REGISTRY.get(recipe.values.get("coreset", {}).get("name"))
+    family, settings = read(recipe.values["coreset"])
     data = data.without_test()
     real = TrainingData(
         data, preprocessing(recipe.values["data"]["preprocessing"], data), run.device
@@ -131,7 +97,8 @@ def select_recipe(
     started = time.perf_counter()
     arch = student_arch(recipe, data.spec) if "network" in recipe.values else None
     stream = generator(seed, "coreset", draw)
-    rows = selection(SelectionTask(real, recipe.ipc, stream, arch, open_experts))
+    task = SelectionTask(real, recipe.ipc, stream, arch, open_experts)
+    rows = family.load()(task, settings)
     pixels = parameterizations.build({"name": "pixels"}, data.spec, recipe.ipc)
     with torch.no_grad():
         pixels.spectra.copy_(real.batch(rows)[0].view_as(pixels.spectra))
@@ -154,66 +121,3 @@ def select_recipe(
             **described,
         },
     )
-
-
-def _random(task: SelectionTask) -> torch.Tensor:
-    """Draw `ipc` row numbers per class uniformly without replacement.
-
-    Returns:
-        [num_classes * ipc] int64, in the order of classes, as every selection does.
-    """
-    real = task.real
-    return torch.cat([real.class_rows(c, task.ipc, task.stream) for c in range(real.num_classes)])
-
-
-def _by_features(
-    rule: Callable[[torch.Tensor, int], torch.Tensor],
-) -> Callable[[SelectionTask], torch.Tensor]:
-    """Make a selection of a rule on what the trained network's classifier sees of every image."""
-
-    def selection(task: SelectionTask) -> torch.Tensor:
-        model = _trained_network(task)
-        chosen = []
-        for label in range(task.real.num_classes):
-            rows = task.real.rows_of_class(label)
-            chosen.append(rows[rule(_features(model, task.real, rows), task.ipc)])
-        return torch.cat(chosen)
-
-    return selection
-
-
-def _forgetting(task: SelectionTask) -> torch.Tensor:
-    """Take what the networks of the recipe forgot most often while they were trained."""
-    scores = forgetting_scores(task.experts().correctness())
-    chosen = []
-    for label in range(task.real.num_classes):
-        rows = task.real.rows_of_class(label)
-        chosen.append(rows[select_highest(scores[rows], task.ipc, task.stream)])
-    return torch.cat(chosen)
-
-
-def _trained_network(task: SelectionTask) -> models.ImageClassifier:
-    """Return the network of the recipe after its training on all real images."""
-    buffer = task.experts()
-    model = models.for_dataset(task.arch, task.real)
-    models.load_flat(model, buffer.snapshot(0, buffer.num_epochs))
-    return model.to(task.real.device).eval()
-
-
-@torch.no_grad()
-def _features(
-    model: models.ImageClassifier, real: TrainingData, rows: torch.Tensor
-) -> torch.Tensor:
-    """Embed images of the training split, without augmentation: [n, F]."""
-    return torch.cat(
-        [model.embed(real.batch(part)[0]).cpu() for part in rows.split(_EMBEDDED_AT_ONCE)]
-    )
-
-
-_SELECTIONS: dict[str, Callable[[SelectionTask], torch.Tensor]] = {
-    "random": _random,
-    "herding": _by_features(select_herding),
-    "k-center": _by_features(select_k_center),
-    "forgetting": _forgetting,
-}
-_REGISTRY = Registry("selection", "nsdbench.coresets", _SELECTIONS)

@@ -137,10 +137,12 @@ def distill_recipe(
 ) -> Artefact:
     """Distil a data set by a resolved recipe; arguments and errors as of `distill`."""
     data = data.without_test()
+    # First what may be refused: whitening takes minutes, recording experts can take hours.
+    objectives.read(recipe.values["objective"])
+    parameterizations.plan(recipe.values["parameterization"], data.spec, recipe.ipc)
     real = TrainingData(
         data, preprocessing(recipe.values["data"]["preprocessing"], data), run.device
     )
-    # First what may be refused: recording experts can take hours.
     parameterization = _initialized(recipe, data, real, seed).to(run.device)
     started = time.perf_counter()
     objective = _objective(recipe, data, real, run)

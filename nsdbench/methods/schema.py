@@ -7,14 +7,12 @@ where its name is; here their sections are tables of plain values.
 import json
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, ConfigDict, Field, model_validator
 from typing_extensions import TypedDict
 
 from nsdbench.methods.conditions import Conditions
+from nsdbench.registry import Count, Rate, Settings
 
-# The upper ends are ours: beyond them lies a slip of the pen.
-Count = Annotated[int, Field(ge=1, le=10**6)]
-Rate = Annotated[float, Field(ge=0, le=10**6, allow_inf_nan=False)]
 Decay = Annotated[float, Field(ge=0, lt=1)]
 Text = Annotated[str, Field(min_length=1)]
 
@@ -30,13 +28,7 @@ def _plain(value: Any) -> Any:
     return value
 
 
-class Form(BaseModel):
-    """A table with known keys, whose values are taken as they are."""
-
-    model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
-
-
-class Part(Form):
+class Part(Settings):
     """The section of something that has a name; the name decides which other keys there are."""
 
     model_config = ConfigDict(extra="allow")
@@ -92,7 +84,7 @@ class Coreset(Part):
     draw_per_network: bool = False
 
 
-class BlockForm(Form):
+class BlockForm(Settings):
     """One [[settings]] block; all keys but two are sections, of which a block may say a part."""
 
     when: Conditions = Conditions()
@@ -109,7 +101,7 @@ class BlockForm(Form):
 SECTIONS = tuple(key for key in BlockForm.model_fields if key not in ("when", "source"))
 
 
-class FileForm(Form):
+class FileForm(Settings):
     """A method file; its blocks are checked one by one."""
 
     name: Text

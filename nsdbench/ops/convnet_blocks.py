@@ -220,9 +220,7 @@ def _run_blocks(blocks: list[_Block], x: Tensor) -> tuple[list[Tensor], list[Ten
     inputs, convolved = [x], []
     for block in blocks:
         convolved.append(_convolve(inputs[-1], block))
-        inputs.append(
-            _native.inorm_relu_pool(convolved[-1], block.scale, block.shift, EPS)
-        )
+        inputs.append(_native.inorm_relu_pool(convolved[-1], block.scale, block.shift, EPS))
     return inputs, convolved
 
 

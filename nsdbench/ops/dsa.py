@@ -124,9 +124,7 @@ def _check(name: str, images: Tensor, operation: str, parameters: Tensor) -> Non
 def _run(images, operation, parameters, align_corners, is_linear, is_transposed) -> Tensor:
     """Apply the operation (by number) or its transpose, differentiably."""
     function = _ApplyUnderTransforms if _are_transforms_active() else _Apply
-    return function.apply(
-        images, operation, parameters, align_corners, is_linear, is_transposed
-    )
+    return function.apply(images, operation, parameters, align_corners, is_linear, is_transposed)
 
 
 def _run_natively(images, operation, parameters, align_corners, is_linear, is_transposed) -> Tensor:
@@ -160,9 +158,7 @@ class _Apply(_Derivatives):
         ctx.save_for_backward(parameters)
         ctx.save_for_forward(parameters)
         ctx.how = operation, align_corners, is_transposed
-        return _run_natively(
-            images, operation, parameters, align_corners, is_linear, is_transposed
-        )
+        return _run_natively(images, operation, parameters, align_corners, is_linear, is_transposed)
 
 
 class _ApplyUnderTransforms(_Derivatives):
@@ -170,9 +166,7 @@ class _ApplyUnderTransforms(_Derivatives):
 
     @staticmethod
     def forward(images, operation, parameters, align_corners, is_linear, is_transposed):
-        return _run_natively(
-            images, operation, parameters, align_corners, is_linear, is_transposed
-        )
+        return _run_natively(images, operation, parameters, align_corners, is_linear, is_transposed)
 
     @staticmethod
     def setup_context(ctx, inputs, output):

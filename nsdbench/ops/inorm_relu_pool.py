@@ -219,9 +219,7 @@ def _fake_backward_jvp(grad, x, weight, bias, eps, grad_t, x_t, weight_t, bias_t
     return x.new_empty(x.shape), weight.new_empty(weight.shape), bias.new_empty(bias.shape)
 
 
-torch.library.register_autograd(
-    "nsdbench::inorm_relu_pool", _backward, setup_context=_save_forward
-)
+torch.library.register_autograd("nsdbench::inorm_relu_pool", _backward, setup_context=_save_forward)
 torch.library.register_autograd(
     "nsdbench::inorm_relu_pool_backward", _backward_of_backward, setup_context=_save_backward
 )

@@ -96,10 +96,7 @@ def _check(spectra: Tensor, kernels: Sequence[Tensor | None], index: Tensor | No
     if len(kernels) != 4:
         refuse(f"kernels: expected four tensors or None, one per mode, got {len(kernels)}")
     if spectra.dim() != 5:
-        refuse(
-            "spectra: expected 5 dimensions [N_T, t1, t2, t3, t4], "
-            f"got {list(spectra.shape)}"
-        )
+        refuse(f"spectra: expected 5 dimensions [N_T, t1, t2, t3, t4], got {list(spectra.shape)}")
     if spectra.dtype not in (torch.float32, torch.float64):
         refuse(f"spectra: expected dtype float32 or float64, got {spectra.dtype}")
     if spectra.shape[0] < 1:
@@ -233,8 +230,10 @@ def _backward_of_backward(ctx, *directions):
 
 
 def _image_shape(spectra: Tensor, kernels: Sequence[Tensor | None], index) -> list[int]:
-    sizes = [spectra.shape[n + 1] if kernel is None else kernel.shape[2]
-             for n, kernel in enumerate(kernels)]
+    sizes = [
+        spectra.shape[n + 1] if kernel is None else kernel.shape[2]
+        for n, kernel in enumerate(kernels)
+    ]
     num_kernel_sets = next((kernel.shape[0] for kernel in kernels if kernel is not None), 1)
     count = spectra.shape[0] * num_kernel_sets * sizes[0] if index is None else index.shape[0]
     return [count, *sizes[1:]]

@@ -10,11 +10,12 @@ counted.
 
 from dataclasses import asdict, dataclass
 from math import prod
-from typing import Literal
-
-import torch
+from typing import TYPE_CHECKING, Literal
 
 from nsdbench.errors import BudgetExceeded
+
+if TYPE_CHECKING:
+    import torch
 
 Kind = Literal["coefficient", "kernel", "network", "label", "mask"]
 
@@ -31,7 +32,7 @@ class Entry:
     bits: int
 
     @staticmethod
-    def of(kind: Kind, name: str, tensor: torch.Tensor) -> "Entry":
+    def of(kind: Kind, name: str, tensor: "torch.Tensor") -> "Entry":
         """Make the entry of a tensor from its element count and element width."""
         return Entry(kind, name, tuple(tensor.shape), tensor.numel() * tensor.element_size() * 8)
 
@@ -60,6 +61,34 @@ class Ledger:
             "entries": [{**asdict(entry), "shape": list(entry.shape)} for entry in self.entries],
             "listed": list(self.listed),
         }
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What a set may store: as much as `ipc` uncompressed images of every class.
+
+    Attributes:
+        image_shape: (C, H, W).
+        num_classes: classes of the data set.
+        ipc: images per class.
+    """
+
+    image_shape: tuple[int, int, int]
+    num_classes: int
+    ipc: int
+
+    @property
+    def num_elements(self) -> int:
+        """Right-hand side of Eq. 3 in float32 elements."""
+        return limit_bits(self.image_shape, self.num_classes, self.ipc) // 32
+
+    @property
+    def side(self) -> int:
+        """Side of a square image; ValueError if images are not square."""
+        _, height, width = self.image_shape
+        if height != width:
+            raise ValueError(f"images are {height}x{width}; expected square ones (t3 = t4)")
+        return height
 
 
 def limit_bits(image_shape: tuple[int, int, int], num_classes: int, ipc: int) -> int:

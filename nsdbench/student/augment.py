@@ -18,6 +18,7 @@ import torch
 from nsdbench import ops
 from nsdbench.ops import reference_dsa
 from nsdbench.ops.dsa import IDENTITY, OPERATIONS
+from nsdbench.student.strategy import parse_strategy
 
 RATIO_BRIGHTNESS = 1.0
 RATIO_SATURATION = 2.0
@@ -29,7 +30,6 @@ RATIO_SCALE = 1.2
 RATIO_ROTATE_DEGREES = 15.0
 
 _NATIVE_DTYPES = (torch.float32, torch.float64)
-_NO_STRATEGY = ("", "none", "None")  # the reference code's words for no augmentation
 
 
 @dataclass(frozen=True)
@@ -106,7 +106,7 @@ def sample(
     """Draw one operation of a strategy and its parameters.
 
     Args:
-        strategy: names of OPERATIONS joined by "_", as "color_crop_cutout_flip_scale_rotate";
+        strategy: names of operations joined by "_", as "color_crop_cutout_flip_scale_rotate";
             None, "" or "none" for no augmentation (then nothing is drawn).
         batch_size: number of images, at least 1.
         image_shape: (C, H, W).
@@ -172,24 +172,6 @@ def native_parameters(params: DsaParams) -> torch.Tensor:
     if params.op == IDENTITY:
         return torch.zeros(1, 0, dtype=torch.float64)
     return _PARAMETERS[params.op](params.values, *params.image_shape[1:])
-
-
-def parse_strategy(strategy: str | None) -> tuple[str, ...]:
-    """Split a strategy string into operation names; empty for no augmentation.
-
-    Raises:
-        ValueError: an unknown word; the message names it and the known ones.
-    """
-    if strategy is None or strategy in _NO_STRATEGY:
-        return ()
-    names = tuple(strategy.split("_"))
-    for name in names:
-        if name not in OPERATIONS:
-            raise ValueError(
-                f"unknown augmentation {name!r} in strategy {strategy!r}; "
-                f"join any of {', '.join(OPERATIONS)} with '_'"
-            )
-    return names
 
 
 Values = Mapping[str, torch.Tensor]

@@ -293,8 +293,9 @@ def test_every_method_can_start_in_every_column_of_every_table():
         for method in distilling:
             where = (method, dataset, ipc, scale)
             settings = methods.resolve(*where).values["parameterization"]
-            planned = parameterizations.plan(settings, spec, ipc)
-            assert planned.used <= planned.limit == ipc * spec.num_classes * prod(spec.image_shape)
-            counts = planned.shape.build().labels.bincount(minlength=spec.num_classes)
+            module = parameterizations.build(settings, spec, ipc)
+            limit = ipc * spec.num_classes * prod(spec.image_shape)
+            assert module.ledger().stored_bits <= 32 * limit, where
+            counts = module.labels.bincount(minlength=spec.num_classes)
             assert len(counts) == spec.num_classes and counts.min() >= 1, where
             assert counts.max() <= fewest, where

@@ -8,7 +8,7 @@ import torch
 
 from nsdbench import coresets, data, experts, models
 from nsdbench.bench.cell import Cell
-from nsdbench.coresets import select_herding, select_k_center, selection
+from nsdbench.coresets import rules, select_herding, select_k_center
 from nsdbench.errors import TestSplitSealed
 from nsdbench.seeding import generator
 
@@ -69,11 +69,11 @@ def test_asks_too_much_or_of_the_wrong_method():
 def test_selection_cannot_open_the_test_split(monkeypatch):
     opened = data.load(NAME)
 
-    def peek(task):
+    def peek(task, settings):
         return sealed.test
 
     sealed = opened.without_test()
-    monkeypatch.setitem(selection._SELECTIONS, "random", peek)
+    monkeypatch.setattr(rules, "random", peek)
     with pytest.raises(TestSplitSealed):
         coresets.select("random", opened, 1)
 

@@ -8,7 +8,8 @@ import torch
 from nsdbench import data
 from nsdbench.errors import DataCorrupt
 from nsdbench.sets import parameterizations
-from nsdbench.sets.artefact import Artefact, load_artefact, load_tensors
+from nsdbench.sets.artefact import Artefact, load_artefact
+from nsdbench.sets.foreign import load_tensors
 
 SPEC = data.spec("Digits16")
 

@@ -13,7 +13,8 @@ from pydantic import BeforeValidator, ConfigDict, Field, model_validator
 from nsdbench.bench.tables.schema import DatasetName
 from nsdbench.errors import checked
 from nsdbench.files import read_once
-from nsdbench.methods.schema import Form, Text
+from nsdbench.methods.schema import Text
+from nsdbench.registry import Settings
 
 _HEADER = ["dataset", "ipc", "ratio_percent", "family", "method", "arch", "mean", "std"]
 Percent = Annotated[
@@ -22,7 +23,7 @@ Percent = Annotated[
 ]
 
 
-class PrintedNumber(Form):
+class PrintedNumber(Settings):
     """One number as printed; mean and std are None for a blank, ipc is 0 for full data."""
 
     model_config = ConfigDict(strict=False)

@@ -10,9 +10,10 @@ from nsdbench.errors import DataMissing, NotImplementedYet, checked
 from nsdbench.evaluation import protocols
 from nsdbench.methods.conditions import SCALES as SCALES
 from nsdbench.methods.conditions import Conditions
-from nsdbench.methods.schema import Count, Form, Network, Text
+from nsdbench.methods.schema import Network, Text
 from nsdbench.methods.variants import variant_name
 from nsdbench.models.ids import parse_id
+from nsdbench.registry import Count, Settings
 
 # The paper's names of the evaluation networks and our ids (spec of the networks: README, models).
 PUBLISHED_ARCHS = {
@@ -59,13 +60,13 @@ SetProtocol = Annotated[Text, known(protocols.get_for_sets)]
 AnyProtocol = Annotated[Text, known(protocols.get)]
 
 
-class Difference(Form):
+class Difference(Settings):
     """A row that is the difference of two others: their labels, minuend and subtrahend."""
 
     minus: Annotated[tuple[Text, Text], Field(strict=False)]
 
 
-class Row(Form):
+class Row(Settings):
     """A row of a table: a method, with settings of its own or not, or a difference of two rows.
 
     `protocol`, unless empty, takes the place of the scale's; the row has cells in the columns for
@@ -114,7 +115,7 @@ class Row(Form):
         return self
 
 
-class Column(Form):
+class Column(Settings):
     """A column of a table at one scale."""
 
     dataset: DatasetName
@@ -128,7 +129,7 @@ class Column(Form):
         return self.paper_name or _PAPER_NAMES.get(self.arch, self.arch)
 
 
-class Similarity(Form):
+class Similarity(Settings):
     """Real images that are compared along their dimensions: training images of one class."""
 
     dataset: DatasetName
@@ -136,7 +137,7 @@ class Similarity(Form):
     num_images: Count
 
 
-class ScaleSettings(Form):
+class ScaleSettings(Settings):
     """What a table measures at one scale: cells, or how similar real images are."""
 
     protocol: SetProtocol = ""

@@ -23,7 +23,8 @@ from nsdbench.bench.verdict import Published
 from nsdbench.errors import NotImplementedYet, nearest
 from nsdbench.evaluation import protocols
 from nsdbench.methods.conditions import check_scale
-from nsdbench.methods.schema import Form, Text
+from nsdbench.methods.schema import Text
+from nsdbench.registry import Settings
 
 
 @dataclass(frozen=True)
@@ -114,7 +115,7 @@ def _two_settings(axes: tuple[str, ...]) -> tuple[str, ...]:
     return axes
 
 
-class Table(Form):
+class Table(Settings):
     """A published table: rows, settings per scale, and the file of the printed numbers.
 
     `axes` holds two settings, "section.key", of a table that is drawn: its numbers over the first

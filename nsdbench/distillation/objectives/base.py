@@ -1,16 +1,39 @@
 """The contract every objective keeps: a loss on decoded images, and its own network policy."""
 
+from collections.abc import Callable
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor, nn
 
+from nsdbench.data.training import TrainingData
+from nsdbench.experts import ExpertBuffer
 from nsdbench.sets.parameterizations.base import Parameterization
+
+
+@dataclass(frozen=True)
+class ObjectiveContext:
+    """What a run offers its objective.
+
+    Attributes:
+        model: the student's architecture.
+        real: training data in network-input space.
+        dsa_strategy: the data set's augmentation.
+        experts: opens the recorded experts, recording them first if need be.
+    """
+
+    model: nn.Module
+    real: TrainingData
+    dsa_strategy: str
+    experts: Callable[[], ExpertBuffer]
 
 
 class Objective(nn.Module):
     """The loss that distillation minimises.
 
-    An objective owns the networks it looks through (experts, fresh random nets, ...) and whatever
-    it learns besides the images, such as the student's step size, as parameters of this module.
+    It is built of an `ObjectiveContext` and the settings of its family (`registry`). It owns the
+    networks it looks through (experts, fresh random nets, ...) and whatever it learns besides the
+    images, such as the student's step size, as parameters of this module.
 
     Attributes:
         explosion_threshold: a loss above it counts as diverged.

@@ -3,10 +3,10 @@
 from collections.abc import Iterator
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from nsdbench.data.training import TrainingData
-from nsdbench.distillation.objectives.base import Objective
+from nsdbench.distillation.objectives.base import Objective, ObjectiveContext
+from nsdbench.distillation.objectives.families import ClasswiseSettings
 from nsdbench.sets.parameterizations.base import Parameterization
 from nsdbench.student import augment
 
@@ -18,33 +18,24 @@ class ClasswiseObjective(Objective):
     number of classes.
 
     Args:
-        model: the network both are seen through.
-        real: training data.
+        context: its model is the network both are seen through.
+        settings: how many images of a class a step compares.
         dsa_strategy: Siamese augmentation, one draw a class and step for the decoded and the real
             images; None for none.
-        real_batch: real images of a class, all of them if it has fewer.
-        batch_syn: decoded images of a class, drawn without replacement; None for all.
     """
 
     def __init__(
         self,
-        model: nn.Module,
-        real: TrainingData,
-        dsa_strategy: str | None,
-        *,
-        real_batch: int,
-        batch_syn: int | None = None,
+        context: ObjectiveContext,
+        settings: ClasswiseSettings,
+        dsa_strategy: str | None = None,
     ):
         super().__init__()
-        if real_batch < 1:
-            raise ValueError(f"real_batch is {real_batch}; at least 1 real image a class is needed")
-        if batch_syn is not None and batch_syn < 1:
-            raise ValueError(f"batch_syn is {batch_syn}; at least 1 decoded image is needed")
-        self._model = model
-        self._real = real
+        self._model = context.model
+        self._real = context.real
+        self._real_batch = settings.real_batch
+        self._batch_syn = settings.batch_syn
         self._dsa_strategy = dsa_strategy
-        self._real_batch = real_batch
-        self._batch_syn = batch_syn
 
     def prepare_network(
         self, parameterization: Parameterization, step: int, generator: torch.Generator

@@ -17,12 +17,13 @@ from collections.abc import Callable
 from math import sqrt
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from nsdbench import models
-from nsdbench.data.training import TrainingData
+from nsdbench.distillation.objectives.base import ObjectiveContext
 from nsdbench.distillation.objectives.classwise import ClasswiseObjective
+from nsdbench.distillation.objectives.families import ConvGradientSettings
 from nsdbench.distillation.objectives.gradient import (
     gradient_code_path,
     gradient_pair,
@@ -80,16 +81,6 @@ def cutmix(
 class ConvGradientMatching(ClasswiseObjective):
     """Match convolution gradients of decoded and of real images, see the module's formula.
 
-    Args:
-        model, real, real_batch, batch_syn: as of `ClasswiseObjective`.
-        strategy: operations A of DSA that are all applied, in the order named.
-        distance: one of DISTANCES.
-        inner_loops: image steps that a network sees; step s is step s % inner_loops of its network.
-        real_images_network: real images, without replacement, that it trains on between two steps.
-        batch_network, lr_network, momentum_network, weight_decay_network: of that training, SGD.
-        strategy_network: as `strategy`, drawn for every image.
-        cutmix_probability: see `cutmix`.
-
     Attributes:
         theta, velocity: [P] the network of the current step and its SGD; a checkpoint keeps them.
     """
@@ -97,62 +88,18 @@ class ConvGradientMatching(ClasswiseObjective):
     theta: Tensor
     velocity: Tensor
 
-    def __init__(
-        self,
-        model: nn.Module,
-        real: TrainingData,
-        *,
-        strategy: str,
-        distance: str,
-        real_batch: int,
-        batch_syn: int,
-        inner_loops: int,
-        real_images_network: int,
-        batch_network: int,
-        lr_network: float,
-        momentum_network: float,
-        weight_decay_network: float,
-        strategy_network: str,
-        cutmix_probability: float,
-    ):
-        super().__init__(model, real, None, real_batch=real_batch, batch_syn=batch_syn)
-        if distance not in DISTANCES:
-            raise ValueError(f"distance is {distance!r}; expected one of {', '.join(DISTANCES)}")
-        for name, value in (
-            ("inner_loops", inner_loops),
-            ("real_images_network", real_images_network),
-            ("batch_network", batch_network),
-        ):
-            if value < 1:
-                raise ValueError(f"{name} is {value}; expected at least 1")
-        for name, value in (
-            ("lr_network", lr_network),
-            ("weight_decay_network", weight_decay_network),
-        ):
-            if value < 0:
-                raise ValueError(f"{name} is {value}; expected at least 0")
-        if not 0 <= momentum_network < 1:
-            raise ValueError(f"momentum_network is {momentum_network}; expected 0 <= it < 1")
-        if not 0 <= cutmix_probability <= 1:
-            raise ValueError(f"cutmix_probability is {cutmix_probability}; expected 0 to 1")
-        self._operations = augment.parse_strategy(strategy)
-        self._operations_network = augment.parse_strategy(strategy_network)
-        self._distance = DISTANCES[distance]
-        self._inner_loops = inner_loops
-        self._real_images_network = real_images_network
-        self._batch_network = batch_network
-        self._lr_network = lr_network
-        self._momentum_network = momentum_network
-        self._weight_decay_network = weight_decay_network
-        self._cutmix_probability = cutmix_probability
-        self.register_buffer("theta", models.flatten(model))
+    def __init__(self, context: ObjectiveContext, settings: ConvGradientSettings):
+        super().__init__(context, settings)
+        self._settings = settings
+        self._distance = DISTANCES[settings.distance]
+        self.register_buffer("theta", models.flatten(context.model))
         self.register_buffer("velocity", torch.zeros_like(self.theta))
 
     def prepare_network(
         self, parameterization: Parameterization, step: int, generator: torch.Generator
     ) -> None:
         """Draw a new network, or train the one at hand on real images."""
-        if step % self._inner_loops == 0:
+        if step % self._settings.inner_loops == 0:
             models.initialize(self._model, generator)
             self.theta = models.flatten(self._model)
             self.velocity = torch.zeros_like(self.theta)
@@ -164,7 +111,7 @@ class ConvGradientMatching(ClasswiseObjective):
         shape = self._real.image_shape
         return [
             augment.sample(operation, 1, shape, generator, siamese=True)
-            for operation in self._operations
+            for operation in augment.parse_strategy(self._settings.strategy)
         ]
 
     def class_loss(self, images: Tensor, real_images: Tensor, labels: Tensor) -> Tensor:
@@ -181,16 +128,17 @@ class ConvGradientMatching(ClasswiseObjective):
     @torch.no_grad()
     def _train(self, generator: torch.Generator) -> None:
         """Take the steps v' = momentum v + grad L + decay theta, theta' = theta - lr v'."""
+        settings = self._settings
         step = select_step(self._model, "exact", self.theta)
-        order = torch.randperm(len(self._real), generator=generator)[: self._real_images_network]
-        for rows in order.split(self._batch_network):
+        order = torch.randperm(len(self._real), generator=generator)[: settings.real_images_network]
+        for rows in order.split(settings.batch_network):
             images, labels = self._real.batch(rows)
-            for operation in self._operations_network:
+            for operation in augment.parse_strategy(settings.strategy_network):
                 draw = augment.sample(operation, len(rows), self._real.image_shape, generator)
                 images = augment.apply(images, draw.to(images.device))
             targets = F.one_hot(labels, self._real.num_classes).to(images.dtype)
-            images, targets = cutmix(images, targets, self._cutmix_probability, generator)
+            images, targets = cutmix(images, targets, settings.cutmix_probability, generator)
             gradient = step.gradient(self.theta, images, targets)
-            gradient = gradient + self._weight_decay_network * self.theta
-            self.velocity = self._momentum_network * self.velocity + gradient
-            self.theta = self.theta - self._lr_network * self.velocity
+            gradient = gradient + settings.weight_decay_network * self.theta
+            self.velocity = settings.momentum_network * self.velocity + gradient
+            self.theta = self.theta - settings.lr_network * self.velocity

@@ -11,12 +11,19 @@ import torch
 from torch import Tensor
 
 from nsdbench import models
+from nsdbench.distillation.objectives.base import ObjectiveContext
 from nsdbench.distillation.objectives.classwise import ClasswiseObjective
+from nsdbench.distillation.objectives.families import DistributionSettings
 from nsdbench.sets.parameterizations.base import Parameterization
 
 
 class DistributionMatching(ClasswiseObjective):
-    """Match mean features, see the module's formula; arguments as of `ClasswiseObjective`."""
+    """Match mean features, see the module's formula."""
+
+    _model: models.ImageClassifier
+
+    def __init__(self, context: ObjectiveContext, settings: DistributionSettings):
+        super().__init__(context, settings, context.dsa_strategy if settings.augment else None)
 
     def prepare_network(
         self, parameterization: Parameterization, step: int, generator: torch.Generator

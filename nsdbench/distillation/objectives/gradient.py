@@ -13,8 +13,9 @@ import torch
 from torch import Tensor, nn
 
 from nsdbench import models
-from nsdbench.data.training import TrainingData
+from nsdbench.distillation.objectives.base import ObjectiveContext
 from nsdbench.distillation.objectives.classwise import ClasswiseObjective
+from nsdbench.distillation.objectives.families import GradientSettings
 from nsdbench.sets.parameterizations.base import Parameterization
 from nsdbench.student import augment
 from nsdbench.student.selection import select_step
@@ -104,60 +105,23 @@ def gradient_code_path(model: nn.Module, theta: Tensor) -> dict:
 class GradientMatching(ClasswiseObjective):
     """Match the gradients of decoded and of real images, see the module's formula.
 
-    Args:
-        model, real, dsa_strategy, real_batch: as of `ClasswiseObjective`; networks train with the
-            same strategy, drawn for every image.
-        distance: one of DISTANCES.
-        outer_loops: image steps K that a network sees; step s is step s % K of network s // K.
-        inner_epochs: epochs T of its training between two of them.
-        lr_network: step size of that training, plain SGD.
-        batch_network: its batch size.
-        batch_syn: as of `ClasswiseObjective`.
-
     Attributes:
         theta: [P] the network of the current step; a checkpoint keeps it.
     """
 
     theta: Tensor
 
-    def __init__(
-        self,
-        model: nn.Module,
-        real: TrainingData,
-        dsa_strategy: str | None,
-        *,
-        distance: str,
-        real_batch: int,
-        outer_loops: int,
-        inner_epochs: int,
-        lr_network: float,
-        batch_network: int,
-        batch_syn: int | None = None,
-    ):
-        super().__init__(model, real, dsa_strategy, real_batch=real_batch, batch_syn=batch_syn)
-        if distance not in DISTANCES:
-            raise ValueError(f"distance is {distance!r}; expected one of {', '.join(DISTANCES)}")
-        for name, value in (
-            ("outer_loops", outer_loops),
-            ("inner_epochs", inner_epochs),
-            ("batch_network", batch_network),
-        ):
-            if value < 1:
-                raise ValueError(f"{name} is {value}; expected at least 1")
-        if lr_network < 0:
-            raise ValueError(f"lr_network is {lr_network}; expected at least 0")
-        self._distance = DISTANCES[distance]
-        self._outer_loops = outer_loops
-        self._inner_epochs = inner_epochs
-        self._lr_network = lr_network
-        self._batch_network = batch_network
-        self.register_buffer("theta", models.flatten(model))
+    def __init__(self, context: ObjectiveContext, settings: GradientSettings):
+        super().__init__(context, settings, context.dsa_strategy if settings.augment else None)
+        self._settings = settings
+        self._distance = DISTANCES[settings.distance]
+        self.register_buffer("theta", models.flatten(context.model))
 
     def prepare_network(
         self, parameterization: Parameterization, step: int, generator: torch.Generator
     ) -> None:
         """Draw a new network, or train the one at hand on the set as it is now."""
-        if step % self._outer_loops == 0:
+        if step % self._settings.outer_loops == 0:
             models.initialize(self._model, generator)
             self.theta = models.flatten(self._model)
         else:
@@ -170,21 +134,21 @@ class GradientMatching(ClasswiseObjective):
     @torch.no_grad()
     def _trained(self, parameterization: Parameterization, generator: torch.Generator) -> Tensor:
         images, labels = parameterization.decode(None, generator)
+        size = self._settings.batch_network
         batches = [
             batch
-            for _ in range(self._inner_epochs)
-            for batch in torch.randperm(len(labels), generator=generator).split(self._batch_network)
+            for _ in range(self._settings.inner_epochs)
+            for batch in torch.randperm(len(labels), generator=generator).split(size)
         ]
         draws = None
         if self._dsa_strategy is not None:
-            shape = tuple(images.shape[1:])
+            shape = self._real.image_shape
             draws = [
                 augment.sample(self._dsa_strategy, len(batch), shape, generator)
                 for batch in batches
             ]
-        return unrolled_sgd(
-            self._model, self.theta, images, labels, batches, self._lr_network, augment=draws
-        )
+        lr = self._settings.lr_network
+        return unrolled_sgd(self._model, self.theta, images, labels, batches, lr, augment=draws)
 
     def describe(self) -> dict:
         """Name the implementation that computes gradients and their derivatives."""

@@ -13,9 +13,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nsdbench import models, ops
-from nsdbench.data.training import TrainingData
-from nsdbench.distillation.objectives.base import Objective
-from nsdbench.experts import ExpertBuffer
+from nsdbench.distillation.objectives.base import Objective, ObjectiveContext
+from nsdbench.distillation.objectives.families import TrajectorySettings
 from nsdbench.ops import reference
 from nsdbench.ops.trajectory_distance import DTYPES
 from nsdbench.sets.parameterizations.base import Parameterization
@@ -51,84 +50,53 @@ class TrajectoryMatching(Objective):
     """Match an expert's parameters after unrolled training on decoded images.
 
     Args:
-        buffer: recorded experts.
-        model: the student's architecture; its own parameter values are not used.
-        real: training data for the guided loss.
-        dsa_strategy: augmentation of the student's batches.
-        syn_steps: student steps N.
-        expert_epochs: expert epochs M between start and target.
-        max_start_epoch: start epochs are drawn from [0, max_start_epoch).
-        batch_syn: images per student step; None takes the full set.
-        lr_inner: initial student step size; learned.
-        lr_inner_min: floor of the learned step size (1e-3 in FreD, HaBa and SPEED).
-        guided_weight: gamma; 0 leaves the guided loss out.
-        real_batch: images of the guided loss, not augmented.
-        mode: how the unroll is differentiated, see `unrolled_sgd`.
+        context: its experts are opened here; the parameter values of its model are not used.
+        settings: see there.
+
+    Raises:
+        ValueError: the targets lie beyond the experts' last epoch.
     """
 
     explosion_threshold = 1e3  # the normalised distance is 1 where nothing is learned
 
-    def __init__(
-        self,
-        buffer: ExpertBuffer,
-        model: nn.Module,
-        real: TrainingData,
-        dsa_strategy: str,
-        *,
-        syn_steps: int,
-        expert_epochs: int,
-        max_start_epoch: int,
-        lr_inner: float,
-        lr_inner_min: float,
-        guided_weight: float,
-        real_batch: int,
-        mode: str,
-        batch_syn: int | None = None,
-    ):
+    def __init__(self, context: ObjectiveContext, settings: TrajectorySettings):
         super().__init__()
-        if syn_steps < 1:
-            raise ValueError(f"syn_steps is {syn_steps}; the student needs at least 1 step")
-        if guided_weight < 0:
-            raise ValueError(f"guided_weight is {guided_weight}; gamma must not be negative")
-        last = max_start_epoch - 1 + expert_epochs
-        if max_start_epoch < 1 or expert_epochs < 1 or last > buffer.num_epochs:
+        self._buffer = context.experts()
+        last = settings.max_start_epoch - 1 + settings.expert_epochs
+        if last > self._buffer.num_epochs:
             raise ValueError(
-                f"max_start_epoch {max_start_epoch} and expert_epochs {expert_epochs} reach epoch "
-                f"{last}; both must be at least 1 and the experts have {buffer.num_epochs} epochs"
+                f"max_start_epoch {settings.max_start_epoch} and expert_epochs "
+                f"{settings.expert_epochs} reach epoch {last}, but the experts have "
+                f"{self._buffer.num_epochs}; lower one of them"
             )
-        self._buffer = buffer
-        self._model = model
-        self._real = real
-        self._dsa_strategy = dsa_strategy
-        self._syn_steps = syn_steps
-        self._expert_epochs = expert_epochs
-        self._max_start_epoch = max_start_epoch
-        self._batch_syn = batch_syn
-        self._lr_inner_min = lr_inner_min
-        self._guided_weight = guided_weight
-        self._real_batch = real_batch
-        self._mode = mode
-        self.lr_inner = nn.Parameter(torch.tensor(float(lr_inner)))
+        self._model = context.model
+        self._real = context.real
+        self._dsa_strategy = context.dsa_strategy
+        self._settings = settings
+        self.lr_inner = nn.Parameter(torch.tensor(float(settings.lr_inner)))
 
     def loss(
         self, parameterization: Parameterization, step: int, generator: torch.Generator
     ) -> Tensor:
         """Unroll one student from a random point of a random expert; see the module's formula."""
+        settings = self._settings
         segment = self._buffer.sample(
-            generator, max_start_epoch=self._max_start_epoch, expert_epochs=self._expert_epochs
+            generator,
+            max_start_epoch=settings.max_start_epoch,
+            expert_epochs=settings.expert_epochs,
         )
         device = self.lr_inner.device
         theta_start = segment.theta_start.to(device)
         theta_target = segment.theta_target.to(device)
         batches = draw_batches(
-            parameterization.num_images, self._batch_syn, self._syn_steps, generator
+            parameterization.num_images, settings.batch_syn, settings.syn_steps, generator
         )
         used, positions = torch.unique(torch.cat(batches), return_inverse=True)
         images, labels = parameterization.decode(
             None if len(used) == parameterization.num_images else used.to(device), generator
         )
         draws = [
-            augment.sample(self._dsa_strategy, len(batch), tuple(images.shape[1:]), generator)
+            augment.sample(self._dsa_strategy, len(batch), self._real.image_shape, generator)
             for batch in batches
         ]
         theta = unrolled_sgd(
@@ -139,13 +107,13 @@ class TrajectoryMatching(Objective):
             [rows.to(device) for rows in positions.split([len(batch) for batch in batches])],
             self.lr_inner,
             augment=[draw.to(device) for draw in draws],
-            mode=self._mode,
+            mode=settings.mode,
         )
         loss = matching_distance(theta, theta_start, theta_target)
-        if self._guided_weight > 0:
-            x_real, y_real = self._real.sample(self._real_batch, generator)
+        if settings.guided_weight > 0:
+            x_real, y_real = self._real.sample(settings.real_batch, generator)
             logits = models.functional(self._model, theta, x_real.to(device))
-            loss = loss + self._guided_weight * F.cross_entropy(logits, y_real.to(device))
+            loss = loss + settings.guided_weight * F.cross_entropy(logits, y_real.to(device))
         return loss
 
     def parameter_groups(self, settings: dict) -> list[dict]:
@@ -155,7 +123,7 @@ class TrajectoryMatching(Objective):
     @torch.no_grad()
     def constrain(self) -> None:
         """Keep the step size at or above its floor; it may turn negative (MTT issue 16)."""
-        self.lr_inner.clamp_(min=self._lr_inner_min)
+        self.lr_inner.clamp_(min=self._settings.lr_inner_min)
 
     def learned(self) -> dict[str, float]:
         """Return the step size under the name evaluation knows."""
@@ -166,7 +134,7 @@ class TrajectoryMatching(Objective):
         manifest = self._buffer.manifest
         accuracies = [expert.get("final_train_accuracy") for expert in manifest["experts"]]
         return {
-            "code_path": code_path(self._model, self._mode),
+            "code_path": code_path(self._model, self._settings.mode),
             "experts": {
                 "name": self._buffer.path.name,
                 "num_experts": self._buffer.num_experts,

@@ -1,9 +1,5 @@
 """The contract every parameterization keeps: store little, decode to labelled images."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, Protocol
-
 import torch
 from torch import Tensor, nn
 
@@ -16,6 +12,8 @@ class Parameterization(nn.Module):
 
     The stored tensors are the parameters and buffers in `state_dict()`; together with `settings`
     they rebuild the set, so an artefact holds exactly these two.
+
+    It is built of the sizes that its family plans (`registry`).
 
     Attributes:
         settings: plain JSON values that rebuild the module (shapes, scheme, name).
@@ -70,29 +68,3 @@ class Parameterization(nn.Module):
             settings: the recipe's `optimiser` section.
         """
         raise NotImplementedError
-
-
-class Shape(Protocol):
-    """The sizes of a set: a dataclass whose fields are the module's `settings`."""
-
-    def build(self) -> Parameterization:
-        """Build the uninitialised module of these sizes."""
-        ...
-
-
-@dataclass(frozen=True)
-class Family:
-    """A parameterization as a recipe names it.
-
-    Attributes:
-        plan: called as plan(image_shape, num_classes, ipc, **settings of the recipe); returns a
-            `StoragePlan`, or raises BudgetExceeded.
-        shape: makes the plan's shape of the `settings` that an artefact holds.
-    """
-
-    plan: Callable[..., Any]
-    shape: Callable[..., Shape]
-
-    def __call__(self, *sizes: Any, **settings: Any) -> Any:
-        """Plan, see `plan`."""
-        return self.plan(*sizes, **settings)

@@ -4,13 +4,11 @@
 
 for all pairs of a spectrum T_i [t1, t2, t3, t4] and a kernel set j of matrices [t_n, u_n]. Modes
 are (sample, channel, height, width); a pair gives a block of u1 images [u2, u3, u4]. What a method
-is follows from the kind of matrix of each mode and from which of them are learned: `storage_plan`
-builds each of them.
+is follows from the kind of matrix of each mode and from which of them are learned; `families` plan
+the sizes of each.
 """
 
-from dataclasses import asdict, dataclass
-from math import prod
-from typing import Literal
+from dataclasses import asdict
 
 import torch
 from torch import Tensor, nn
@@ -21,140 +19,9 @@ from nsdbench.ops.reference import mode_product
 from nsdbench.sets.budget import Entry, Ledger
 from nsdbench.sets.parameterizations.axis_kernels import ANALYTIC, encoder
 from nsdbench.sets.parameterizations.base import Parameterization
+from nsdbench.sets.parameterizations.separable_shape import MODES, Kind, SeparableShape
 
-ClassScheme = Literal["spectra", "columns"]
-Init = Literal["real", "first", "noise"]
-Kind = Literal["identity", "noise", "data", "tiled", "bilinear", "dct2", "dct4"]
-_KINDS = ("identity", "noise", "data", "tiled", *ANALYTIC)
 _TILED_NOISE = 0.1  # our choice, for every entry: tells copies of one slice apart
-_MODES = (1, 2, 3, 4)
-
-
-@dataclass(frozen=True)
-class SeparableShape:
-    """Sizes of a separable set.
-
-    Attributes:
-        name: of the parameterization: "pixels", "spectral", ...
-        num_classes: classes of the data set.
-        num_spectra, num_kernel_sets: N_T and N_K of Eq. 1.
-        t: lengths of the spectrum's modes.
-        u: lengths of the decoded modes; u[1:] is the image shape.
-        learned: which modes have a learned matrix [t_n, u_n].
-        class_scheme: "spectra": every spectrum belongs to one class (spectrum i to class
-            i * num_classes // num_spectra); "columns": every column of K^(1) does, in the same way.
-        init: where spectra start if no matrix is noise or data: at "real" images drawn at random,
-            at the "first" images of every class, or at "noise" of N(0, 1).
-        kernels: where the matrix of each mode comes from: "identity" (there is none), the formulas
-            of `axis_kernels`, "noise", the "data" (singular value decomposition, mode 1 only), or
-            "tiled" (learned, modes 1 and 2: column r of set j starts at row (j u_n + r) mod t_n of
-            the identity, plus N(0, 0.1^2) in every entry).
-            None: noise where learned, else identity. A formula that is not learned is not stored.
-        init_scale: where a matrix is noise: the standard deviation of decoded pixels at the start,
-            in units of that of preprocessed real pixels.
-    """
-
-    name: str
-    num_classes: int
-    num_spectra: int
-    num_kernel_sets: int
-    t: tuple[int, int, int, int]
-    u: tuple[int, int, int, int]
-    learned: tuple[bool, bool, bool, bool]
-    class_scheme: ClassScheme
-    init: Init = "real"
-    kernels: tuple[Kind, Kind, Kind, Kind] | None = None
-    init_scale: float = 1.0
-
-    def __post_init__(self) -> None:
-        kernels = self.kernels or ["noise" if learned else "identity" for learned in self.learned]
-        object.__setattr__(self, "kernels", kernels)
-        for name in ("t", "u", "learned", "kernels"):  # JSON brings lists
-            object.__setattr__(self, name, tuple(getattr(self, name)))
-        owners = self.num_spectra if self.class_scheme == "spectra" else self.u[0]
-        if self.class_scheme not in ("spectra", "columns"):
-            raise ValueError(
-                f'class_scheme is {self.class_scheme!r}; expected "spectra" or "columns"'
-            )
-        if self.init not in ("real", "first", "noise"):
-            raise ValueError(f'init is {self.init!r}; expected "real", "first" or "noise"')
-        if not 0 < self.init_scale < float("inf"):
-            raise ValueError(f"init_scale is {self.init_scale}; expected a positive number")
-        if owners < self.num_classes:
-            raise ValueError(
-                f"{owners} {self.class_scheme} cannot own {self.num_classes} classes; every class "
-                "needs at least one"
-            )
-        for mode in _MODES:
-            self._check_mode(mode)
-        if "data" in self.kernels and (
-            self.kernels != ("data", "identity", "identity", "identity") or self.num_spectra > 1
-        ):
-            raise ValueError(
-                f'kernels are {self.kernels}; "data" stands in mode 1 alone, beside one spectrum'
-            )
-        if "data" in self.kernels and self.t[0] > min(self.u[0], prod(self.u[1:])):
-            raise ValueError(
-                f"{self.u[0]} images of {prod(self.u[1:])} elements have at most "
-                f"{min(self.u[0], prod(self.u[1:]))} singular vectors; t1 is {self.t[0]}, lower it"
-            )
-
-    def _check_mode(self, mode: int) -> None:
-        t, u, kind = self.t[mode - 1], self.u[mode - 1], self.kernels[mode - 1]
-        if type(t) is not int or type(u) is not int or t < 1 or u < 1:
-            raise ValueError(
-                f"mode {mode} has lengths t={t!r}, u={u!r}; both must be whole numbers of at least "
-                "1"
-            )
-        if kind not in _KINDS:
-            raise ValueError(f"mode {mode} has kernel {kind!r}; expected {', '.join(_KINDS)}")
-        if kind == "identity" and (t != u or self.learned[mode - 1]):
-            raise ValueError(
-                f"mode {mode} has no kernel, so t={t} must equal u={u} and nothing is learned; "
-                "give the mode a kernel"
-            )
-        if kind == "tiled" and (
-            mode > 2 or not self.learned[mode - 1] or self.class_scheme == "columns"
-        ):
-            raise ValueError(
-                f'mode {mode} has kernel "tiled"; it stands in modes 1 and 2, is learned, and '
-                "wants spectra that own classes"
-            )
-        if kind == "tiled" and (t > u or (mode == 2 and t != u)):
-            raise ValueError(
-                f'mode {mode} has kernel "tiled" with t={t}, u={u}; copies need t <= u, channels '
-                "t = u"
-            )
-        if kind in ANALYTIC and (mode == 1 or t > u):
-            raise ValueError(
-                f"mode {mode} has kernel {kind!r} with t={t}, u={u}; it stands in modes 2 to 4 and "
-                "needs t <= u"
-            )
-
-    def is_stored(self, mode: int) -> bool:
-        """Say whether a mode's matrices are stored: not if a formula alone gives them."""
-        return self.learned[mode - 1] or self.kernels[mode - 1] in ("noise", "data")
-
-    @property
-    def num_elements(self) -> int:
-        """Stored elements: spectra and stored matrices (left-hand side of Eq. 3)."""
-        t1, t2, t3, t4 = self.t
-        kernels = sum(self.t[n - 1] * self.u[n - 1] for n in _MODES if self.is_stored(n))
-        return self.num_spectra * t1 * t2 * t3 * t4 + self.num_kernel_sets * kernels
-
-    @property
-    def labels(self) -> Tensor:
-        """[N_T * N_K * u1] class of every image, in the order of `ops.reconstruct`."""
-        owners = self.num_spectra if self.class_scheme == "spectra" else self.u[0]
-        classes = torch.arange(owners) * self.num_classes // owners
-        per_pair = (self.num_spectra, self.num_kernel_sets, self.u[0])
-        if self.class_scheme == "spectra":
-            return classes.view(-1, 1, 1).expand(per_pair).reshape(-1)
-        return classes.view(1, 1, -1).expand(per_pair).reshape(-1)
-
-    def build(self) -> "Separable":
-        """Build the module of this shape."""
-        return Separable(self)
 
 
 class Separable(Parameterization):
@@ -173,16 +40,16 @@ class Separable(Parameterization):
         super().__init__()
         self.shape = shape
         self.settings = asdict(shape)
-        self.register_buffer("labels", shape.labels, persistent=False)
+        self.register_buffer("labels", _labels(shape), persistent=False)
         self.spectra = nn.Parameter(torch.zeros(shape.num_spectra, *shape.t))
         self.register_buffer("bounds", None, persistent=False)
         self.kernels = nn.ParameterDict()
-        for mode in _MODES:
+        for mode in MODES:
             t, u, kind = shape.t[mode - 1], shape.u[mode - 1], shape.kernels[mode - 1]
             sizes = (shape.num_kernel_sets, t, u)
             if shape.is_stored(mode):
-                matrices = nn.Parameter(torch.zeros(sizes), requires_grad=shape.learned[mode - 1])
-                self.kernels[str(mode)] = matrices
+                is_learned = shape.learned[mode - 1]
+                self.kernels[str(mode)] = nn.Parameter(torch.zeros(sizes), requires_grad=is_learned)
             elif kind != "identity":
                 matrices = ANALYTIC[kind](t, u).float().repeat(shape.num_kernel_sets, 1, 1)
                 self.register_buffer(f"formula{mode}", matrices, persistent=False)
@@ -197,7 +64,7 @@ class Separable(Parameterization):
         self, index: Tensor | None = None, generator: torch.Generator | None = None
     ) -> tuple[Tensor, Tensor]:
         """Decode all images or the rows asked for; see the base class."""
-        images = ops.reconstruct(self.spectra, [self._matrices(n) for n in _MODES], index)
+        images = ops.reconstruct(self.spectra, [self._matrices(n) for n in MODES], index)
         return images, self.labels if index is None else self.labels[index]
 
     @torch.no_grad()
@@ -217,10 +84,11 @@ class Separable(Parameterization):
         if self.shape.name == "tiles" and real.preprocessing.kind == "standardise":
             ends = torch.tensor([0.0, 1.0]).view(2, 1, 1, 1)
             self.bounds = real.preprocessing.apply(ends.expand(2, self.shape.u[1], 1, 1))
-        for mode, kernel in self.kernels.items():
-            if self._kind(int(mode)) in ANALYTIC:
-                kernel.copy_(ANALYTIC[self._kind(int(mode))](*kernel.shape[1:]))
-            elif self._kind(int(mode)) == "tiled":
+        for key, kernel in self.kernels.items():
+            kind = self._kind(int(key))
+            if kind in ANALYTIC:
+                kernel.copy_(ANALYTIC[kind](*kernel.shape[1:]))
+            elif kind == "tiled":
                 noise = torch.randn(kernel.shape, generator=generator)
                 kernel.copy_(_tiled(*kernel.shape) + _TILED_NOISE * noise)
         if "noise" in self.shape.kernels:
@@ -235,7 +103,7 @@ class Separable(Parameterization):
             self.spectra.copy_(torch.randn(self.spectra.shape, generator=generator))
         else:
             images = self._real_images(real, generator)
-            for mode in _MODES:
+            for mode in MODES:
                 if self._kind(mode) in ANALYTIC:
                     t, u = self.shape.t[mode - 1], self.shape.u[mode - 1]
                     matrix = encoder(self._kind(mode), t, u).to(images)
@@ -292,7 +160,7 @@ class Separable(Parameterization):
         entries += [
             Entry.of("kernel", f"kernels.{mode}", kernel) for mode, kernel in self.kernels.items()
         ]
-        formulas = {self._kind(n) for n in _MODES if not self.shape.is_stored(n)} - {"identity"}
+        formulas = {self._kind(n) for n in MODES if not self.shape.is_stored(n)} - {"identity"}
         listed = [f"{kind} matrices, given by a formula" for kind in sorted(formulas)]
         return Ledger(tuple(entries), ("hard labels implied by order", *listed))
 
@@ -303,6 +171,15 @@ class Separable(Parameterization):
         if learned:
             groups.append({"params": learned, "lr": settings["lr_kernels"]})
         return groups
+
+
+def _labels(shape: SeparableShape) -> Tensor:
+    """[N_T * N_K * u1] class of every image, in the order of `ops.reconstruct`."""
+    classes = torch.arange(shape.num_owners) * shape.num_classes // shape.num_owners
+    per_pair = (shape.num_spectra, shape.num_kernel_sets, shape.u[0])
+    is_spectra = shape.class_scheme == "spectra"
+    classes = classes.view((-1, 1, 1) if is_spectra else (1, 1, -1))
+    return classes.expand(per_pair).reshape(-1)
 
 
 def _tiled(num_kernel_sets: int, t: int, u: int) -> Tensor:

@@ -10,20 +10,15 @@ The transform is orthonormal and stores as many numbers as the image has, so wha
 pixels comes from the draw.
 """
 
-from dataclasses import asdict, dataclass
-from math import prod
-from typing import Literal
+from dataclasses import asdict
 
 import torch
 from torch import Tensor, nn
 
 from nsdbench.data.training import TrainingData
-from nsdbench.errors import BudgetExceeded
-from nsdbench.sets.budget import Entry, Ledger, limit_bits
+from nsdbench.sets.budget import Entry, Ledger
 from nsdbench.sets.parameterizations.base import Parameterization
-from nsdbench.sets.parameterizations.storage_plan import StoragePlan
-
-Draw = Literal["mask", "fusion"]
+from nsdbench.sets.parameterizations.families.wavelet import WaveletShape
 
 
 def haar(images: Tensor) -> tuple[Tensor, Tensor]:
@@ -53,58 +48,6 @@ def inverse_haar(low: Tensor, details: Tensor) -> Tensor:
     blocks = torch.stack((low + h + v + d, low + h - v - d, low - h + v - d, low - h - v + d), -1)
     blocks = (blocks / 2).view(n, channels, height, width, 2, 2)
     return blocks.transpose(3, 4).reshape(n, channels, 2 * height, 2 * width)
-
-
-@dataclass(frozen=True)
-class WaveletShape:
-    """Sizes of a set of wavelet bands.
-
-    Attributes:
-        name: "dwt".
-        num_classes: classes of the data set.
-        image_shape: (C, H, W), H and W even.
-        draw: "mask" or "fusion", see the module.
-        num_low: low bands of a class, as many as images a decoding gives.
-        num_details: triplets of detail bands of a class; num_low for "mask".
-    """
-
-    name: str
-    num_classes: int
-    image_shape: tuple[int, int, int]
-    draw: Draw
-    num_low: int
-    num_details: int
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "image_shape", tuple(self.image_shape))  # JSON brings lists
-        _, height, width = self.image_shape
-        if height % 2 or width % 2:
-            raise ValueError(
-                f"images are {height}x{width}; a level of Haar bands needs even sides: resize them"
-            )
-        if self.draw not in ("mask", "fusion"):
-            raise ValueError(f'draw is {self.draw!r}; expected "mask" or "fusion"')
-        counts = (self.num_low, self.num_details)
-        if any(type(count) is not int or count < 1 for count in counts):
-            raise ValueError(
-                f"a class has {self.num_low!r} low bands and {self.num_details!r} triplets of "
-                "details; expected whole numbers of at least 1"
-            )
-        if self.draw == "mask" and self.num_low != self.num_details:
-            raise ValueError(
-                f"draw is 'mask' with {self.num_low} low bands and {self.num_details} triplets of "
-                "details a class; an image has its own, so both must be equal"
-            )
-
-    @property
-    def num_elements(self) -> int:
-        """Stored elements: a band has a quarter of an image's."""
-        bands = self.num_low + 3 * self.num_details
-        return self.num_classes * bands * (prod(self.image_shape) // 4)
-
-    def build(self) -> "Wavelet":
-        """Build the module of this shape."""
-        return Wavelet(self)
 
 
 class Wavelet(Parameterization):
@@ -180,37 +123,3 @@ class Wavelet(Parameterization):
     def parameter_groups(self, settings: dict) -> list[dict]:
         """All bands learn at `lr_syn`."""
         return [{"params": [self.low, self.details], "lr": settings["lr_syn"]}]
-
-
-def plan_dwt(
-    image_shape: tuple[int, int, int],
-    num_classes: int,
-    ipc: int,
-    *,
-    draw: Draw,
-    num_low: int | None = None,
-) -> StoragePlan:
-    """Plan wavelet bands.
-
-    Args:
-        image_shape, num_classes, ipc: as of the other planners.
-        draw: "mask": ipc images a class, all four bands of each. "fusion": `num_low` low bands a
-            class, and as many triplets of details as the budget leaves.
-        num_low: for "fusion" only; None is ipc.
-
-    Raises:
-        ValueError: odd sides, or an unknown draw.
-        BudgetExceeded: the low bands leave no room for details.
-    """
-    if draw == "mask" and num_low is not None:
-        raise ValueError(f'num_low is {num_low}, but draw "mask" stores ipc images a class')
-    limit = limit_bits(image_shape, num_classes, ipc) // 32
-    num_low = ipc if num_low is None else num_low
-    num_details = (4 * ipc - num_low) // 3
-    if num_details < 1:
-        raise BudgetExceeded(
-            f"num_low {num_low} leaves no room for three detail bands a class: ipc {ipc} allows "
-            f"{4 * ipc} bands a class (Eq. 3); lower num_low"
-        )
-    shape = WaveletShape("dwt", num_classes, image_shape, draw, num_low, num_details)
-    return StoragePlan(shape, shape.num_elements, limit)

@@ -1,6 +1,7 @@
 """DM, DC and DSA: values and gradients against explicit statements, networks, memory, resuming."""
 
 import weakref
+from typing import get_args
 
 import pytest
 import torch
@@ -17,6 +18,7 @@ from nsdbench.distillation.objectives import (
     GradientMatching,
     ObjectiveContext,
 )
+from nsdbench.distillation.objectives.families import DistributionSettings, GradientSettings
 from nsdbench.distillation.objectives.gradient import DISTANCES, ParameterGradient
 from nsdbench.models.nets.classifier import ImageClassifier
 from nsdbench.seeding import generator
@@ -49,8 +51,18 @@ def world():
     return make_model(), real, pixels
 
 
+def context_of(model, real, strategy=None) -> ObjectiveContext:
+    return ObjectiveContext(model, real, strategy, lambda: pytest.fail("experts were opened"))
+
+
 def make_gradient(world, strategy=None, **changes) -> GradientMatching:
-    return GradientMatching(world[0], world[1], strategy, **{**GRADIENT, **changes})
+    settings = {**GRADIENT, "augment": strategy is not None, **changes}
+    return GradientMatching(context_of(*world[:2], strategy), GradientSettings(**settings))
+
+
+def make_distribution(model, real, strategy=None, real_batch=4) -> DistributionMatching:
+    settings = DistributionSettings(augment=strategy is not None, real_batch=real_batch)
+    return DistributionMatching(context_of(model, real, strategy), settings)
 
 
 def explicit_gradients(model: nn.Module, images, labels, create_graph=False):
@@ -106,6 +118,10 @@ def test_gradient_distance_and_its_gradient_are_the_explicit_loops(world, distan
     )
 
 
+def test_every_distance_can_be_set():
+    assert get_args(GradientSettings.model_fields["distance"].annotation) == tuple(DISTANCES)
+
+
 def test_the_reference_network_has_394_rows():
     """128 + 128 + 128 + 10 of ConvNet3: equal gradients give 0, opposite ones 2 a row."""
     model = models.build("convnet", in_channels=3, image_size=32, num_classes=10)
@@ -128,7 +144,7 @@ def test_parameter_gradient_passes_gradcheck(world, is_native):
 
 
 def test_distribution_loss_is_the_squared_distance_of_mean_features(world):
-    objective = DistributionMatching(world[0].double(), world[1], None, real_batch=4)
+    objective = make_distribution(world[0].double(), world[1])
     models.initialize(world[0], generator(6))
     stream = generator(7)
     images = torch.randn(3, 1, 8, 8, generator=stream, dtype=torch.float64, requires_grad=True)
@@ -151,7 +167,7 @@ def test_a_step_sums_all_classes_under_one_siamese_draw_each(world, kind):
     if kind == "gradient":
         objective = make_gradient(world, DSA)
     else:
-        objective = DistributionMatching(model, real, DSA, real_batch=4)
+        objective = make_distribution(model, real, DSA)
     loss = objective.loss(pixels, 0, generator(8))
 
     stream, total = generator(8), 0.0
@@ -181,7 +197,7 @@ def test_a_siamese_draw_treats_equal_images_alike(world):
     one = TrainingData(OneImage(real), real.preprocessing)
     with torch.no_grad():
         pixels.spectra.copy_(one.batch(torch.arange(3))[0].view_as(pixels.spectra))
-    objective = DistributionMatching(model, one, DSA, real_batch=1)
+    objective = make_distribution(model, one, DSA, real_batch=1)
     for step in range(12):
         assert objective.loss(pixels, step, generator(9, step)).item() == pytest.approx(0, abs=1e-9)
 
@@ -200,9 +216,7 @@ class OneImage:
 def test_gradients_add_up_class_by_class(world, kind):
     model, real, pixels = world
     objective = (
-        make_gradient(world, DSA)
-        if kind == "gradient"
-        else DistributionMatching(model, real, DSA, real_batch=4)
+        make_gradient(world, DSA) if kind == "gradient" else make_distribution(model, real, DSA)
     )
     loss = objective.loss(pixels, 0, generator(10))
     expected = torch.autograd.grad(loss, pixels.spectra)[0]
@@ -269,7 +283,7 @@ def test_a_resumed_run_is_bit_identical(world, tmp_path):
     def start():
         pixels = parameterizations.build({"name": "pixels"}, data.spec(NAME), 2)
         pixels.initialize(world[1], generator(0, "pixels"))
-        objective = GradientMatching(make_model(), world[1], DSA, **GRADIENT)
+        objective = make_gradient((make_model(), world[1]), DSA)
         return LoopState.start(pixels, objective, settings)
 
     whole, first, second = start(), start(), start()
@@ -283,31 +297,32 @@ def test_a_resumed_run_is_bit_identical(world, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "settings, message",
+    "changes, message",
     [
-        ({"distance": "euclid"}, "distance is 'euclid'; expected one of grouped_cosine"),
-        ({"outer_loops": 0}, "outer_loops is 0; expected at least 1"),
-        ({"inner_epochs": 0}, "inner_epochs is 0"),
-        ({"batch_network": 0}, "batch_network is 0"),
-        ({"lr_network": -0.1}, "lr_network is -0.1; expected at least 0"),
-        ({"real_batch": 0}, "real_batch is 0"),
+        ({"distance": "cosin"}, "`distance` is 'cosin'; expected .*; did you mean cosine"),
+        ({"outer_loops": 0}, "`outer_loops` is 0; expected a whole number of at least 1"),
+        ({"inner_epochs": 10**12}, "`inner_epochs` is 1000000000000; .* at most"),
+        ({"batch_network": -4}, "`batch_network` is -4; expected a whole number of at least 1"),
+        ({"lr_network": -0.1}, "`lr_network` is -0.1; expected a finite number of at least 0"),
+        ({"lr_network": 1e308}, "`lr_network` is 1e\\+308; .* at most"),
+        ({"real_batch": 0}, "`real_batch` is 0"),
+        ({"augment": "no"}, "`augment` is 'no'; expected true or false"),
+        ({"real_bach": 4}, "unknown key `real_bach`; .* did you mean real_batch"),
     ],
 )
-def test_bad_settings_are_named(world, settings, message):
-    with pytest.raises(ValueError, match=message):
-        make_gradient(world, **settings)
+def test_bad_settings_are_named(changes, message):
+    section = {"name": "gradient", "augment": True, **GRADIENT, **changes}
+    with pytest.raises(ValueError, match=f"objective 'gradient': {message}"):
+        objectives.read(section)
 
 
 def test_build_reads_a_recipe_section_and_names_what_is_missing(world):
-    context = ObjectiveContext(world[0], world[1], DSA, lambda: None)
     section = {"name": "distribution", "augment": True, "real_batch": 4}
+    context = context_of(*world[:2], DSA)
     assert isinstance(objectives.build(section, context), DistributionMatching)
-    with pytest.raises(ValueError, match="'distribution': missing a required.*'augment'"):
-        objectives.build({"name": "distribution", "real_batch": 4}, context)
-    with pytest.raises(ValueError, match="augment is 'no'; expected true or false"):
-        objectives.build({**section, "augment": "no"}, context)
-    with pytest.raises(ValueError, match="real_bach"):
-        objectives.build({**section, "real_bach": 4}, context)
+    del section["augment"]
+    with pytest.raises(ValueError, match="'distribution': `augment` is missing"):
+        objectives.build(section, context)
 
 
 def test_noise_starts_pixels_at_the_unit_normal(world):
@@ -315,5 +330,5 @@ def test_noise_starts_pixels_at_the_unit_normal(world):
     pixels.initialize(world[1], generator(13))
     expected = torch.randn(pixels.spectra.shape, generator=generator(13))
     assert torch.equal(pixels.spectra, expected)
-    with pytest.raises(ValueError, match="init is 'zeros'"):
+    with pytest.raises(ValueError, match="`init` is 'zeros'"):
         parameterizations.build({"name": "pixels", "init": "zeros"}, data.spec(NAME), 5)

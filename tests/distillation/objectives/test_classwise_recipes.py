@@ -46,7 +46,7 @@ def test_nsd_on_top_stores_what_nsd_does_and_matches_as_the_method(method, base,
     ours, nsd, theirs = (methods.resolve(m, name, 10, scale).values for m in (method, "nsd", base))
     start = {"init": "noise"}  # where NSD starts at scale small is its own choice
     shapes = [
-        parameterizations.plan(values["parameterization"] | start, data.spec(name), 10).shape
+        parameterizations.plan(values["parameterization"] | start, data.spec(name), 10)
         for values in (ours, nsd)
     ]
     assert shapes[0] == shapes[1]

@@ -1,5 +1,7 @@
 """IDC's objective against explicit loops, autograd through the modules and torch's own SGD."""
 
+from typing import get_args
+
 import pytest
 import torch
 from torch.nn import functional as F
@@ -11,9 +13,11 @@ from nsdbench.distillation.checkpoint import LoopState
 from nsdbench.distillation.loop import optimise
 from nsdbench.distillation.objectives import ConvGradientMatching, ObjectiveContext
 from nsdbench.distillation.objectives.conv_gradient import DISTANCES, cutmix
+from nsdbench.distillation.objectives.families import ConvGradientSettings
+from nsdbench.ops.dsa import OPERATIONS
 from nsdbench.seeding import generator
 from nsdbench.sets import parameterizations
-from nsdbench.student import augment
+from nsdbench.student import augment, strategy
 
 NAME = "synthetic:3x1x8x8"
 SETTINGS = {
@@ -50,7 +54,8 @@ def make_tiles(real):
 
 
 def make(world, **changes) -> ConvGradientMatching:
-    return ConvGradientMatching(world[0], world[1], **{**SETTINGS, **changes})
+    context = ObjectiveContext(world[0], world[1], "color", lambda: None)
+    return ConvGradientMatching(context, ConvGradientSettings(**{**SETTINGS, **changes}))
 
 
 def explicit_gradient(model, images, labels, create_graph=False):
@@ -177,7 +182,7 @@ def test_a_resumed_run_is_bit_identical(world, tmp_path):
     """The checkpoint falls between two steps of one network, whose SGD has momentum."""
 
     def start():
-        objective = ConvGradientMatching(make_model(), world[1], **SETTINGS)
+        objective = make((make_model(), world[1]))
         return LoopState.start(make_tiles(world[1]), objective, {"momentum": 0.5, "lr_syn": 0.1})
 
     whole, first, second = start(), start(), start()
@@ -201,23 +206,42 @@ def test_tiles_stay_pictures(world):
 
 
 @pytest.mark.parametrize(
-    "settings, message",
+    "changes, message",
     [
-        ({"distance": "grouped_cosine"}, "distance is 'grouped_cosine'; expected one of squared"),
-        ({"inner_loops": 0}, "inner_loops is 0; expected at least 1"),
-        ({"real_images_network": 0}, "real_images_network is 0"),
-        ({"batch_network": 0}, "batch_network is 0"),
-        ({"batch_syn": 0}, "batch_syn is 0"),
-        ({"lr_network": -0.1}, "lr_network is -0.1; expected at least 0"),
-        ({"weight_decay_network": -0.1}, "weight_decay_network is -0.1; expected at least 0"),
-        ({"momentum_network": 1}, "momentum_network is 1; expected 0 <= it < 1"),
-        ({"cutmix_probability": 1.5}, "cutmix_probability is 1.5; expected 0 to 1"),
-        ({"strategy": "color_blur"}, "unknown augmentation 'blur'"),
+        ({"distance": "grouped_cosine"}, "`distance` is 'grouped_cosine'; expected one of squared"),
+        ({"inner_loops": 0}, "`inner_loops` is 0; expected a whole number of at least 1"),
+        ({"real_images_network": 0}, "`real_images_network` is 0"),
+        ({"batch_network": 0}, "`batch_network` is 0"),
+        ({"batch_syn": 0}, "`batch_syn` is 0"),
+        ({"lr_network": -0.1}, "`lr_network` is -0.1; expected a finite number of at least 0"),
+        (
+            {"weight_decay_network": -0.1},
+            "`weight_decay_network` is -0.1; expected a finite number of at least 0",
+        ),
+        (
+            {"momentum_network": 1},
+            "`momentum_network` is 1; expected a finite number of at least 0 and below 1",
+        ),
+        (
+            {"cutmix_probability": 1.5},
+            "`cutmix_probability` is 1.5; expected a finite number of at least 0 and at most 1",
+        ),
+        ({"strategy": "color_blur"}, "`strategy`: unknown augmentation 'blur'"),
+        ({"strategy_network": 3}, "`strategy_network` is 3; expected text"),
     ],
 )
-def test_bad_settings_are_named(world, settings, message):
-    with pytest.raises(ValueError, match=message):
-        make(world, **settings)
+def test_bad_settings_are_named(changes, message):
+    with pytest.raises(ValueError, match=f"objective 'conv-gradient': {message}"):
+        objectives.read({"name": "conv-gradient", **SETTINGS, **changes})
+
+
+def test_strategies_may_name_every_operation():
+    assert strategy.OPERATIONS == OPERATIONS
+
+
+def test_every_distance_can_be_set():
+    kinds = ConvGradientSettings.model_fields["distance"].annotation
+    assert get_args(kinds) == tuple(DISTANCES)
 
 
 def test_build_reads_a_recipe_section_and_names_what_is_missing(world):

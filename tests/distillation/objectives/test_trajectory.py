@@ -1,6 +1,7 @@
 """Trajectory matching: the loss against explicit sums, its draws, and its bad inputs."""
 
 from dataclasses import dataclass
+from typing import get_args
 
 import pytest
 import torch
@@ -9,6 +10,9 @@ from torch import nn
 
 from nsdbench import data, models
 from nsdbench.data.training import TrainingData
+from nsdbench.distillation import objectives
+from nsdbench.distillation.objectives import ObjectiveContext
+from nsdbench.distillation.objectives.families import TrajectorySettings
 from nsdbench.distillation.objectives.trajectory import (
     TrajectoryMatching,
     draw_batches,
@@ -17,6 +21,7 @@ from nsdbench.distillation.objectives.trajectory import (
 from nsdbench.seeding import generator
 from nsdbench.sets import parameterizations
 from nsdbench.student import augment
+from nsdbench.student.unroll import MODES
 
 NAME = "synthetic:3x1x8x8"
 SETTINGS = {
@@ -62,13 +67,17 @@ def world():
     return OneExpert(models.num_parameters(model)), model, real, pixels
 
 
+def make(buffer, model, real, strategy="", **changes) -> TrajectoryMatching:
+    context = ObjectiveContext(model, real, strategy, lambda: buffer)
+    return TrajectoryMatching(context, TrajectorySettings(**{**SETTINGS, **changes}))
+
+
 @pytest.mark.parametrize("gamma", [0.0, 0.7])
 @pytest.mark.parametrize("batch_syn", [None, 5])
 def test_loss_is_the_papers_formula(world, gamma, batch_syn):
     """l + gamma L of Algorithm 1, with the student trained by an explicit loop."""
     buffer, model, real, pixels = world
-    settings = {**SETTINGS, "batch_syn": batch_syn, "guided_weight": gamma}
-    objective = TrajectoryMatching(buffer, model, real, "", **settings)
+    objective = make(buffer, model, real, batch_syn=batch_syn, guided_weight=gamma)
     loss = objective.loss(pixels, 0, generator(1, "step"))
 
     stream = generator(1, "step")
@@ -102,9 +111,7 @@ def test_gradient_agrees_with_finite_differences(world):
     pixels.double()
     buffer.theta_start = buffer.theta_start.double()
     buffer.theta_target = buffer.theta_target.double()
-    objective = TrajectoryMatching(
-        buffer, model, real, "color_crop_scale", **SETTINGS, batch_syn=5
-    ).double()
+    objective = make(buffer, model, real, "color_crop_scale", batch_syn=5).double()
 
     def loss():
         return objective.loss(pixels, 0, generator(3, "step"))
@@ -126,8 +133,7 @@ def test_the_guided_loss_changes_the_gradient_of_the_images(world):
     buffer, model, real, pixels = world
     gradients = []
     for gamma in (0.0, 1.0):
-        settings = {**SETTINGS, "guided_weight": gamma}
-        objective = TrajectoryMatching(buffer, model, real, "", **settings)
+        objective = make(buffer, model, real, guided_weight=gamma)
         loss = objective.loss(pixels, 0, generator(1, "step"))
         gradients.append(torch.autograd.grad(loss, pixels.spectra)[0])
     assert (gradients[0] - gradients[1]).norm() > 1e-3 * gradients[0].norm()
@@ -161,16 +167,14 @@ def test_only_the_rows_a_step_uses_are_decoded(world, monkeypatch):
     monkeypatch.setattr(
         pixels, "decode", lambda index, stream: asked.append(index) or decode(index, stream)
     )
-    settings = {**SETTINGS, "syn_steps": 1}
-    TrajectoryMatching(buffer, model, real, "", **settings, batch_syn=5).loss(
-        pixels, 0, generator(0, "step")
-    )
+    objective = make(buffer, model, real, syn_steps=1, batch_syn=5)
+    objective.loss(pixels, 0, generator(0, "step"))
     assert len(asked[0]) == 2, "the short remainder of 12 in chunks of 5 comes first"
 
 
 def test_step_size_stays_above_its_floor(world):
     buffer, model, real, _ = world
-    objective = TrajectoryMatching(buffer, model, real, "", **SETTINGS)
+    objective = make(buffer, model, real)
     objective.lr_inner.data.fill_(-3.0)
     objective.constrain()
     assert objective.learned() == {"lr": pytest.approx(1e-3)}
@@ -179,17 +183,31 @@ def test_step_size_stays_above_its_floor(world):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"syn_steps": 0}, "syn_steps is 0"),
-        ({"guided_weight": -1.0}, "gamma"),
-        ({"max_start_epoch": 3}, "reach epoch 4.*3 epochs"),
-        ({"expert_epochs": 0}, "at least 1"),
-        ({"max_start_epoch": 0}, "at least 1"),
+        ({"syn_steps": 0}, "`syn_steps` is 0"),
+        ({"syn_steps": 2.5}, "`syn_steps` is 2.5; expected a whole number"),
+        (
+            {"guided_weight": -1.0},
+            "`guided_weight` is -1.0; expected a finite number of at least 0",
+        ),
+        ({"guided_weight": float("nan")}, "`guided_weight` is nan; expected a finite number"),
+        ({"expert_epochs": 0}, "`expert_epochs` is 0; expected a whole number of at least 1"),
+        ({"max_start_epoch": 0}, "`max_start_epoch` is 0; expected a whole number of at least 1"),
+        ({"mode": "exactly"}, "`mode` is 'exactly'; expected .*; did you mean exact"),
     ],
 )
-def test_bad_settings(world, changes, message):
+def test_bad_settings(changes, message):
+    with pytest.raises(ValueError, match=f"objective 'trajectory': {message}"):
+        objectives.read({"name": "trajectory", **SETTINGS, **changes})
+
+
+def test_every_mode_of_the_unroll_can_be_set():
+    assert set(get_args(TrajectorySettings.model_fields["mode"].annotation)) == set(MODES)
+
+
+def test_targets_beyond_the_experts(world):
     buffer, model, real, _ = world
-    with pytest.raises(ValueError, match=message):
-        TrajectoryMatching(buffer, model, real, "", **{**SETTINGS, **changes})
+    with pytest.raises(ValueError, match="reach epoch 4, but the experts have 3"):
+        make(buffer, model, real, max_start_epoch=3)
 
 
 def test_augmentation_is_drawn_per_step(world, monkeypatch):
@@ -203,7 +221,7 @@ def test_augmentation_is_drawn_per_step(world, monkeypatch):
         return draws[-1]
 
     monkeypatch.setattr(augment, "sample", record)
-    objective = TrajectoryMatching(buffer, model, real, "color", **SETTINGS)
+    objective = make(buffer, model, real, "color")
     objective.loss(pixels, 0, generator(0, "step"))
     assert len(draws) == 3
     brightness = [draw.values["brightness"] for draw in draws]

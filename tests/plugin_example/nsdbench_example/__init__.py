@@ -1,1 +1,1 @@
-"""An objective, a parameterization and methods that use them, from outside nsdbench."""
+"""One of each kind that nsdbench takes from outside, and methods that use them."""

@@ -7,23 +7,26 @@ The simplest objective that learns; an example, and no method that anybody propo
 
 import torch
 
-from nsdbench.distillation.objectives import Objective, ObjectiveContext
+from nsdbench.plugin import Count, Objective, ObjectiveContext, ObjectiveFamily, Settings, StepWork
 
 
-class ClassMeans(Objective):
-    """Match the mean image of every class.
+class ClassMeansSettings(Settings):
+    """Settings of the objective.
 
-    Args:
-        real: training data in network-input space.
+    Attributes:
         real_per_class: real images of a class whose mean a step compares with.
     """
 
-    def __init__(self, real, *, real_per_class: int):
+    real_per_class: Count
+
+
+class ClassMeans(Objective):
+    """Match the mean image of every class."""
+
+    def __init__(self, context: ObjectiveContext, settings: ClassMeansSettings):
         super().__init__()
-        if real_per_class < 1:
-            raise ValueError(f"real_per_class is {real_per_class}; expected at least 1")
-        self._real = real
-        self._real_per_class = real_per_class
+        self._real = context.real
+        self._real_per_class = settings.real_per_class
 
     def loss(self, parameterization, step: int, generator: torch.Generator) -> torch.Tensor:
         """Compare the means of this step's real images with those of all decoded ones."""
@@ -36,6 +39,9 @@ class ClassMeans(Objective):
         return torch.stack(differences).square().mean()
 
 
-def build(context: ObjectiveContext, settings: dict) -> Objective:
-    """Build the objective of a recipe that says `name = "class-means"`."""
-    return ClassMeans(context.real, **settings)
+def work(settings: ClassMeansSettings, num_images: int, num_classes: int) -> StepWork:
+    """Price a step: it looks through no network."""
+    return StepWork(passes=0, steps=1, kept_parameters=0, kept_images=0)
+
+
+FAMILY = ObjectiveFamily(ClassMeansSettings, "nsdbench_example.class_means:ClassMeans", work)

@@ -10,9 +10,15 @@ from math import prod
 import torch
 from torch import Tensor, nn
 
-from nsdbench.data.training import TrainingData
-from nsdbench.sets.budget import Entry, Ledger, limit_bits
-from nsdbench.sets.parameterizations import Family, Parameterization, StoragePlan
+from nsdbench.plugin import (
+    Budget,
+    Entry,
+    Ledger,
+    Parameterization,
+    ParameterizationFamily,
+    Settings,
+    TrainingData,
+)
 
 
 @dataclass(frozen=True)
@@ -24,9 +30,15 @@ class MirroredShape:
     image_shape: tuple[int, int, int]
     images_per_class: int
 
-    def build(self) -> "Mirrored":
-        """Build the module of this shape."""
-        return Mirrored(self)
+    @property
+    def num_images(self) -> int:
+        """Images that the set decodes to."""
+        return self.num_classes * self.images_per_class
+
+    @property
+    def num_elements(self) -> int:
+        """Stored elements: half of every image."""
+        return self.num_images * prod(self.image_shape) // 2
 
 
 class Mirrored(Parameterization):
@@ -69,13 +81,12 @@ class Mirrored(Parameterization):
         return [{"params": [self.halves], "lr": settings["lr_syn"]}]
 
 
-def plan(image_shape: tuple[int, int, int], num_classes: int, ipc: int) -> StoragePlan:
+def plan(settings: Settings, budget: Budget) -> MirroredShape:
     """Plan twice as many images as the budget has: half an image each."""
-    if image_shape[2] % 2:
-        raise ValueError(f"images are {image_shape[2]} pixels wide; mirrored needs an even width")
-    shape = MirroredShape("mirrored", num_classes, image_shape, 2 * ipc)
-    used = num_classes * 2 * ipc * prod(image_shape) // 2
-    return StoragePlan(shape, used, limit_bits(image_shape, num_classes, ipc) // 32)
+    width = budget.image_shape[2]
+    if width % 2:
+        raise ValueError(f"images are {width} pixels wide; expected an even width")
+    return MirroredShape("mirrored", budget.num_classes, budget.image_shape, 2 * budget.ipc)
 
 
-FAMILY = Family(plan, MirroredShape)
+FAMILY = ParameterizationFamily(Settings, "nsdbench_example.mirrored:Mirrored", plan, MirroredShape)

@@ -7,7 +7,8 @@ import scipy.fft
 import torch
 import torch.nn.functional as F
 
-from nsdbench.sets.parameterizations.axis_kernels import bilinear, dct2, dct4, encoder
+from nsdbench.sets.parameterizations.axis_kernels import ANALYTIC, bilinear, dct2, dct4, encoder
+from nsdbench.sets.parameterizations.separable_shape import FORMULAS
 
 F64 = torch.float64
 
@@ -91,3 +92,7 @@ def test_tiles_are_encoded_by_the_nearest_sample(t, u):
     matrix = encoder("bilinear", t, u)
     expected = F.interpolate(image, size=(t, t), mode="nearest")
     assert torch.equal(matrix.T @ image @ matrix, expected)
+
+
+def test_sizes_know_every_formula():
+    assert FORMULAS == tuple(ANALYTIC)

@@ -2,8 +2,11 @@
 
 import pytest
 
+from nsdbench.data import DatasetSpec
 from nsdbench.errors import BudgetExceeded
-from nsdbench.sets.parameterizations.storage_plan import plan_pixels, plan_spectral
+from nsdbench.sets import parameterizations
+from nsdbench.sets.budget import Budget
+from nsdbench.sets.parameterizations.separable import Separable
 
 CIFAR = (3, 32, 32)
 TINY = (3, 64, 64)
@@ -26,14 +29,27 @@ WORKED = [
 ]
 
 
+def plan(name, image_shape, classes, ipc, **settings):
+    spec = DatasetSpec("made up", image_shape, classes, None, None, (), (), "", 3)
+    return parameterizations.plan({"name": name, **settings}, spec, ipc)
+
+
+def plan_spectral(image_shape, classes, ipc, **settings):
+    return plan("spectral", image_shape, classes, ipc, **settings)
+
+
+def images_of_classes(shape):
+    return Separable(shape).labels.bincount().tolist()
+
+
 @pytest.mark.parametrize("row", WORKED)
 def test_worked_table(row):
     image_shape, classes, ipc, t3, t1, u1, num_kernel_sets, spectra, kernels, images = row
-    plan = plan_spectral(image_shape, classes, ipc, num_kernel_sets=num_kernel_sets, t1=t1, u1=u1)
-    assert plan.shape.t[2:] == (t3, t3)
-    assert plan.used == spectra + kernels
-    assert len(plan.shape.labels) == images
-    assert plan.shape.labels.bincount().tolist() == [images // classes] * classes
+    shape = plan_spectral(image_shape, classes, ipc, num_kernel_sets=num_kernel_sets, t1=t1, u1=u1)
+    assert shape.t[2:] == (t3, t3)
+    assert shape.num_elements == spectra + kernels
+    assert shape.num_images == images
+    assert images_of_classes(shape) == [images // classes] * classes
 
 
 @pytest.mark.parametrize(
@@ -46,7 +62,7 @@ def test_worked_table(row):
     ],
 )
 def test_worked_examples_with_one_global_spectrum(image_shape, ipc, t1, u1, num_kernel_sets, used):
-    plan = plan_spectral(
+    shape = plan_spectral(
         image_shape,
         10,
         ipc,
@@ -55,9 +71,9 @@ def test_worked_examples_with_one_global_spectrum(image_shape, ipc, t1, u1, num_
         t1=t1,
         u1=u1,
     )
-    assert plan.used == used
-    assert plan.shape.num_spectra == 1
-    assert plan.shape.labels.bincount().tolist() == [u1 * num_kernel_sets // 10] * 10
+    assert shape.num_elements == used
+    assert shape.num_spectra == 1
+    assert images_of_classes(shape) == [u1 * num_kernel_sets // 10] * 10
 
 
 @pytest.mark.parametrize("class_scheme", ["spectra", "columns"])
@@ -66,13 +82,13 @@ def test_worked_examples_with_one_global_spectrum(image_shape, ipc, t1, u1, num_
 def test_free_plan_fits_and_no_larger_t1_would(
     image_shape, classes, ipc, num_kernel_sets, class_scheme
 ):
-    plan = plan_spectral(
+    shape = plan_spectral(
         image_shape, classes, ipc, class_scheme=class_scheme, num_kernel_sets=num_kernel_sets
     )
-    t1, u1 = plan.shape.t[0], plan.shape.u[0]
-    assert plan.used <= plan.limit
+    t1, u1 = shape.t[0], shape.u[0]
+    assert shape.num_elements <= Budget(image_shape, classes, ipc).num_elements
     assert t1 < u1
-    assert len(plan.shape.labels) <= max(250, num_kernel_sets * (t1 + 1)) * classes + classes
+    assert shape.num_images <= max(250, num_kernel_sets * (t1 + 1)) * classes + classes
     least = t1 + 2 if class_scheme == "spectra" else -(-(t1 + 2) // classes) * classes
     with pytest.raises(BudgetExceeded, match=r"Eq\. 3"):
         plan_spectral(
@@ -88,30 +104,43 @@ def test_free_plan_fits_and_no_larger_t1_would(
 
 @pytest.mark.parametrize("u1", [1, 2, 3, 8])
 def test_a_fixed_u1_keeps_t1_below_it(u1):
-    assert plan_spectral(CIFAR, 10, 10, u1=u1).shape.t[0] == max(1, u1 - 1)
+    assert plan_spectral(CIFAR, 10, 10, u1=u1).t[0] == max(1, u1 - 1)
 
 
 def test_resolution_above_ten_images_per_class_is_seven_eighths():
-    assert plan_spectral(CIFAR, 10, 50).shape.t[2:] == (28, 28)
-    assert plan_spectral(TINY, 200, 11).shape.t[2:] == (56, 56)
+    assert plan_spectral(CIFAR, 10, 50).t[2:] == (28, 28)
+    assert plan_spectral(TINY, 200, 11).t[2:] == (56, 56)
 
 
 def test_pixels_use_the_whole_budget():
-    plan = plan_pixels(CIFAR, 10, 5)
-    assert plan.used == plan.limit == 5 * 10 * 3 * 32 * 32
-    assert plan.shape.labels.tolist() == [c for c in range(10) for _ in range(5)]
+    shape = plan("pixels", CIFAR, 10, 5)
+    assert shape.num_elements == Budget(CIFAR, 10, 5).num_elements == 5 * 10 * 3 * 32 * 32
+    assert Separable(shape).labels.tolist() == [c for c in range(10) for _ in range(5)]
+
+
+def test_more_images_are_planned_up_to_the_budget_and_the_cap():
+    """One more column, or one more of every class, would not fit or would pass the cap."""
+    for class_scheme, step in (("spectra", 1), ("columns", 10)):
+        settings = {"class_scheme": class_scheme, "num_kernel_sets": 2, "t1": 3}
+        free = plan_spectral(CIFAR, 10, 1, images_per_class=10**6, **settings)
+        with pytest.raises(BudgetExceeded):
+            plan_spectral(CIFAR, 10, 1, u1=free.u[0] + step, **settings)
+        capped = plan_spectral(CIFAR, 10, 1, images_per_class=40, **settings)
+        assert capped.u[0] == 20 * step < free.u[0]
 
 
 def test_refuses_what_does_not_fit():
     with pytest.raises(BudgetExceeded, match="store 31[0-9]+ floats, but ipc 1 .* allows 30720"):
         plan_spectral(CIFAR, 10, 1, num_kernel_sets=7, t1=3, u1=80)
-    with pytest.raises(BudgetExceeded, match="ipc 1"):
+    with pytest.raises(BudgetExceeded, match="ipc 1 .* num_kernel_sets=1000"):
         plan_spectral(CIFAR, 10, 1, num_kernel_sets=1000)
-    with pytest.raises(ValueError, match="square"):
+    with pytest.raises(ValueError, match="parameterization 'spectral': .*32x16; expected square"):
         plan_spectral((3, 32, 16), 10, 1)
-    with pytest.raises(ValueError, match="num_kernel_sets is 0"):
+    with pytest.raises(
+        ValueError, match="`num_kernel_sets` is 0; expected a whole number of at least 1"
+    ):
         plan_spectral(CIFAR, 10, 1, num_kernel_sets=0)
     with pytest.raises(ValueError, match="init is 'real'; .* starts at noise"):
         plan_spectral(CIFAR, 10, 1, class_scheme="columns", init="real")
-    with pytest.raises(ValueError, match="init_scale is -1"):
+    with pytest.raises(ValueError, match="`init_scale` is -1; expected a finite number above 0"):
         plan_spectral(CIFAR, 10, 1, init_scale=-1)

@@ -5,6 +5,7 @@ import pytest
 from nsdbench import data
 from nsdbench.errors import BudgetExceeded
 from nsdbench.sets import parameterizations
+from nsdbench.sets.budget import Budget
 
 CIFAR10, CIFAR100 = data.spec("CIFAR10"), data.spec("CIFAR100")
 FASHION, DIGITS = data.spec("FashionMNIST"), data.spec("Digits16")
@@ -49,31 +50,41 @@ COUNTED = [
 @pytest.mark.parametrize(("spec", "settings", "ipc", "images", "stored"), COUNTED)
 def test_hand_counts(spec, settings, ipc, images, stored):
     planned = parameterizations.plan(settings, spec, ipc)
-    assert len(planned.shape.labels) == images
-    assert planned.used == stored <= planned.limit
-    counts = planned.shape.labels.bincount()
+    assert planned.num_images == images
+    limit = Budget(spec.image_shape, spec.num_classes, ipc).num_elements
+    assert planned.num_elements == stored <= limit
+    module = parameterizations.build(settings, spec, ipc)
+    counts = module.labels.bincount()
+    assert len(module.labels) == images
     assert len(counts) == spec.num_classes and counts.max() - counts.min() <= 1
-    module = planned.shape.build()
     assert module.ledger().stored_bits == 32 * stored
 
 
 def test_the_cap_on_images_holds():
     capped = {"name": "lsvd", "share": 0.5, "images_per_class": 20}
-    assert len(parameterizations.plan(capped, CIFAR10, 1).shape.labels) == 200
+    assert parameterizations.plan(capped, CIFAR10, 1).num_images == 200
 
 
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"name": "dct", "t3": 33}, "t=33, u=32"),
-        ({"name": "dct", "t3": 0}, "mode 3 has lengths t=0"),
-        ({"name": "dct", "dct_type": 3}, "dct_type is 3; expected 2 or 4"),
-        ({"name": "svd", "share": 1.0}, "share is 1.0"),
-        ({"name": "lsvd", "share": 0.5, "images_per_class": 0}, "images_per_class 0"),
+        ({"name": "dct", "t3": 33}, "parameterization 'dct': .* t=33, u=32"),
+        ({"name": "dct", "t3": 0}, "`t3` is 0; expected a whole number of at least 1"),
+        ({"name": "dct", "dct_type": 3}, "`dct_type` is 3; expected one of 2, 4"),
+        (
+            {"name": "svd", "share": 1.0},
+            "`share` is 1.0; expected a finite number above 0 and below 1",
+        ),
+        ({"name": "lsvd", "share": 0.5, "images_per_class": 0}, "`images_per_class` is 0"),
+        (
+            {"name": "lsvd", "share": 0.5, "images_per_class": 10**12},
+            "is 1000000000000; .* at most 1000000",
+        ),
         ({"name": "bases", "t1": 4, "factor": 3}, "factor is 3; expected a divisor of the side 32"),
-        ({"name": "bases", "t1": 0, "factor": 2}, "t1 is 0"),
-        ({"name": "tiles", "factor": 0}, "factor is 0"),
-        ({"name": "tiles", "factor": 2, "init": "mix"}, "init is 'mix'"),
+        ({"name": "bases", "t1": 0, "factor": 2}, "`t1` is 0"),
+        ({"name": "tiles", "factor": 0}, "`factor` is 0"),
+        ({"name": "tiles", "factor": 33}, "factor is 33; expected at most the side 32"),
+        ({"name": "tiles", "factor": 2, "init": "mix"}, "`init` is 'mix'"),
         ({"name": "svd"}, "share"),
         ({"name": "tiles"}, "factor"),
     ],

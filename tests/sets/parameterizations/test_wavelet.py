@@ -14,7 +14,8 @@ from nsdbench.evaluation.protocols import get
 from nsdbench.seeding import generator
 from nsdbench.sets import parameterizations
 from nsdbench.sets.artefact import Artefact, load_artefact
-from nsdbench.sets.parameterizations.wavelet import WaveletShape, haar, inverse_haar
+from nsdbench.sets.budget import Budget
+from nsdbench.sets.parameterizations.wavelet import Wavelet, WaveletShape, haar, inverse_haar
 
 NAME = "synthetic:4x3x8x8@50+20"
 SPEC = data.spec(NAME)
@@ -136,9 +137,10 @@ def test_the_generator_alone_decides(real, settings):
 )
 def test_hand_counts(name, settings, ipc, images, stored):
     planned = parameterizations.plan({"name": "dwt", **settings}, data.spec(name), ipc)
-    module = planned.shape.build()
+    limit = Budget(data.spec(name).image_shape, 10, ipc).num_elements
+    assert planned.num_images == images and planned.num_elements == stored <= limit
+    module = Wavelet(planned)
     assert module.num_images == images
-    assert planned.used == stored <= planned.limit
     assert module.ledger().stored_bits == 32 * stored
 
 

@@ -1,0 +1,12 @@
+from .base import Objective as Objective
+from .base import ObjectiveContext as ObjectiveContext
+from .classwise import ClasswiseObjective as ClasswiseObjective
+from .conv_gradient import ConvGradientMatching as ConvGradientMatching
+from .distribution import DistributionMatching as DistributionMatching
+from .gradient import GradientMatching as GradientMatching
+from .registry import ObjectiveFamily as ObjectiveFamily
+from .registry import StepWork as StepWork
+from .registry import build as build
+from .registry import names as names
+from .registry import read as read
+from .trajectory import TrajectoryMatching as TrajectoryMatching

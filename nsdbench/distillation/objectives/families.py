@@ -1,0 +1,185 @@
+"""The objectives of this package: their settings, and what a step of each costs; no torch."""
+
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, Field
+
+from nsdbench.distillation.objectives.registry import (
+    DIFFERENTIATED_PASSES,
+    TRAINING_PASSES,
+    ObjectiveFamily,
+    StepWork,
+)
+from nsdbench.registry import Count, Rate, Settings
+from nsdbench.student.strategy import parse_strategy
+
+
+class TrajectorySettings(Settings):
+    """Settings of `trajectory.TrajectoryMatching`.
+
+    Attributes:
+        syn_steps: student steps N.
+        expert_epochs: expert epochs M between start and target.
+        max_start_epoch: start epochs are drawn from [0, max_start_epoch).
+        lr_inner: initial student step size; learned.
+        lr_inner_min: floor of the learned step size (1e-3 in FreD, HaBa and SPEED).
+        guided_weight: gamma; 0 leaves the guided loss out.
+        real_batch: images of the guided loss, not augmented.
+        mode: how the unroll is differentiated, see `unrolled_sgd`.
+        batch_syn: images per student step; None takes the full set.
+    """
+
+    syn_steps: Count
+    expert_epochs: Count
+    max_start_epoch: Count
+    lr_inner: Rate
+    lr_inner_min: Annotated[float, Field(ge=-1e6, le=1e6)]
+    guided_weight: Rate
+    real_batch: Count
+    mode: Literal["exact", "first_order", "full"]
+    batch_syn: Count | None = None
+
+
+def _trajectory_work(settings: TrajectorySettings, num_images: int, num_classes: int) -> StepWork:
+    """Count the unrolled student, and the guided loss if there is one."""
+    batch = min(settings.batch_syn or num_images, num_images)
+    passes = settings.syn_steps * batch * DIFFERENTIATED_PASSES
+    if settings.guided_weight:
+        passes += settings.real_batch * TRAINING_PASSES
+    return StepWork(passes, 2 * settings.syn_steps, settings.syn_steps, 6 * batch)
+
+
+class ClasswiseSettings(Settings):
+    """Settings of every `classwise.ClasswiseObjective`.
+
+    Attributes:
+        real_batch: real images of a class, all of them if it has fewer.
+        batch_syn: decoded images of a class, drawn without replacement; None for all.
+    """
+
+    real_batch: Count
+    batch_syn: Count | None = None
+
+
+class DistributionSettings(ClasswiseSettings):
+    """Settings of `distribution.DistributionMatching`.
+
+    Attributes:
+        augment: whether decoded and real images go through the data set's DSA.
+    """
+
+    augment: bool
+
+
+class GradientSettings(DistributionSettings):
+    """Settings of `gradient.GradientMatching`; networks train with the same augmentation.
+
+    Attributes:
+        distance: one of `gradient.DISTANCES`.
+        outer_loops: image steps K that a network sees; step s is step s % K of network s // K.
+        inner_epochs: epochs T of its training between two of them.
+        lr_network, batch_network: of that training, plain SGD.
+    """
+
+    distance: Literal["grouped_cosine", "squared_error", "cosine"]
+    outer_loops: Count
+    inner_epochs: Count
+    lr_network: Rate
+    batch_network: Count
+
+
+def _is_strategy(text: str) -> str:
+    parse_strategy(text)
+    return text
+
+
+Strategy = Annotated[str, AfterValidator(_is_strategy)]
+
+
+class ConvGradientSettings(ClasswiseSettings):
+    """Settings of `conv_gradient.ConvGradientMatching`.
+
+    Attributes:
+        strategy: operations A of DSA that are all applied, in the order named.
+        distance: one of `conv_gradient.DISTANCES`.
+        inner_loops: image steps that a network sees; step s is step s % inner_loops of its network.
+        real_images_network: real images, without replacement, that it trains on between two steps.
+        batch_network, lr_network, momentum_network, weight_decay_network: of that training, SGD.
+        strategy_network: as `strategy`, drawn for every image.
+        cutmix_probability: see `conv_gradient.cutmix`.
+    """
+
+    batch_syn: Count
+    strategy: Strategy
+    distance: Literal["squared_error", "absolute_error"]
+    inner_loops: Count
+    real_images_network: Count
+    batch_network: Count
+    lr_network: Rate
+    momentum_network: Annotated[float, Field(ge=0, lt=1)]
+    weight_decay_network: Rate
+    strategy_network: Strategy
+    cutmix_probability: Annotated[float, Field(ge=0, le=1)]
+
+
+def classwise_work(
+    settings: ClasswiseSettings,
+    num_images: int,
+    num_classes: int,
+    passes: tuple[int, int] = (TRAINING_PASSES, DIFFERENTIATED_PASSES),
+    trained: float = 0.0,
+    batch: int = 1,
+) -> StepWork:
+    """Count a step that goes class by class, with one class in memory at a time.
+
+    Args:
+        settings, num_images, num_classes: as of `ObjectiveFamily.work`.
+        passes: forward passes that a real and a decoded image take.
+        trained: images that networks train on between two steps, on average.
+        batch: of that training.
+    """
+    decoded = min(num_images, num_classes * (settings.batch_syn or num_images))
+    compared = num_classes * settings.real_batch * passes[0] + decoded * passes[1]
+    return StepWork(
+        compared + trained * TRAINING_PASSES,
+        2 * num_classes + trained / batch,
+        4,
+        max(3 * settings.real_batch, 6 * decoded // num_classes),
+    )
+
+
+def _distribution_work(
+    settings: DistributionSettings, num_images: int, num_classes: int
+) -> StepWork:
+    """Count a forward pass of real images and a gradient of decoded ones."""
+    return classwise_work(settings, num_images, num_classes, (1, TRAINING_PASSES))
+
+
+def _gradient_work(settings: GradientSettings, num_images: int, num_classes: int) -> StepWork:
+    """Count two gradients, one of them differentiated, and networks that train on the set."""
+    trained = settings.inner_epochs * (1 - 1 / settings.outer_loops) * num_images
+    batch = min(settings.batch_network, num_images)
+    return classwise_work(settings, num_images, num_classes, trained=trained, batch=batch)
+
+
+def _conv_gradient_work(
+    settings: ConvGradientSettings, num_images: int, num_classes: int
+) -> StepWork:
+    """Count two gradients, one of them differentiated, and networks that train on real images."""
+    trained = settings.real_images_network * (1 - 1 / settings.inner_loops)
+    return classwise_work(
+        settings, num_images, num_classes, trained=trained, batch=settings.batch_network
+    )
+
+
+_HERE = "nsdbench.distillation.objectives"
+TRAJECTORY = ObjectiveFamily(
+    TrajectorySettings, f"{_HERE}.trajectory:TrajectoryMatching", _trajectory_work
+)
+DISTRIBUTION = ObjectiveFamily(
+    DistributionSettings, f"{_HERE}.distribution:DistributionMatching", _distribution_work
+)
+GRADIENT = ObjectiveFamily(GradientSettings, f"{_HERE}.gradient:GradientMatching", _gradient_work)
+CONV_GRADIENT = ObjectiveFamily(
+    ConvGradientSettings, f"{_HERE}.conv_gradient:ConvGradientMatching", _conv_gradient_work
+)

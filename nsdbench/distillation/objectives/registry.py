@@ -1,0 +1,73 @@
+"""Objectives by name, what a step of one costs, and how a recipe's section becomes one; no torch.
+
+A new objective of ours takes its class in a file here, its settings and price in `families`, and a
+line below.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from nsdbench.registry import Family, Registry
+
+if TYPE_CHECKING:
+    from nsdbench.distillation.objectives.base import Objective, ObjectiveContext
+
+# Forward passes that a training step takes: forward, gradient of data, gradient of weights. One
+# that is differentiated exactly takes eight more.
+TRAINING_PASSES, DIFFERENTIATED_PASSES = 3, 11
+
+
+@dataclass(frozen=True)
+class StepWork:
+    """What one outer step costs, in units of the student's network.
+
+    Attributes:
+        passes: forward passes of one image.
+        steps: training steps and their like, which cost time beside arithmetic.
+        kept_parameters: float32 copies of all parameters that are in memory at once.
+        kept_images: images whose activations are in memory at once.
+    """
+
+    passes: float
+    steps: float
+    kept_parameters: int
+    kept_images: int
+
+
+@dataclass(frozen=True)
+class ObjectiveFamily(Family):
+    """An objective as a recipe names it; `target` is called as target(context, settings).
+
+    Attributes:
+        work: called as work(settings, num_images, num_classes), of the decoded set; prices one
+            outer step.
+    """
+
+    work: Callable[[Any, int, int], StepWork]
+
+
+_FAMILIES = "nsdbench.distillation.objectives.families"
+_REGISTRY = Registry(
+    "objective",
+    "nsdbench.objectives",
+    ObjectiveFamily,
+    {
+        "trajectory": f"{_FAMILIES}:TRAJECTORY",
+        "distribution": f"{_FAMILIES}:DISTRIBUTION",
+        "gradient": f"{_FAMILIES}:GRADIENT",
+        "conv-gradient": f"{_FAMILIES}:CONV_GRADIENT",
+    },
+)
+names = _REGISTRY.names
+read = _REGISTRY.read
+
+
+def build(section: Mapping[str, Any], context: "ObjectiveContext") -> "Objective":
+    """Build the objective of a recipe's `objective` section.
+
+    Raises:
+        ValueError: as of `Registry.read`; before experts are opened.
+    """
+    family, settings = read(section)
+    return family.load()(context, settings)

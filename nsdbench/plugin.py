@@ -1,0 +1,27 @@
+"""What a package builds on that adds objectives, parameterizations or coresets to nsdbench.
+
+A package enters each of them in its `pyproject.toml`, by the name that recipes use, as a family:
+
+    group nsdbench.objectives          an `ObjectiveFamily`
+    group nsdbench.parameterizations   a `ParameterizationFamily`
+    group nsdbench.coresets            a `CoresetFamily`
+    group nsdbench.methods             the package whose folder holds method files (TOML)
+
+A family says which settings a recipe may give (a `Settings` model with types and ranges), what it
+costs, and, as text "module:attribute", what makes the thing:
+
+    objective            target(context: ObjectiveContext, settings) -> Objective
+                         work(settings, num_images, num_classes) -> StepWork
+    parameterization     plan(settings, budget: Budget) -> Shape
+                         target(shape) -> Parameterization
+                         shape(**settings of an artefact) -> Shape
+    coreset              target(task: SelectionTask, settings) -> row numbers
+                         passes: of every training image through the network
+
+Where the family stands in a module that needs no torch, plans and lists need none either. These
+names stay; other modules may move. Every name is loaded when it is first asked for.
+"""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub("nsdbench", __file__)

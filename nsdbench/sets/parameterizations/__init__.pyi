@@ -1,0 +1,9 @@
+from .base import Parameterization as Parameterization
+from .registry import ParameterizationFamily as ParameterizationFamily
+from .registry import Shape as Shape
+from .registry import build as build
+from .registry import names as names
+from .registry import plan as plan
+from .registry import read as read
+from .registry import rebuild as rebuild
+from .separable import Separable as Separable

@@ -1,0 +1,108 @@
+"""Parameterizations by name, the sizes they plan within the budget, and their modules; no torch.
+
+A new parameterization of ours takes a file in `families` (settings, sizes, plan), a line below,
+and a module where none that exists decodes it.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+from nsdbench.data import DatasetSpec
+from nsdbench.errors import BudgetExceeded
+from nsdbench.registry import Family, Registry
+from nsdbench.sets.budget import Budget
+
+if TYPE_CHECKING:
+    from nsdbench.sets.parameterizations.base import Parameterization
+
+
+class Shape(Protocol):
+    """The sizes of a set: a dataclass whose fields are the `settings` of its module."""
+
+    @property
+    def num_elements(self) -> int:
+        """What is stored, in float32 elements: the left-hand side of Eq. 3."""
+        ...
+
+    @property
+    def num_images(self) -> int:
+        """Images that the set decodes to."""
+        ...
+
+
+@dataclass(frozen=True)
+class ParameterizationFamily(Family):
+    """A parameterization as a recipe names it; `target` is called as target(shape).
+
+    Attributes:
+        plan: called as plan(settings, budget); returns the sizes, which are checked against the
+            budget, or raises BudgetExceeded.
+        shape: makes sizes of the `settings` that an artefact holds.
+    """
+
+    plan: Callable[[Any, Budget], Shape]
+    shape: Callable[..., Shape]
+
+
+_FAMILIES = "nsdbench.sets.parameterizations.families"
+_REGISTRY = Registry(
+    "parameterization",
+    "nsdbench.parameterizations",
+    ParameterizationFamily,
+    {
+        "pixels": f"{_FAMILIES}.pixels:PIXELS",
+        "spectral": f"{_FAMILIES}.spectral:SPECTRAL",
+        "dct": f"{_FAMILIES}.blocks:DCT",
+        "ldct": f"{_FAMILIES}.blocks:LDCT",
+        "tiles": f"{_FAMILIES}.blocks:TILES",
+        "svd": f"{_FAMILIES}.mixtures:SVD",
+        "lsvd": f"{_FAMILIES}.mixtures:LSVD",
+        "bases": f"{_FAMILIES}.mixtures:BASES",
+        "dwt": f"{_FAMILIES}.wavelet:DWT",
+    },
+)
+names = _REGISTRY.names
+read = _REGISTRY.read
+
+
+def plan(section: Mapping[str, Any], spec: DatasetSpec, ipc: int) -> Shape:
+    """Plan the sizes of a recipe's `parameterization` section within the budget.
+
+    Raises:
+        ValueError: as of `Registry.read`, or settings that do not fit each other or the images.
+        BudgetExceeded: nothing fits.
+    """
+    family, settings = read(section)
+    budget = Budget(spec.image_shape, spec.num_classes, ipc)
+    try:
+        shape = family.plan(settings, budget)
+    except ValueError as error:
+        raise ValueError(f"parameterization {section['name']!r}: {error}") from None
+    if shape.num_elements > budget.num_elements:
+        raise BudgetExceeded(
+            f"parameterization {section['name']!r} would store {shape.num_elements} floats, but "
+            f"ipc {ipc} with {spec.num_classes} classes of {spec.image_shape} images allows "
+            f"{budget.num_elements} (Eq. 3); choose smaller sizes than {shape}"
+        )
+    return shape
+
+
+def build(section: Mapping[str, Any], spec: DatasetSpec, ipc: int) -> "Parameterization":
+    """Build an uninitialised parameterization from a recipe's section; raises as `plan`."""
+    shape = plan(section, spec, ipc)
+    return _REGISTRY.get(section["name"]).load()(shape)
+
+
+def rebuild(settings: Mapping[str, Any]) -> "Parameterization":
+    """Build the module an artefact describes by its own `settings`.
+
+    Raises:
+        ValueError: this version does not know the parameterization, or its settings are wrong.
+    """
+    family = _REGISTRY.get(settings.get("name"))
+    try:
+        shape = family.shape(**settings)
+    except TypeError as error:
+        raise ValueError(f"the artefact's parameterization {settings['name']!r}: {error}") from None
+    return family.load()(shape)
