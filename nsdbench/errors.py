@@ -43,3 +43,8 @@ def nearest(name: object, known: Iterable[str]) -> str:
     by_lower = {other.lower(): other for other in known}
     found = get_close_matches(str(name).lower(), by_lower, n=3)
     return f"; did you mean {' or '.join(by_lower[lower] for lower in found)}?" if found else ""
+
+
+def counted(number: int, thing: str) -> str:
+    """Write how many things there are: "1 cell", "93 cells"."""
+    return f"{number} {thing}" if number == 1 else f"{number:,} {thing}s"

@@ -10,17 +10,19 @@ import sys
 import time
 import traceback
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from glob import escape
 from pathlib import Path
+from typing import Any
 
 import numpy
 import torch
 from filelock import FileLock
 
 from nsdbench import coresets, methods, provenance, spread
-from nsdbench.bench.store import SCHEMA, Store
+from nsdbench.bench.cell import Cell
+from nsdbench.bench.record import Budget, Cost, Data, Distillation, Provenance, Record, Training, Work
+from nsdbench.bench.store import Store
 from nsdbench.data import Dataset, load, preprocessing
 from nsdbench.data.training import TrainingData
 from nsdbench.distillation import distill
@@ -28,7 +30,7 @@ from nsdbench.errors import BudgetExceeded, DataCorrupt, DataMissing, Diverged
 from nsdbench.evaluation import Evaluation, evaluate, protocols
 from nsdbench.evaluation.protocols import Protocol
 from nsdbench.experts import set_name, silent
-from nsdbench.files import cell_id, file_name, write_atomically
+from nsdbench.files import file_name, write_atomically
 from nsdbench.sets import budget
 from nsdbench.sets.artefact import Artefact, load_artefact
 
@@ -44,32 +46,6 @@ _FAILURE_KINDS = (
 )
 
 
-@dataclass(frozen=True)
-class Cell:
-    """One number: what is distilled how, and which networks judge it.
-
-    Attributes:
-        dataset: name of the data set.
-        ipc: budget in images per class; 0 for the full data.
-        method: name of the method.
-        arch: id of the networks that are evaluated.
-        protocol: name of the evaluation protocol.
-        scale: "smoke", "small" or "paper".
-    """
-
-    dataset: str
-    ipc: int
-    method: str
-    arch: str
-    protocol: str
-    scale: str
-
-    @property
-    def id(self) -> str:
-        """Name of the cell within its scale, fit for a file name."""
-        return cell_id(self.dataset, self.ipc, self.method, self.arch, self.protocol)
-
-
 def run(
     cell: Cell,
     *,
@@ -80,7 +56,7 @@ def run(
     device: str = "cpu",
     command: str = "",
     progress: Callable[..., None] = silent,
-) -> dict:
+) -> Record:
     """Measure a cell and return its record.
 
     Args:
@@ -100,35 +76,26 @@ def run(
     """
     protocol = protocols.get(cell.protocol)
     recipe = methods.resolve(cell.method, cell.dataset, cell.ipc, cell.scale)
-    record = {
-        "schema": SCHEMA,
-        "status": "done",
-        "cell": {**asdict(cell), "id": cell.id},
-        "recipe": recipe.values,
-        "recipe_hash": recipe.hash,
-        "protocol": protocol.as_dict(),
-        "protocol_hash": protocol.hash,
-        "seeds": seeds,
-        "repeats": repeats,
-        "provenance": _provenance(device, command),
-    }
+    asked: dict[str, Any] = {"recipe": recipe, "protocol": protocol, "seeds": seeds, "repeats": repeats}
+    begun = _now()
     provenance.reset_peak()
     started = time.perf_counter()
     try:
-        record |= _measure(cell, recipe, protocol, results, seeds, repeats, data_root, device,
-                           progress)  # fmt: skip
+        parts = _measure(cell, recipe, protocol, results, seeds, repeats, data_root, device,
+                         progress)  # fmt: skip
     except Exception as error:
         kind = next((name for cls, name in _FAILURE_KINDS if isinstance(error, cls)), "error")
-        record["status"] = "failed"
-        record["cost"] = {"seconds": {"total": time.perf_counter() - started}}
-        record["failure"] = {
-            "kind": kind,
-            "reason": f"{type(error).__name__}: {error}",
-            "traceback": "" if kind == "data_missing" else traceback.format_exc()[-4000:],
-            "peak_bytes": provenance.peak_bytes(),
-        }
-    record["provenance"]["finished"] = _now()
-    return record
+        return Record.failed(
+            cell,
+            kind,
+            f"{type(error).__name__}: {error}",
+            traceback="" if kind == "data_missing" else traceback.format_exc()[-4000:],
+            peak_bytes=provenance.peak_bytes(),
+            cost=Cost(seconds={"total": time.perf_counter() - started}),
+            provenance=_provenance(device, command, begun),
+            **asked,
+        )
+    return Record.done(cell, **asked, **parts, provenance=_provenance(device, command, begun))
 
 
 def _measure(
@@ -141,7 +108,7 @@ def _measure(
     data_root: str | os.PathLike | None,
     device: str,
     progress: Callable[..., None],
-) -> dict:
+) -> dict[str, Any]:
     """Return the measured part of the record."""
     data = load(cell.dataset, data_root)
     finished = _FinishedNetworks(
@@ -176,30 +143,28 @@ def _measure(
     seconds["evaluate"] = sum(network["seconds"] for row in networks for network in row)
     commits = [network["commit"] for row in networks for network in row]
     commits += [artefact.metadata["commit"] for artefact in sets]
-    measured = {
-        "work": {
-            "commits": sorted({str(commit) for commit, _ in commits}),
-            "is_dirty": any(is_dirty is not False for _, is_dirty in commits),
-        },
+    learned = sets[0].metadata.get("distillation") if sets else None
+    code_path = {"evaluation": first["code_path"]}
+    code_path |= {} if learned is None else {"unroll": learned["code_path"]}
+    parts: dict[str, Any] = {
+        "work": Work(
+            commits=tuple(sorted({str(commit) for commit, _ in commits})),
+            is_dirty=any(is_dirty is not False for _, is_dirty in commits),
+        ),
         "accuracy": spread.summary([[n["accuracy"] for n in row] for row in networks]),
         "budget": _budget(cell, data, sets),
-        "cost": {"seconds": seconds, "peak_bytes": provenance.peak_bytes()},
-        "training": {
-            "steps": first["steps"],
-            "lr": [row[0]["lr"] for row in networks],
-            "num_images": first["num_images"],
-            "code_path": {"evaluation": first["code_path"]},
-        },
-        "data": {"checksum": data.checksum, "test_checksum": data.test.checksum},
+        "cost": Cost(seconds=seconds, peak_bytes=provenance.peak_bytes()),
+        "training": Training(
+            steps=first["steps"],
+            lr=tuple(row[0]["lr"] for row in networks),
+            num_images=first["num_images"],
+            code_path=code_path,
+        ),
+        "data": Data(checksum=data.checksum, test_checksum=data.test.checksum),
     }
     if sets:
         _save_pictures(sets[0], data, Store(results).images_path(cell.scale, cell.id))
-        if "distillation" in sets[0].metadata:
-            measured["distillation"] = sets[0].metadata["distillation"]
-            measured["training"]["code_path"]["unroll"] = sets[0].metadata["distillation"][
-                "code_path"
-            ]
-    return measured
+    return parts if learned is None else parts | {"distillation": Distillation(**learned)}
 
 
 def _source(
@@ -297,18 +262,18 @@ class _FinishedNetworks:
         write_atomically(self._path, lambda partial: partial.write_text(text))
 
 
-def _budget(cell: Cell, data: Dataset, sets: list[Artefact]) -> dict | None:
+def _budget(cell: Cell, data: Dataset, sets: list[Artefact]) -> Budget | None:
     """Count what the first set stores; None for the full data."""
     if not sets:
         return None
     ledger = sets[0].ledger()
-    return {
+    return Budget(
         **ledger.as_dict(),
-        "limit_bits": budget.limit_bits(data.image_shape, data.num_classes, cell.ipc),
-        "strict_ipc": budget.strict_ipc(ledger.stored_bits, data.image_shape, data.num_classes),
-        "decoded_images": sets[0].parameterization.num_images,
-        "storage_dtype": "float32",
-    }
+        limit_bits=budget.limit_bits(data.image_shape, data.num_classes, cell.ipc),
+        strict_ipc=budget.strict_ipc(ledger.stored_bits, data.image_shape, data.num_classes),
+        decoded_images=sets[0].parameterization.num_images,
+        storage_dtype="float32",
+    )
 
 
 def _save_pictures(artefact: Artefact, data: Dataset, path: Path) -> None:
@@ -334,16 +299,17 @@ def _save_pictures(artefact: Artefact, data: Dataset, path: Path) -> None:
     write_atomically(path, write)
 
 
-def _provenance(device: str, command: str) -> dict:
+def _provenance(device: str, command: str, started: str) -> Provenance:
     commit, dirty = provenance.commit()
-    return {
-        "commit": commit,
-        "dirty": dirty,
+    return Provenance(
+        commit=commit,
+        dirty=dirty,
         **provenance.machine(device),
-        "seed": 0,
-        "command": command or " ".join(sys.argv),
-        "started": _now(),
-    }
+        seed=0,
+        command=command or " ".join(sys.argv),
+        started=started,
+        finished=_now(),
+    )
 
 
 def _now() -> str:

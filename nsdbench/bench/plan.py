@@ -9,13 +9,15 @@ Cells that several tables share appear once.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from nsdbench.bench import tables
+from nsdbench.bench.cell import Cell
 from nsdbench.bench.cost import Estimate, Work, estimate
-from nsdbench.bench.measure import Cell, has_sets
-from nsdbench.bench.store import Store, change_since, is_done
+from nsdbench.bench.measure import has_sets
+from nsdbench.bench.record import Record
+from nsdbench.bench.store import Store
 from nsdbench.bench.tables import Entry
 from nsdbench.bench.tables.where import keep_where
 from nsdbench.data import how_to_get, load, locate, spec
@@ -37,11 +39,6 @@ class PlannedCell:
     estimate: Estimate | None = None
     recipe_hash: str = ""
     protocol_hash: str = ""
-
-    @property
-    def identity(self) -> dict:
-        """Return the cell as a record stores it."""
-        return {**asdict(self.cell), "id": self.cell.id}
 
 
 @dataclass(frozen=True)
@@ -167,7 +164,7 @@ def _plan_cell(
     except DataCorrupt as error:
         warning = str(error)
     asked = (recipe.hash, protocol.hash, entry.seeds, entry.repeats)
-    if is_done(record, planned.identity, *asked):
+    if record is not None and record.is_done(cell, *asked):
         return replace(planned, status="done"), warning
     reason = "" if record is None else _why_again(record, planned)
     try:
@@ -200,9 +197,9 @@ def _missing(dataset: str, data_root: Path | None) -> str:
     return f"{dataset} is not on this machine" + ("; a run tries to download it" if offered else "")
 
 
-def _why_again(record: dict, planned: PlannedCell) -> str:
+def _why_again(record: Record, planned: PlannedCell) -> str:
     """Say why a cell that has a record is measured again."""
-    if record["status"] == "failed":
-        return f"failed before: {record['failure']['reason'].splitlines()[0]}"
-    change = change_since(record, planned.recipe_hash, planned.protocol_hash)
-    return change or f"has {record['seeds']} x {record['repeats']} runs"
+    if record.failure is not None:
+        return f"failed before: {record.failure.line}"
+    change = record.change_since(planned.recipe_hash, planned.protocol_hash)
+    return change or f"has {record.seeds} x {record.repeats} runs"

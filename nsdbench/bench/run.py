@@ -22,7 +22,8 @@ import torch
 
 from nsdbench.bench import measure as cells
 from nsdbench.bench.plan import Plan, PlannedCell
-from nsdbench.bench.store import Store, failure_record, is_done
+from nsdbench.bench.record import Record
+from nsdbench.bench.store import Store
 from nsdbench.errors import DataCorrupt
 
 SECONDS_BETWEEN_MESSAGES = 0.2  # of one worker; a fast loop would flood the pipe
@@ -37,7 +38,7 @@ class Display(Protocol):
         self, planned: PlannedCell, phase: str, done: int, total: int, note: str
     ) -> None: ...
 
-    def finished(self, planned: PlannedCell, record: dict[str, Any]) -> None: ...
+    def finished(self, planned: PlannedCell, record: Record) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -56,7 +57,7 @@ class Settings:
     data_root: Path | None = None
     device: str = "cpu"
     command: str = ""
-    run_cell: Callable[..., dict[str, Any]] = cells.run
+    run_cell: Callable[..., Record] = cells.run
 
 
 @dataclass
@@ -135,7 +136,7 @@ def measure(
     progress: Callable[..., None],
     *,
     wait_for_others: bool,
-) -> dict[str, Any] | None:
+) -> Record | None:
     """Measure one cell under its lock and write its record.
 
     Args:
@@ -154,12 +155,12 @@ def measure(
         if not is_ours:
             return None
         try:
-            there = store.read(scale, cell_id)
+            former = store.read(scale, cell_id)
         except DataCorrupt:
-            there = None
+            former = None
         asked = (planned.recipe_hash, planned.protocol_hash, planned.seeds, planned.repeats)
-        if is_done(there, planned.identity, *asked):
-            return there  # another process was faster
+        if former is not None and former.is_done(planned.cell, *asked):
+            return former  # another process was faster
         started()
         try:
             record = settings.run_cell(
@@ -174,8 +175,8 @@ def measure(
             )
             store.write(record)
         except Exception as error:
-            record = _failure(planned, "error", f"{type(error).__name__}: {error}")
-            record["failure"]["traceback"] = traceback.format_exc()[-4000:]
+            reason = f"{type(error).__name__}: {error}"
+            record = _failure(planned, "error", reason, traceback.format_exc()[-4000:])
             store.write(record)
         return record
 
@@ -290,22 +291,22 @@ def _end_with_parent() -> None:
 
 
 def _count(
-    planned: PlannedCell, record: dict[str, Any], display: Display, outcome: Outcome
+    planned: PlannedCell, record: Record, display: Display, outcome: Outcome
 ) -> None:
     """File a finished cell under done or failed."""
-    if record["status"] == "done":
+    if record.failure is None:
         outcome.done.append(planned.cell.id)
-    elif record["failure"]["kind"] == "data_missing":
+    elif record.failure.kind == "data_missing":
         outcome.data_missing.append(planned.cell.id)
     else:
-        outcome.failed[planned.cell.id] = record["failure"]["reason"]
+        outcome.failed[planned.cell.id] = record.failure.reason
     display.finished(planned, record)
 
 
-def _failure(planned: PlannedCell, kind: str, reason: str) -> dict[str, Any]:
+def _failure(planned: PlannedCell, kind: str, reason: str, traceback: str = "") -> Record:
     """Make the failure record of a planned cell."""
-    return failure_record(
-        planned.identity, kind, reason,
+    return Record.failed(
+        planned.cell, kind, reason, traceback=traceback,
         recipe_hash=planned.recipe_hash, protocol_hash=planned.protocol_hash,
         seeds=planned.seeds, repeats=planned.repeats,
     )  # fmt: skip
@@ -320,7 +321,7 @@ def _record_missing_data(planned: PlannedCell, store: Store, reason: str | None)
 
 def _record_death(
     planned: PlannedCell, exit_code: int | None, settings: Settings
-) -> dict[str, Any]:
+) -> Record:
     """Record that the process of a cell ended without a word, unless another run has the cell."""
     reason = f"its process ended with exit code {exit_code}"
     kind = "error"
