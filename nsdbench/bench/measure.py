@@ -21,7 +21,16 @@ from filelock import FileLock
 
 from nsdbench import coresets, methods, provenance, spread
 from nsdbench.bench.cell import Cell
-from nsdbench.bench.record import Budget, Cost, Data, Distillation, Provenance, Record, Training, Work
+from nsdbench.bench.record import (
+    Budget,
+    Cost,
+    Data,
+    Distillation,
+    Provenance,
+    Record,
+    Training,
+    Work,
+)
 from nsdbench.bench.store import Store
 from nsdbench.data import Dataset, load, preprocessing
 from nsdbench.data.training import TrainingData
@@ -76,7 +85,12 @@ def run(
     """
     protocol = protocols.get(cell.protocol)
     recipe = methods.resolve(cell.method, cell.dataset, cell.ipc, cell.scale)
-    asked: dict[str, Any] = {"recipe": recipe, "protocol": protocol, "seeds": seeds, "repeats": repeats}
+    asked: dict[str, Any] = {
+        "recipe": recipe,
+        "protocol": protocol,
+        "seeds": seeds,
+        "repeats": repeats,
+    }
     begun = _now()
     provenance.reset_peak()
     started = time.perf_counter()

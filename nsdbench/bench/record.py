@@ -106,6 +106,11 @@ class Cost(_Part):
     seconds: dict[str, float] = {}
     peak_bytes: int | None = None
 
+    @property
+    def total_seconds(self) -> float | None:
+        """Return the time of all phases together, None where no phase was timed."""
+        return sum(self.seconds.values()) if self.seconds else None
+
 
 class Training(_Part):
     """How one network was trained: optimiser steps, learning rate of every set, images, code."""

@@ -290,9 +290,7 @@ def _end_with_parent() -> None:
         os._exit(1)
 
 
-def _count(
-    planned: PlannedCell, record: Record, display: Display, outcome: Outcome
-) -> None:
+def _count(planned: PlannedCell, record: Record, display: Display, outcome: Outcome) -> None:
     """File a finished cell under done or failed."""
     if record.failure is None:
         outcome.done.append(planned.cell.id)
@@ -319,9 +317,7 @@ def _record_missing_data(planned: PlannedCell, store: Store, reason: str | None)
             store.write(_failure(planned, "data_missing", reason or planned.reason))
 
 
-def _record_death(
-    planned: PlannedCell, exit_code: int | None, settings: Settings
-) -> Record:
+def _record_death(planned: PlannedCell, exit_code: int | None, settings: Settings) -> Record:
     """Record that the process of a cell ended without a word, unless another run has the cell."""
     reason = f"its process ended with exit code {exit_code}"
     kind = "error"

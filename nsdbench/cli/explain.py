@@ -7,8 +7,8 @@ import json
 from dataclasses import replace
 
 from nsdbench import methods, models
+from nsdbench.bench.cell import Cell
 from nsdbench.bench.cost import estimate
-from nsdbench.bench.measure import Cell
 from nsdbench.bench.tables import SCALES, load, names
 from nsdbench.bench.tables.where import keep_where
 from nsdbench.data import spec

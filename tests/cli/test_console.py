@@ -6,8 +6,8 @@ import re
 import pytest
 from rich.console import Console
 
+from nsdbench.bench.cell import Cell
 from nsdbench.bench.cost import Estimate
-from nsdbench.bench.measure import Cell
 from nsdbench.bench.plan import Plan, PlannedCell
 from nsdbench.bench.run import Outcome
 from nsdbench.cli import console as printing

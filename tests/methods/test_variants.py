@@ -1,7 +1,5 @@
 """Variants: a method whose settings are its name, from a table's row to the record and its set."""
 
-import json
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -9,8 +7,9 @@ from hypothesis import strategies as st
 from nsdbench import data, methods
 from nsdbench.bench import measure as cells
 from nsdbench.bench import plan, tables
+from nsdbench.bench.cell import Cell
 from nsdbench.bench.cost import estimate
-from nsdbench.bench.measure import Cell
+from nsdbench.bench.record import Record
 from nsdbench.bench.store import Store
 from nsdbench.bench.tables.where import parse_where
 from nsdbench.cli import explain
@@ -178,9 +177,9 @@ def test_a_search_runs_resumes_and_reports_like_any_table(search, tmp_path):
     for planned in made.cells:
         assert planned.status == "todo" and planned.estimate is not None
         record = cells.run(planned.cell, results=store.results, seeds=1, repeats=1)
-        assert record["status"] == "done", record.get("failure")
+        assert record.status == "done", record.failure
         store.write(record)
-        assert record["recipe"]["objective"]["guided_weight"] == 0.5
+        assert record.recipe["objective"]["guided_weight"] == 0.5
     again = plan.make(["search"], "smoke", store)
     assert {p.cell.method: p.status for p in again.cells} == {
         "tiny-nsd": "todo",
@@ -191,7 +190,7 @@ def test_a_search_runs_resumes_and_reports_like_any_table(search, tmp_path):
     assert not warnings
     document = build(tables.load("search"), "smoke", records)
     rows = {row[0]: row[1:] for row in document.grids[0].rows}
-    numbers = [f"{r['accuracy']['mean']:.1f}" for r in records]
+    numbers = [f"{r.accuracy.mean:.1f}" for r in records]
     assert sorted(rows["stronger guidance"]) == sorted(numbers)
     assert rows["as it is"] == ("not run", "not run")
     assert rows["one slice"] == ("not run", "-")
@@ -206,7 +205,7 @@ def test_a_set_of_a_variant_says_so_and_explain_knows_it(search, tmp_path):
     record = cells.run(cell, results=tmp_path / "results", seeds=1, repeats=1)
     (path,) = (tmp_path / "results" / "artefacts").glob("*.safetensors")
     assert path.name.startswith("tiny-nsd_objective.batch_syn_6_objective.guided_weight_0.5-")
-    assert json.loads(json.dumps(record, allow_nan=False)) == record
+    assert Record.parse(record.text()) == record
 
 
 def test_the_search_changes_what_a_row_says_and_never_sees_the_test_split():
