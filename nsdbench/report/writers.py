@@ -167,6 +167,7 @@ def _line(name: str, cell: CellReport) -> dict[str, Any]:
 
 def _save(pictures: Mapping[str, bytes], folder: Path) -> dict[str, str]:
     """Write PNG files, and return the path of each by its stem."""
+    folder.mkdir(parents=True, exist_ok=True)
     files = {}
     for stem, png in pictures.items():
         path = folder / f"{stem}.png"
