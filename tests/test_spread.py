@@ -8,7 +8,7 @@ import pytest
 from scipy import stats
 
 from nsdbench.bench.cell import Cell
-from nsdbench.bench.record import Result
+from nsdbench.bench.record import Record
 from nsdbench.bench.verdict import Published, comparability, verdict
 from nsdbench.spread import Summary, summary
 
@@ -21,10 +21,8 @@ def record(values, **changes):
     budget = {"stored_bits": 100, "limit_bits": 100}
     of_cell = {key: value for key, value in changes.items() if hasattr(cell, key)}
     of_budget = {key: value for key, value in changes.items() if key not in of_cell}
-    return Result(
-        schema=1,
-        status="done",
-        cell=replace(cell, **of_cell),
+    return Record.done(
+        replace(cell, **of_cell),
         recipe_hash="",
         protocol_hash="",
         seeds=1,

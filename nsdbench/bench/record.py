@@ -206,11 +206,19 @@ class Record(_Part):
     failure: Failure | None = None
 
     @staticmethod
-    def done(cell: Cell, recipe: "Recipe", protocol: "Protocol", **parts: Any) -> "Result":
-        """Make the record of a measured cell from the other fields of a `Result`."""
-        return Result(
-            schema=SCHEMA, status="done", cell=cell, **_conditions(recipe, protocol), **parts
-        )
+    def done(
+        cell: Cell,
+        *,
+        recipe: "Recipe | None" = None,
+        protocol: "Protocol | None" = None,
+        **fields: Any,
+    ) -> "Result":
+        """Make the record of a measured cell; `fields` are the others of a `Result`.
+
+        Recipe and protocol give their settings and hashes.
+        """
+        fields |= _conditions(recipe, protocol)
+        return Result(schema=SCHEMA, status="done", cell=cell, **fields)
 
     @staticmethod
     def failed(
@@ -218,13 +226,13 @@ class Record(_Part):
         kind: str,
         reason: str,
         *,
+        traceback: str = "",
         recipe: "Recipe | None" = None,
         protocol: "Protocol | None" = None,
-        traceback: str = "",
         peak_bytes: int | None = None,
         **fields: Any,
     ) -> "Failed":
-        """Make the record of a failure; `fields` are those of a `Record` that are known."""
+        """Make the record of a failure; `fields` are the others of a `Record`, if known."""
         failure = Failure(kind=kind, reason=reason, traceback=traceback, peak_bytes=peak_bytes)
         fields |= _conditions(recipe, protocol)
         return Failed(schema=SCHEMA, status="failed", cell=cell, failure=failure, **fields)

@@ -9,7 +9,7 @@ from nsdbench import data, methods
 from nsdbench.bench import plan, tables
 from nsdbench.bench.cell import Cell
 from nsdbench.bench.cost import Work, estimate, network_size
-from nsdbench.bench.record import Record, Result
+from nsdbench.bench.record import Record
 from nsdbench.bench.store import Store
 from nsdbench.bench.tables.where import parse_where
 from nsdbench.data.fetching import lookup
@@ -69,10 +69,8 @@ def store(tmp_path, monkeypatch):
 
 def done_record(planned, **changes):
     asked = {key: getattr(planned, key) for key in ("recipe_hash", "protocol_hash", "seeds")}
-    return Result(
-        schema=1,
-        status="done",
-        cell=planned.cell,
+    return Record.done(
+        planned.cell,
         **asked | changes,
         repeats=planned.repeats,
         accuracy=summary([[50.0]]),

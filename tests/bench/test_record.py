@@ -28,8 +28,8 @@ def recipe():
 def result(recipe):
     return Record.done(
         CELL,
-        recipe,
-        PROTOCOL,
+        recipe=recipe,
+        protocol=PROTOCOL,
         seeds=1,
         repeats=2,
         accuracy=summary([[50.0, 52.0]]),
@@ -65,7 +65,9 @@ def test_a_result_is_whole(result, recipe):
 
 def test_the_full_data_has_no_budget(recipe):
     parts = {"seeds": 1, "repeats": 1, "accuracy": summary([[9.0]]), "budget": None}
-    full = Record.done(CELL, recipe, PROTOCOL, **parts, training=Training(num_images=10))
+    full = Record.done(
+        CELL, recipe=recipe, protocol=PROTOCOL, **parts, training=Training(num_images=10)
+    )
     assert '"budget": null' in full.text()
     assert (full.images, full.batch) == (10, 10), "a set smaller than a batch is a batch"
 

@@ -15,7 +15,7 @@ import torch
 from nsdbench.bench import run as schedule
 from nsdbench.bench.cell import Cell
 from nsdbench.bench.plan import Plan, PlannedCell
-from nsdbench.bench.record import Record, Result
+from nsdbench.bench.record import Record
 from nsdbench.bench.run import Settings
 from nsdbench.bench.store import Store
 from nsdbench.spread import summary
@@ -45,10 +45,8 @@ def fake_run(cell, *, results, seeds, repeats, progress, **_):
     progress("evaluate", 2, 2, "")
     if cell.method == "fails":
         return Record.failed(cell, "diverged", "the loss is nan")
-    return Result(
-        schema=1,
-        status="done",
-        cell=cell,
+    return Record.done(
+        cell,
         recipe_hash=f"recipe of {cell.method}",
         protocol_hash="protocol",
         seeds=seeds,

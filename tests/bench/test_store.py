@@ -15,7 +15,7 @@ import pytest
 
 from nsdbench import files
 from nsdbench.bench.cell import Cell
-from nsdbench.bench.record import Record, Result
+from nsdbench.bench.record import Record
 from nsdbench.bench.store import Store
 from nsdbench.errors import DataCorrupt
 from nsdbench.spread import summary
@@ -26,9 +26,7 @@ OTHER = replace(CELL, method="mtt")
 
 
 def done_record(**changes):
-    return Result(
-        schema=1,
-        status="done",
+    return Record.done(
         **{
             "cell": CELL,
             "recipe_hash": "r1",

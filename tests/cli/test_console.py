@@ -9,7 +9,7 @@ from rich.console import Console
 from nsdbench.bench.cell import Cell
 from nsdbench.bench.cost import Estimate
 from nsdbench.bench.plan import Plan, PlannedCell
-from nsdbench.bench.record import Record, Result
+from nsdbench.bench.record import Record
 from nsdbench.bench.run import Outcome
 from nsdbench.cli import console as printing
 from nsdbench.cli.console import RunDisplay, StepDisplay, duration, size
@@ -44,7 +44,7 @@ def make(is_terminal):
 def done(value=50.0):
     cell = Cell("Digits16", 1, "random", "convnet2-w8", "common-10ep", "smoke")
     asked = {"recipe_hash": "r", "protocol_hash": "p", "seeds": 1, "repeats": 1}
-    return Result(schema=1, status="done", cell=cell, **asked, accuracy=summary([[value]]))
+    return Record.done(cell, **asked, accuracy=summary([[value]]))
 
 
 def test_units():

@@ -12,7 +12,7 @@ from nsdbench import data, methods
 from nsdbench.bench import tables
 from nsdbench.bench.cell import Cell
 from nsdbench.bench.cost import estimate
-from nsdbench.bench.record import Result
+from nsdbench.bench.record import Record
 from nsdbench.evaluation import protocols
 from nsdbench.report import collect, figures
 from nsdbench.spread import summary
@@ -22,10 +22,8 @@ AXES = ("parameterization.t3", "parameterization.t1")
 
 def record_of(entry, values):
     """Make the record of a cell."""
-    return Result(
-        schema=1,
-        status="done",
-        cell=Cell(*entry.key),
+    return Record.done(
+        Cell(*entry.key),
         recipe_hash=entry.recipe.hash,
         protocol_hash=protocols.get(entry.protocol).hash,
         seeds=entry.seeds,

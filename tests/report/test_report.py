@@ -15,7 +15,7 @@ import nsdbench.report
 from nsdbench import methods
 from nsdbench.bench import tables
 from nsdbench.bench.cell import Cell
-from nsdbench.bench.record import Record, Result
+from nsdbench.bench.record import Record
 from nsdbench.evaluation import protocols
 from nsdbench.report import Document, Grid, build, collect, writers
 from nsdbench.report.content import gain
@@ -33,8 +33,7 @@ def record_of(entry, values, **changes):
     fields = {
         "cell": Cell(*entry.key),
         "recipe_hash": recipe_hash,
-        "protocol_hash": protocols.get(entry.protocol).hash,
-        "protocol": protocols.get(entry.protocol).as_dict(),
+        "protocol": protocols.get(entry.protocol),
         "seeds": entry.seeds,
         "repeats": entry.repeats,
         "accuracy": summary([values]),
@@ -46,7 +45,7 @@ def record_of(entry, values, **changes):
         },
         "provenance": {"commit": "abc", "device": "a processor"},
     }
-    return Result(schema=1, status="done", **fields | changes)
+    return Record.done(**fields | changes)
 
 
 def entry_of(name, scale, label, *, judged_by=None, **where):

@@ -6,7 +6,7 @@ import pytest
 
 from nsdbench.bench import tables
 from nsdbench.bench.cell import Cell
-from nsdbench.bench.record import Record, Result
+from nsdbench.bench.record import Record
 from nsdbench.evaluation import protocols
 from nsdbench.report import status
 from nsdbench.report.content import STATUSES
@@ -48,10 +48,8 @@ def test_every_cell_of_every_table_has_one_status(scale):
 
 def test_every_status_is_told_apart():
     (measured, cell), (stale, stale_cell), (failed, failed_cell) = map(nsd, (1, 10, 50))
-    done = Result(
-        schema=1,
-        status="done",
-        cell=cell,
+    done = Record.done(
+        cell,
         recipe_hash=measured.recipe.hash,
         protocol_hash=protocols.get("common").hash,
         seeds=1,
