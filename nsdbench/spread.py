@@ -60,7 +60,7 @@ def summary(values: Sequence[Sequence[float]]) -> Summary:
         values: [S][R] accuracies in per cent; rows may differ in length.
 
     Raises:
-        ValueError: there is no value, or one is not finite.
+        ValueError: there is no value, or one is not 0 to 100.
     """
     rows = tuple(tuple(float(value) for value in row) for row in values)
     mean, squares, n = _moments(rows)
@@ -83,7 +83,7 @@ def _moments(rows: Sequence[Sequence[float]]) -> tuple[float, float, int]:
     flat = [value for row in rows for value in row]
     if not flat:
         raise ValueError("summary of no values; expected at least one accuracy")
-    if not all(math.isfinite(value) for value in flat):
-        raise ValueError(f"summary of values that are not finite: {flat}")
+    if not all(0 <= value <= 100 for value in flat):
+        raise ValueError(f"summary of values that are not per cent, 0 to 100: {flat}")
     mean = math.fsum(flat) / len(flat)
     return mean, math.fsum((value - mean) ** 2 for value in flat), len(flat)

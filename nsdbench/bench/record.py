@@ -60,6 +60,7 @@ def _finite(value: Any) -> Any:
 _Cell = Annotated[
     Cell, WrapValidator(_read_cell), PlainSerializer(lambda cell: {**asdict(cell), "id": cell.id})
 ]
+_Count = Annotated[int, Field(ge=0, lt=2**63)]
 _Number = Annotated[float | None, BeforeValidator(_finite)]  # None where it was not finite
 
 
@@ -73,7 +74,7 @@ class StoredTensor(_Part):
     kind: str
     name: str
     shape: tuple[int, ...]
-    bits: int
+    bits: _Count
 
 
 class Budget(_Part):
@@ -86,25 +87,25 @@ class Budget(_Part):
         listed: what the file holds besides and Eq. 3 does not count, one phrase each.
     """
 
-    stored_bits: int
-    limit_bits: int
+    stored_bits: _Count
+    limit_bits: Annotated[_Count, Field(gt=0)]
     strict_ipc: float | None = None
-    decoded_images: int | None = None
+    decoded_images: _Count | None = None
     storage_dtype: str = "float32"
     entries: tuple[StoredTensor, ...] = ()
     listed: tuple[str, ...] = ()
 
     @property
-    def percent(self) -> float | None:
+    def percent(self) -> float:
         """Return the share of the budget that is stored, in per cent."""
-        return 100 * self.stored_bits / self.limit_bits if self.limit_bits else None
+        return 100 * self.stored_bits / self.limit_bits
 
 
 class Cost(_Part):
     """Seconds by phase ("experts", "distill", "evaluate"; "total" of a failure), peak memory."""
 
     seconds: dict[str, float] = {}
-    peak_bytes: int | None = None
+    peak_bytes: _Count | None = None
 
     @property
     def total_seconds(self) -> float | None:
@@ -115,8 +116,8 @@ class Cost(_Part):
 class Training(_Part):
     """How one network was trained: optimiser steps, learning rate of every set, images, code."""
 
-    steps: int | None = None
-    num_images: int | None = None
+    steps: _Count | None = None
+    num_images: _Count | None = None
     lr: tuple[float, ...] = ()
     code_path: dict[str, str] = {}
 
@@ -174,7 +175,7 @@ class Failure(_Part):
     kind: str
     reason: str
     traceback: str = ""
-    peak_bytes: int | None = None
+    peak_bytes: _Count | None = None
 
     @property
     def line(self) -> str:
@@ -312,8 +313,8 @@ class Result(Record):
     @property
     def batch(self) -> int | None:
         """Return the images of a full batch: the protocol's, or all of a smaller set."""
-        size = self.protocol.get("batch_size")
-        return None if size is None or self.images is None else min(size, self.images)
+        size, images = self.protocol.get("batch_size"), self.images
+        return min(size, images) if isinstance(size, int) and images is not None else None
 
 
 class Failed(Record):

@@ -1,6 +1,7 @@
 """Records: one form, read back to the same bytes; what is not one is named, never a traceback."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ from nsdbench import methods
 from nsdbench.bench.cell import Cell
 from nsdbench.bench.record import Budget, Cost, Distillation, Record, Training
 from nsdbench.bench.store import Store
+from nsdbench.bench.verdict import Published, verdict
 from nsdbench.errors import DataCorrupt
 from nsdbench.evaluation import protocols
 from nsdbench.spread import summary
@@ -137,3 +139,36 @@ def test_nothing_but_a_record_is_taken_for_one(tmp_path):
     for path in folder.glob("*x.json"):
         with pytest.raises(DataCorrupt, match=str(path)):
             Store(tmp_path).read("small", path.stem)
+
+
+def places(value, above=()):
+    """List the places of all values in nested ones, of lists the first."""
+    yield above
+    inner = enumerate(value[:1]) if isinstance(value, list) else ()
+    for key, part in value.items() if isinstance(value, dict) else inner:
+        yield from places(part, (*above, key))
+
+
+def test_no_value_in_any_place_is_a_traceback():
+    """Whatever a field holds, the record is refused in words or can be used."""
+    content = json.loads(COMMITTED[1].read_text())
+    content["distillation"]["curve"] = content["distillation"]["curve"][:1]
+    read = 0
+    for place in list(places(content))[1:]:
+        for value in (None, 5, -1.5, "x", [], {}, [1], True, 1e308, 10**400, "\ud800"):
+            changed = json.loads(json.dumps(content))
+            part = changed
+            for key in place[:-1]:
+                part = part[key]
+            part[place[-1]] = value
+            try:
+                record = Record.parse(json.dumps(changed))
+            except ValueError:
+                continue
+            read += 1
+            assert Record.parse(record.text()) == record
+            assert (record.batch is None) or record.batch <= record.images
+            paper = replace(record.cell, scale="paper")
+            published = Published(paper.dataset, paper.ipc, paper.arch, 50.0, 1.0, paper.protocol)
+            assert str(verdict(record.model_copy(update={"cell": paper}), published))
+    assert read > 100

@@ -229,7 +229,7 @@ import sys
 sys.path.append(sys.argv[1])
 if __name__ == "__main__":
     from pathlib import Path
-    from tests.test_schedule import run
+    from tests.bench.test_run import run
     run(Path(sys.argv[2]), [sys.argv[3], sys.argv[3]], jobs=2)
 """
 
