@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from glob import escape
 from pathlib import Path
 
+from nsdbench import data
 from nsdbench.bench import tables
 from nsdbench.bench.cell import Cell
 from nsdbench.bench.cost import Estimate, Work, estimate
@@ -20,7 +21,7 @@ from nsdbench.bench.record import Record
 from nsdbench.bench.store import Store
 from nsdbench.bench.tables import Entry
 from nsdbench.bench.tables.where import keep_where
-from nsdbench.data import how_to_get, load, locate, spec
+from nsdbench.data import how_to_get, locate, spec
 from nsdbench.data.fetching.lookup import is_offline
 from nsdbench.errors import DataCorrupt, NsdbenchError
 from nsdbench.evaluation import protocols
@@ -152,7 +153,7 @@ def fetch(
             continue
         notify(f"{name} is not on this machine; trying to download it")
         try:
-            load(name, data_root)
+            data.load(name, data_root)
         except NsdbenchError as error:
             reasons[name] = str(error)
         except OSError as error:  # no space, no permission: the other data sets may fit

@@ -182,7 +182,7 @@ def test_only_what_can_be_downloaded_is_tried_and_only_once(store, monkeypatch):
         tried.append(name)
         raise DataMissing(f"{name}: the download failed")
 
-    monkeypatch.setattr(plan, "load", load)
+    monkeypatch.setattr(data, "load", load)
     said = []
     reasons = plan.fetch(make_plan(store.results, ["mine"], "paper"), notify=said.append)
     assert tried == ["CIFAR10"] and len(said) == 1 and "CIFAR10" in said[0]
@@ -197,7 +197,7 @@ def test_a_disk_that_is_full_keeps_one_data_set_out(store, monkeypatch):
     def load(name, root):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(plan, "load", load)
+    monkeypatch.setattr(data, "load", load)
     reasons = plan.fetch(make_plan(store.results, ["mine"], "paper"), notify=lambda text: None)
     assert list(reasons) == ["CIFAR10", "ImageNette"]
     assert "[OSError: [Errno 28] No space left on device]" in reasons["CIFAR10"]
