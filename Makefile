@@ -59,7 +59,9 @@ cuda-check: $(ENVIRONMENT)
 
 lint: $(BUILT)
 	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
 
 clean:
-	rm -rf build nsdbench/*.so nsdbench.egg-info .pytest_cache .ruff_cache .benchmarks
+	rm -rf build nsdbench/*.so nsdbench.egg-info .pytest_cache .ruff_cache .mypy_cache .benchmarks
 	rm -f $(BUILT)
