@@ -3,6 +3,9 @@
 import pytest
 import torch
 
+from nsdbench.bench.measure import measure
+from nsdbench.bench.plan import plan_cell
+from nsdbench.experts import Run
 from nsdbench.models.nets import convnet
 from nsdbench.ops import is_native_enabled
 
@@ -29,6 +32,16 @@ def fused_on_cpu(monkeypatch):
         "_device_path",
         lambda device: "fused" if is_native_enabled(device) else "generic",
     )
+
+
+@pytest.fixture
+def measure_cell():
+    """Measure a cell that no table has to declare."""
+
+    def measure_one(cell, results, *, seeds=1, repeats=1, **shared):
+        return measure(plan_cell(cell, seeds, repeats), Run(results, **shared))
+
+    return measure_one
 
 
 _TINY = """

@@ -6,24 +6,19 @@ Time counts arithmetic and a fixed cost per training step:
 
 A training step on b images costs three forward passes (forward, gradient of data, gradient of
 weights). An exactly differentiated student step costs eleven: 3 to take it, 8 to differentiate it.
-Forward flops are counted by running the network on the meta device, where no arithmetic happens.
+Forward flops come from the closed form of `models.sizes`.
 The rate is a round figure for narrow networks on one CPU core; expect the truth within a factor of
 three either way. `schedule` corrects the time left by how long finished cells really took.
 """
 
 from dataclasses import dataclass
-from functools import lru_cache
 from math import prod
 
-import torch
-from torch import nn
-from torch.utils.flop_counter import FlopCounterMode
-
-from nsdbench import models
 from nsdbench.data import DatasetSpec
 from nsdbench.evaluation.protocols import Protocol
 from nsdbench.experts import student_arch
 from nsdbench.methods import Recipe
+from nsdbench.models.sizes import NetworkSize, network_size
 from nsdbench.sets import parameterizations
 
 FLOPS_PER_CORE = 8e10  # measured: 5e10 to 1.6e11 on ConvNets of width 32, natively, AVX-512
@@ -32,15 +27,6 @@ SECONDS_PER_STEP = 2e-3  # measured: an augmented step of a small ConvNet, besid
 PROCESS_BYTES = 400 * 2**20  # measured: Python with torch loaded
 _STEP_PASSES, _UNROLL_PASSES = 3, 11
 _UNKNOWN_TRAIN_SIZE = 13_000  # ImageNet subsets: about 1,300 images in each of 10 classes
-
-
-@dataclass(frozen=True)
-class NetworkSize:
-    """Per image: forward flops and floats of activations; and the number of parameters."""
-
-    flops: float
-    activations: int
-    parameters: int
 
 
 @dataclass(frozen=True)
@@ -66,30 +52,6 @@ class Estimate:
     peak_bytes: float
     stored_bytes: float | None
     num_images: int
-
-
-@lru_cache(maxsize=256)
-def network_size(arch: str, image_shape: tuple[int, int, int], num_classes: int) -> NetworkSize:
-    """Count a network's flops, activations and parameters without computing anything."""
-    channels, height, _ = image_shape
-    with torch.device("meta"):
-        model = models.from_id(
-            arch, in_channels=channels, image_size=height, num_classes=num_classes
-        )
-        image = torch.empty(1, *image_shape)
-    outputs: list[int] = []
-
-    def count(module: nn.Module, inputs: object, output: object) -> None:
-        if isinstance(output, torch.Tensor) and not list(module.children()):
-            outputs.append(output.numel())
-
-    hooks = [module.register_forward_hook(count) for module in model.modules()]
-    with FlopCounterMode(display=False) as counter:
-        model(image)
-    for hook in hooks:
-        hook.remove()
-    parameters = sum(parameter.numel() for parameter in model.parameters())
-    return NetworkSize(counter.get_total_flops(), sum(outputs), parameters)
 
 
 def estimate(

@@ -8,13 +8,15 @@ A cell is
 Cells that several tables share appear once.
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from glob import escape
 from pathlib import Path
 
+from nsdbench import methods
 from nsdbench.bench import tables
+from nsdbench.bench.cell import Cell
 from nsdbench.bench.cost import Estimate, Work, estimate
-from nsdbench.bench.measure import Cell, has_sets
 from nsdbench.bench.store import Store, change_since, is_done
 from nsdbench.bench.tables import Entry
 from nsdbench.bench.tables.where import keep_where
@@ -22,26 +24,68 @@ from nsdbench.data import how_to_get, load, locate, spec
 from nsdbench.data.fetching.lookup import is_offline
 from nsdbench.errors import DataCorrupt, NsdbenchError
 from nsdbench.evaluation import protocols
+from nsdbench.evaluation.protocols import Protocol
+from nsdbench.experts import Run
+from nsdbench.files import file_name
+from nsdbench.methods import Recipe
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The cells that a command is about.
+
+    Attributes:
+        tables: names; no name twice is needed, shared cells are planned once.
+        scale: "smoke", "small" or "paper".
+        where: keep only cells whose value of each key is listed, see `tables.where`.
+        seeds: sets per cell instead of what the tables say.
+        protocol: judges every row but the full data's, instead of what the tables say.
+    """
+
+    tables: Sequence[str]
+    scale: str = "smoke"
+    where: Mapping[str, list[str]] = field(default_factory=dict)
+    seeds: int | None = None
+    protocol: str | None = None
 
 
 @dataclass(frozen=True)
 class PlannedCell:
-    """A cell with the runs asked for, its status with the reason, and its predicted cost."""
+    """A cell with the runs asked for, its status with the reason, and its predicted cost.
+
+    `recipe` and `protocol` are resolved here, once; None where the method is not implemented.
+    """
 
     cell: Cell
+    recipe: Recipe | None
+    protocol: Protocol | None
     seeds: int
     repeats: int
-    tables: tuple[str, ...]
+    tables: tuple[str, ...] = ()
     status: str = "todo"
     reason: str = ""
     estimate: Estimate | None = None
-    recipe_hash: str = ""
-    protocol_hash: str = ""
 
     @property
     def identity(self) -> dict:
         """Return the cell as a record stores it."""
         return {**asdict(self.cell), "id": self.cell.id}
+
+    @property
+    def asked(self) -> tuple[str, str, int, int]:
+        """Return what a record must have to count: hashes of recipe and protocol, and runs."""
+        return self.recipe.hash, self.protocol.hash, self.seeds, self.repeats
+
+
+def plan_cell(cell: Cell, seeds: int, repeats: int) -> PlannedCell:
+    """Resolve the recipe and the protocol of a cell.
+
+    Raises:
+        NotImplementedYet: no file describes the method.
+        ValueError: the method's file is wrong, or the protocol or the scale is unknown.
+    """
+    recipe = methods.resolve(cell.method, cell.dataset, cell.ipc, cell.scale)
+    return PlannedCell(cell, recipe, protocols.get(cell.protocol), seeds, repeats)
 
 
 @dataclass(frozen=True)
@@ -77,49 +121,34 @@ class Plan:
         return result
 
 
-def make(
-    names: Sequence[str],
-    scale: str,
-    store: Store,
-    *,
-    where: dict[str, list[str]] | None = None,
-    seeds: int | None = None,
-    protocol: str | None = None,
-    data_root: Path | None = None,
-) -> Plan:
+def make(choice: Choice, run: Run) -> Plan:
     """Plan the cells of some tables.
 
     Args:
-        names: tables; no name twice is needed, shared cells are planned once.
-        scale: "smoke", "small" or "paper".
-        store: where done cells are looked up.
-        where: keep only cells whose value of each key is listed, see `tables.where`.
-        seeds: sets per cell instead of what the tables say.
-        protocol: judges every row but the full data's, instead of what the tables say.
-        data_root: folder of data sets that is asked first.
+        choice: which cells.
+        run: its results folder holds what is done, its data root what data is there.
 
     Raises:
         ValueError: unknown table, scale or protocol, or a filter value that no cell has.
     """
-    found: dict[tuple, Entry] = {}
-    declared_by: dict[tuple, tuple[str, ...]] = {}
-    for name in names:
-        for entry in tables.load(name).entries(scale, seeds, protocol):
-            first = found.get(entry.key, entry)
-            found[entry.key] = replace(
+    entries: dict[Cell, Entry] = {}
+    declared_by: dict[Cell, tuple[str, ...]] = {}
+    for name in choice.tables:
+        for entry in tables.load(name).entries(choice.scale, choice.seeds, choice.protocol):
+            first = entries.get(entry.cell, entry)
+            entries[entry.cell] = replace(
                 first,
                 seeds=max(first.seeds, entry.seeds),
                 repeats=max(first.repeats, entry.repeats),
             )
-            declared_by[entry.key] = (*declared_by.get(entry.key, ()), name)
-    located: dict[str, str] = {}
+            declared_by[entry.cell] = (*declared_by.get(entry.cell, ()), name)
+    missing_data: dict[str, str] = {}
     cells, warnings = [], []
-    for entry in keep_where(list(found.values()), where or {}):
-        by = declared_by[entry.key]
-        planned, warning = _plan_cell(entry, by, store, data_root, located)
-        cells.append(planned)
+    for entry in keep_where(list(entries.values()), choice.where):
+        planned, warning = _plan_entry(entry, run, missing_data)
+        cells.append(replace(planned, tables=declared_by[entry.cell]))
         warnings += [warning] if warning else []
-    return Plan(scale, tuple(cells), tuple(warnings))
+    return Plan(choice.scale, tuple(cells), tuple(warnings))
 
 
 def fetch(
@@ -145,48 +174,56 @@ def fetch(
     return reasons
 
 
-def _plan_cell(
-    entry: Entry,
-    by: tuple[str, ...],
-    store: Store,
-    data_root: Path | None,
-    located: dict[str, str],
+def _plan_entry(
+    entry: Entry, run: Run, missing_data: dict[str, str]
 ) -> tuple[PlannedCell, str | None]:
-    """Plan one cell; returns it with a warning about a damaged record, if there is one."""
-    cell = Cell(entry.dataset, entry.ipc, entry.method, entry.arch, entry.protocol, entry.scale)
-    planned = PlannedCell(cell, entry.seeds, entry.repeats, by)
+    """Plan one cell; returns it with a warning about a damaged record, if there is one.
+
+    `missing_data` remembers why each data set cannot be read, empty if it can.
+    """
+    cell = entry.cell
     if missing := entry.missing:
-        reason = ", ".join(missing)
-        return replace(planned, status="not implemented", reason=reason), None
-    recipe = entry.recipe
-    protocol = protocols.get(entry.protocol)
-    planned = replace(planned, recipe_hash=recipe.hash, protocol_hash=protocol.hash)
+        planned = PlannedCell(cell, None, None, entry.seeds, entry.repeats)
+        return replace(planned, status="not implemented", reason=", ".join(missing)), None
+    planned = plan_cell(cell, entry.seeds, entry.repeats)
     record, warning = None, None
     try:
-        record = store.read(entry.scale, cell.id)
+        record = Store(run.results).read(cell.scale, cell.id)
     except DataCorrupt as error:
         warning = str(error)
-    asked = (recipe.hash, protocol.hash, entry.seeds, entry.repeats)
-    if is_done(record, planned.identity, *asked):
+    if is_done(record, planned.identity, *planned.asked):
         return replace(planned, status="done"), warning
     reason = "" if record is None else _why_again(record, planned)
     try:
-        described = spec(entry.dataset)
-        cost = estimate(
-            recipe, described, entry.ipc, entry.arch, protocol, entry.seeds, entry.repeats
-        )
-        if has_sets(cell, recipe, store.results, entry.seeds):
-            left = tuple(part for part in cost.work if part.phase == "evaluate")
-            cost = replace(cost, work=left)
-        planned = replace(planned, estimate=cost)
+        planned = replace(planned, estimate=_estimate(planned, run))
     except (NsdbenchError, ValueError, KeyError) as error:
         # The plan goes on: the run records the same fault as the failure of this cell.
         reason = f"no estimate: {error}"
-    if entry.dataset not in located:
-        located[entry.dataset] = _missing(entry.dataset, data_root)
-    if located[entry.dataset]:
-        return replace(planned, status="data missing", reason=located[entry.dataset]), warning
+    if cell.dataset not in missing_data:
+        missing_data[cell.dataset] = _missing(cell.dataset, run.data_root)
+    if missing_data[cell.dataset]:
+        return replace(planned, status="data missing", reason=missing_data[cell.dataset]), warning
     return replace(planned, reason=reason), warning
+
+
+def _estimate(planned: PlannedCell, run: Run) -> Estimate:
+    """Predict what a cell costs from here on: nothing but judging if its sets are made."""
+    cell = planned.cell
+    cost = estimate(
+        planned.recipe, spec(cell.dataset), cell.ipc, cell.arch, planned.protocol, planned.seeds,
+        planned.repeats,
+    )  # fmt: skip
+    if not _has_sets(planned, run.results):
+        return cost
+    return replace(cost, work=tuple(part for part in cost.work if part.phase == "evaluate"))
+
+
+def _has_sets(planned: PlannedCell, results: Path) -> bool:
+    """Say whether the sets of a cell are there already, as far as one can know without its data."""
+    cell, recipe = planned.cell, planned.recipe
+    prefix = file_name(f"{recipe.method}-{cell.dataset}-ipc{cell.ipc}-{recipe.hash[:12]}-")
+    paths = (results / "artefacts").glob(f"{escape(prefix)}*-draw0.safetensors")
+    return len({path.stem.split("-seed")[-1] for path in paths}) >= planned.seeds
 
 
 def _missing(dataset: str, data_root: Path | None) -> str:
@@ -204,5 +241,5 @@ def _why_again(record: dict, planned: PlannedCell) -> str:
     """Say why a cell that has a record is measured again."""
     if record["status"] == "failed":
         return f"failed before: {record['failure']['reason'].splitlines()[0]}"
-    change = change_since(record, planned.recipe_hash, planned.protocol_hash)
+    change = change_since(record, planned.recipe.hash, planned.protocol.hash)
     return change or f"has {record['seeds']} x {record['repeats']} runs"

@@ -11,72 +11,35 @@ similarity it takes nor whether anything is subtracted first; this is the plaine
 
 import json
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile
 
 import numpy as np
 import torch
 
 from nsdbench import data, provenance
+from nsdbench.bench.figures import PlannedFigure
 from nsdbench.bench.run import Outcome
-from nsdbench.bench.store import Store
-from nsdbench.bench.tables import Similarity, Table
+from nsdbench.bench.tables import Similarity
 from nsdbench.data import Dataset
 from nsdbench.errors import NsdbenchError
+from nsdbench.experts import Run
 from nsdbench.files import write_atomically
 from nsdbench.seeding import generator
 
 DIMENSIONS = {"batch": 0, "height": 2, "width": 3}
 
 
-@dataclass(frozen=True)
-class PlannedFigure:
-    """A figure of real images: its name, what it compares, its file, whether that is there."""
-
-    name: str
-    wanted: Similarity
-    path: Path
-    is_done: bool
-
-    def __str__(self) -> str:
-        images = self.wanted
-        return (
-            f"{self.name}: similarity of {images.num_images} training images of class "
-            f"{images.label} of {images.dataset}: {'done' if self.is_done else 'todo'}"
-        )
-
-
-def plan(tables: Iterable[Table], scale: str, results: Path) -> list[PlannedFigure]:
-    """Plan the figures of real images among some tables; the other tables are passed over."""
-    planned = []
-    for table in tables:
-        if (wanted := table.settings(scale).similarity) is not None:
-            path = Store(results).figure_path(scale, table.name)
-            planned.append(PlannedFigure(table.name, wanted, path, is_computed(wanted, path)))
-    return planned
-
-
-def run(planned: Iterable[PlannedFigure], data_root: Path | None, outcome: Outcome) -> None:
+def run_figures(planned: Iterable[PlannedFigure], run: Run, outcome: Outcome) -> None:
     """Compute what planned figures do not have yet, and tell the outcome how each ended."""
     for figure in planned:
         try:
             if not figure.is_done:
-                compute(figure.wanted, figure.path, data_root)
+                compute(figure.wanted, figure.path, run.data_root)
             outcome.done.append(figure.name)
         except (NsdbenchError, ValueError) as error:
             outcome.failed[figure.name] = str(error)
-
-
-def is_computed(wanted: Similarity, path: Path) -> bool:
-    """Say whether a file holds the similarities of these images."""
-    try:
-        with np.load(path, allow_pickle=False) as arrays:
-            about = json.loads(str(arrays["about"]))
-    except (OSError, KeyError, ValueError, BadZipFile):  # none, or not one of these
-        return False
-    return all(about.get(key) == value for key, value in asdict(wanted).items())
 
 
 def compute(wanted: Similarity, path: Path, data_root: Path | None = None) -> None:

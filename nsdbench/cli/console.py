@@ -4,19 +4,23 @@ On a terminal a run shows a live line; elsewhere (a log, a pipe) it prints plain
 cell starts, one when it ends, and one at most every half minute between.
 """
 
+from __future__ import annotations
+
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 from rich.table import Table
 from rich.text import Text
 
-from nsdbench.bench.plan import Plan, PlannedCell
-from nsdbench.bench.run import Outcome
 from nsdbench.report.words import counted
 from nsdbench.spread import in_words
+
+if TYPE_CHECKING:
+    from nsdbench.bench.plan import Plan, PlannedCell
+    from nsdbench.bench.run import Outcome
 
 SECONDS_BETWEEN_LINES = 30.0  # of one run's progress where the output is not a terminal
 SECONDS_TRUSTED = 60.0  # predicted time that must be measured before it outweighs the prediction
@@ -140,7 +144,7 @@ class StepDisplay:
         self._tasks: dict[str, Any] = {}
         self._last_line = time.monotonic()
 
-    def __enter__(self) -> "StepDisplay":
+    def __enter__(self) -> StepDisplay:
         if self._console.is_terminal:
             self._live = _live_progress(self._console)
             self._live.start()
@@ -178,7 +182,7 @@ class RunDisplay:
         self._live: Progress | None = None
         self._tasks: dict[str, Any] = {}
 
-    def __enter__(self) -> "RunDisplay":
+    def __enter__(self) -> RunDisplay:
         if self._console.is_terminal and self._total:
             self._live = _live_progress(self._console)
             self._live.start()

@@ -7,8 +7,8 @@ import json
 from dataclasses import replace
 
 from nsdbench import methods, models
+from nsdbench.bench.cell import Cell
 from nsdbench.bench.cost import estimate
-from nsdbench.bench.measure import Cell
 from nsdbench.bench.tables import SCALES, load, names
 from nsdbench.bench.tables.where import keep_where
 from nsdbench.data import spec
@@ -32,7 +32,7 @@ def find_cells(cell_id: str) -> list[Cell]:
         for name in names():
             table = load(name)
             for entry in table.entries(scale) if scale in table.scales else []:
-                cell = Cell(*entry.key)
+                cell = entry.cell
                 without_protocol = cell.id.removesuffix(entry.protocol)
                 protocol = cell_id.removeprefix(without_protocol)
                 if entry.ipc and protocol != cell_id and _is_protocol(protocol):
@@ -64,7 +64,7 @@ def select_cells(
         ValueError: unknown scale or protocol, or a filter that no cell of the table matches.
     """
     entries = load(table).entries(scale, protocol=protocol)
-    return [Cell(*entry.key) for entry in keep_where(entries, where)]
+    return [entry.cell for entry in keep_where(entries, where)]
 
 
 def explain(cell: Cell) -> str:
@@ -120,12 +120,7 @@ def _code_path(recipe: methods.Recipe, cell: Cell) -> str:
     if mode is None:
         return ""
     described = spec(cell.dataset)
-    model = models.from_id(
-        student_arch(recipe, described),
-        in_channels=described.image_shape[0],
-        image_size=described.image_shape[1],
-        num_classes=described.num_classes,
-    )
+    model = models.for_dataset(student_arch(recipe, described), described)
     paths = ", ".join(
         f"{unroll.code_path(model.to(device), mode)} code path on {name}"
         for device, name in (("cpu", "the CPU"), ("cuda", "CUDA"))

@@ -1,6 +1,7 @@
 """Options that several commands share, and how their values are read."""
 
 import json
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -51,7 +52,12 @@ def read_overrides(settings: list[str] | None) -> dict[str, object]:
 
 
 def resolve_device(device: str) -> str:
-    """Resolve "auto" to a GPU if there is one."""
+    """Resolve "auto" to a GPU if there is one.
+
+    torch, which takes seconds to load, is asked only where a driver shows that there may be one.
+    """
+    if device == "cpu" or (device == "auto" and not _has_driver()):
+        return "cpu"
     import torch
 
     if device == "auto":
@@ -63,3 +69,10 @@ def resolve_device(device: str) -> str:
     if kind == "cuda" and not torch.cuda.is_available():
         raise ValueError(f"--device {device}: torch sees no GPU; use cpu or auto")
     return device
+
+
+def _has_driver() -> bool:
+    """Say whether a driver of CUDA devices may be here; Linux shows it as a device file."""
+    if sys.platform != "linux":
+        return True
+    return any(Path(file).exists() for file in ("/dev/nvidiactl", "/dev/nvidia0", "/dev/dxg"))

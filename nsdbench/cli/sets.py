@@ -1,4 +1,4 @@
-"""The commands that work on one distilled set or one expert buffer: distill, evaluate, experts."""
+"""The commands that work on one distilled set: distill, evaluate."""
 
 import json
 import sys
@@ -7,23 +7,18 @@ from typing import Annotated
 
 import typer
 
-from nsdbench.cli.console import StepDisplay, make_console, show_table
+from nsdbench.cli.console import StepDisplay, make_console
 from nsdbench.cli.options import (
     AsJson,
     DataRoot,
     Device,
     Protocol,
-    Results,
     Scale,
     Settings,
     read_overrides,
     resolve_device,
 )
 from nsdbench.report.words import counted
-
-experts_app = typer.Typer(
-    no_args_is_help=True, help="Record, import, list and describe expert trajectories."
-)
 
 
 def distill(
@@ -112,101 +107,3 @@ def evaluate(
     console.print(
         f"{text}; {result.steps} steps at rate {result.lr:g} on {result.num_images} images"
     )
-
-
-@experts_app.command("record")
-def experts_record(
-    dataset: Annotated[str, typer.Option(help="see `list datasets`")],
-    arch: Annotated[str, typer.Option(help="see `list archs`")] = "convnet",
-    num_experts: Annotated[int, typer.Option(help="trajectories", min=1)] = 100,
-    epochs: Annotated[int, typer.Option(help="epochs of each", min=1)] = 50,
-    preprocessing: Annotated[str | None, typer.Option(help="None: the data set's own")] = None,
-    seed: int = 0,
-    root: Annotated[Path | None, typer.Option(help="None: the user cache")] = None,
-    data_root: DataRoot = None,
-    device: Device = "auto",
-) -> None:
-    """Train networks on real data and keep their parameters after every epoch; resumable."""
-    from nsdbench import data, experts, models
-
-    real = data.load(dataset, data_root).without_test()
-    kind = preprocessing or real.spec.default_preprocessing
-    with StepDisplay(make_console()) as display:
-        buffer = experts.record(
-            real,
-            data.preprocessing(kind, real),
-            models.resolve_id(arch, real.spec),
-            experts.ExpertRecipe(
-                num_experts=num_experts, epochs=epochs, dsa_strategy=real.spec.dsa_strategy
-            ),
-            seed=seed,
-            root=root,
-            device=resolve_device(device),
-            progress=display.progress,
-        )
-    make_console().print(f"{buffer.num_experts} experts, {buffer.num_epochs} epochs: {buffer.path}")
-
-
-@experts_app.command("import")
-def experts_import(
-    files: Annotated[list[Path], typer.Argument(help="replay_buffer_*.pt of MTT")],
-    dataset: Annotated[str, typer.Option(help="the data set they were trained on")],
-    name: Annotated[str, typer.Option(help="what to call the buffer")],
-    preprocessing: Annotated[
-        str, typer.Option(help="zca, or standardise (folders of MTT that end in _NO_ZCA)")
-    ],
-    arch: Annotated[str, typer.Option(help="see `list archs`")] = "convnet",
-    root: Annotated[Path | None, typer.Option(help="None: the user cache")] = None,
-) -> None:
-    """Take over expert trajectories that MTT's code recorded."""
-    from nsdbench import data, experts, models
-
-    described = data.spec(dataset)
-    buffer = experts.import_mtt(
-        files,
-        arch_id=models.resolve_id(arch, described),
-        spec=described,
-        preprocessing=preprocessing,
-        root=root,
-        name=name,
-    )
-    make_console().print(f"{buffer.num_experts} experts, {buffer.num_epochs} epochs: {buffer.path}")
-
-
-@experts_app.command("list")
-def experts_list(
-    root: Annotated[Path | None, typer.Option(help="None: the user cache")] = None,
-) -> None:
-    """List the recorded and imported expert buffers."""
-    from nsdbench import experts
-    from nsdbench.cli import listing
-
-    show_table(make_console(), *listing.expert_buffers(experts.list_buffers(root)))
-
-
-@experts_app.command("manifest")
-def experts_manifest(
-    names: Annotated[
-        list[str] | None, typer.Argument(help="see `experts list`; all finished ones if none")
-    ] = None,
-    root: Annotated[Path | None, typer.Option(help="None: the user cache")] = None,
-    results: Results = Path("results"),
-    data_root: DataRoot = None,
-    device: Device = "auto",
-) -> None:
-    """Write what is worth keeping of buffers to results/experts: all but the parameters."""
-    from nsdbench import experts
-    from nsdbench.experts.manifest import write_expert_manifest
-
-    root = root or experts.default_root()
-    finished = [buffer["name"] for buffer in experts.list_buffers(root) if buffer["complete"]]
-    if not (names or finished):
-        make_console().print(f"There is no finished buffer in {root}.", markup=False)
-    for name in names or finished:
-        path = write_expert_manifest(
-            experts.ExpertBuffer(root / name),
-            results,
-            data_root=data_root,
-            device=resolve_device(device),
-        )
-        make_console().print(f"wrote {path}")

@@ -5,3 +5,4 @@ from .rules import select_k_center as select_k_center
 from .selection import SelectionTask as SelectionTask
 from .selection import names as names
 from .selection import select as select
+from .selection import select_recipe as select_recipe

@@ -23,7 +23,14 @@ from nsdbench.coresets.rules import (
 )
 from nsdbench.data import Dataset, load, preprocessing
 from nsdbench.data.training import TrainingData
-from nsdbench.experts import ExpertBuffer, Progress, recipe_experts, silent, student_arch
+from nsdbench.experts import (
+    ExpertBuffer,
+    Progress,
+    Run,
+    recipe_experts,
+    silent,
+    student_arch,
+)
 from nsdbench.registry import Registry
 from nsdbench.seeding import generator
 from nsdbench.sets import parameterizations
@@ -89,17 +96,30 @@ def select(
     recipe = methods.resolve(method, data.spec.name, ipc, scale)
     if recipe.kind != "coreset":
         raise ValueError(f"method {method!r} is of kind {recipe.kind}; there is nothing to select")
+    artefact = select_recipe(recipe, data, seed, draw, Run(device=device, progress=progress))
+    if out is None:
+        return artefact
+    artefact.save(out)
+    return load_artefact(out)
+
+
+def select_recipe(
+    recipe: methods.Recipe, data: Dataset, seed: int, draw: int, run: Run
+) -> Artefact:
+    """Select a coreset by a resolved recipe; arguments and errors as of `select`."""
     selection = _REGISTRY.get(recipe.values.get("coreset", {}).get("name"))
     data = data.without_test()
-    real = TrainingData(data, preprocessing(recipe.values["data"]["preprocessing"], data), device)
+    real = TrainingData(
+        data, preprocessing(recipe.values["data"]["preprocessing"], data), run.device
+    )
     for label in range(real.num_classes):
-        real.rows_of_class(label, at_least=ipc)
+        real.rows_of_class(label, at_least=recipe.ipc)
     cost = {"experts": 0.0}
     described: dict[str, Any] = {}
 
     def open_experts() -> ExpertBuffer:
         started = time.perf_counter()
-        buffer = recipe_experts(recipe, data, real.preprocessing, seed, device, progress)
+        buffer = recipe_experts(recipe, data, real.preprocessing, seed, run)
         cost["experts"] = time.perf_counter() - started
         entry = buffer.manifest["experts"][0]
         described["network"] = {
@@ -110,19 +130,19 @@ def select(
 
     started = time.perf_counter()
     arch = student_arch(recipe, data.spec) if "network" in recipe.values else None
-    task = SelectionTask(real, ipc, generator(seed, "coreset", draw), arch, open_experts)
-    rows = selection(task)
-    pixels = parameterizations.build({"name": "pixels"}, data.spec, ipc)
+    stream = generator(seed, "coreset", draw)
+    rows = selection(SelectionTask(real, recipe.ipc, stream, arch, open_experts))
+    pixels = parameterizations.build({"name": "pixels"}, data.spec, recipe.ipc)
     with torch.no_grad():
         pixels.spectra.copy_(real.batch(rows)[0].view_as(pixels.spectra))
     cost["distill"] = time.perf_counter() - started - cost["experts"]
-    artefact = Artefact(
+    return Artefact(
         pixels.requires_grad_(False),
         {
-            "method": method,
+            "method": recipe.method,
             "dataset": data.name,
-            "ipc": ipc,
-            "scale": scale,
+            "ipc": recipe.ipc,
+            "scale": recipe.scale,
             "seed": seed,
             "draw": draw,
             "recipe_hash": recipe.hash,
@@ -134,10 +154,6 @@ def select(
             **described,
         },
     )
-    if out is None:
-        return artefact
-    artefact.save(out)
-    return load_artefact(out)
 
 
 def _random(task: SelectionTask) -> torch.Tensor:

@@ -1,57 +1,14 @@
-"""What every reader returns: images and labels, and a test split shut until asked for."""
+"""A data set: training images and labels, and a test split shut until asked for."""
 
 import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cached_property
 
-import torch
-from torch import Tensor
-
-from nsdbench import seeding
-from nsdbench.data.catalog import DatasetSpec
+from nsdbench.data.description import DatasetSpec
 from nsdbench.data.holdout import holdout_name
+from nsdbench.data.split import Split, stratified_split
 from nsdbench.errors import TestSplitSealed
-
-
-@dataclass(frozen=True)
-class Split:
-    """Hold the images and labels of one part of a dataset.
-
-    Attributes:
-        images: uint8 [N, C, H, W], 0..255.
-        labels: int64 [N], 0..num_classes-1.
-    """
-
-    images: Tensor
-    labels: Tensor
-
-    def __post_init__(self) -> None:
-        if self.images.dtype != torch.uint8 or self.images.dim() != 4:
-            raise ValueError(
-                "images: expected uint8 [N, C, H, W], got "
-                f"{self.images.dtype} {list(self.images.shape)}"
-            )
-        if self.labels.dtype != torch.int64 or self.labels.shape != self.images.shape[:1]:
-            raise ValueError(
-                f"labels: expected int64 [{len(self.images)}], one per image, got "
-                f"{self.labels.dtype} {list(self.labels.shape)}"
-            )
-
-    def __len__(self) -> int:
-        return len(self.labels)
-
-    def rows(self, index: Tensor) -> "Split":
-        """Pick rows by index (int64 [n]), in that order."""
-        return Split(self.images[index], self.labels[index])
-
-    @cached_property
-    def checksum(self) -> str:
-        """Identify the content: sha256 over shape, labels and pixels."""
-        digest = hashlib.sha256(f"split {list(self.images.shape)}".encode())
-        digest.update(self.labels.contiguous().numpy())
-        digest.update(self.images.contiguous().numpy())
-        return digest.hexdigest()
 
 
 class Dataset:
@@ -132,38 +89,3 @@ class Dataset:
         train, test = self.train.rows(rest), self.train.rows(held)
         spec = replace(self.spec, train_size=len(train), test_size=len(test))
         return Dataset(spec, train, lambda: test, holdout_name(self.name, size, seed))
-
-
-def stratified_split(labels: Tensor, size: int, seed: int) -> tuple[Tensor, Tensor]:
-    """Split rows in two so that every class keeps its share in both.
-
-    Class c gives floor(size * n_c / N) rows; the rows still missing come one each from the classes
-    with the largest remainders (the lower class first at a tie).
-
-    Args:
-        labels: int64 [N].
-        size: rows in the second part, 1..N-1.
-        seed: decides which rows.
-
-    Returns:
-        (rest [N - size], chosen [size]): int64 indices, ascending.
-
-    Raises:
-        ValueError: size is out of range.
-    """
-    total = len(labels)
-    if not 1 <= size < total:
-        raise ValueError(f"size: expected 1..{total - 1} of {total} images, got {size}")
-    counts = torch.bincount(labels).tolist()
-    share = [size * count // total for count in counts]
-    remainder = [size * count % total for count in counts]
-    by_remainder = sorted(range(len(counts)), key=lambda c: (-remainder[c], c))
-    for c in by_remainder[: size - sum(share)]:
-        share[c] += 1
-
-    chosen = torch.zeros(total, dtype=torch.bool)
-    for c, number in enumerate(share):
-        rows = (labels == c).nonzero().flatten()
-        order = torch.randperm(len(rows), generator=seeding.generator(seed, "split", c))
-        chosen[rows[order[:number]]] = True
-    return (~chosen).nonzero().flatten(), chosen.nonzero().flatten()

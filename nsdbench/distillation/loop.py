@@ -9,7 +9,6 @@ import math
 import os
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +18,10 @@ from nsdbench import experts, methods, models, provenance
 from nsdbench.data import Dataset, load, preprocessing
 from nsdbench.data.training import TrainingData
 from nsdbench.distillation import objectives
-from nsdbench.distillation.moving_average import MovingAverage
+from nsdbench.distillation.checkpoint import LoopState
 from nsdbench.distillation.objectives import Objective, ObjectiveContext
 from nsdbench.errors import Diverged
-from nsdbench.experts import Progress, silent
-from nsdbench.files import write_atomically
+from nsdbench.experts import Progress, Run, silent
 from nsdbench.seeding import generator
 from nsdbench.sets import parameterizations
 from nsdbench.sets.artefact import Artefact, load_artefact
@@ -31,68 +29,10 @@ from nsdbench.sets.budget import check
 from nsdbench.sets.parameterizations import Parameterization
 
 _CHECKPOINTS_PER_RUN = 20
-_CURVE_POINTS = 200
-
-
-@dataclass
-class DistillationRun:
-    """State of the outer loop, all of which a checkpoint keeps."""
-
-    parameterization: Parameterization
-    objective: Objective
-    optimiser: torch.optim.Optimizer
-    average: MovingAverage
-    step: int = 0
-    losses: list[float] = field(default_factory=list)
-    seconds: float = 0.0
-
-    @staticmethod
-    def start(
-        parameterization: Parameterization, objective: Objective, settings: dict
-    ) -> "DistillationRun":
-        """Begin a run: SGD with momentum, a learning rate per group (paper, sec. 4.1; MTT)."""
-        groups = parameterization.parameter_groups(settings) + objective.parameter_groups(settings)
-        optimiser = torch.optim.SGD(groups, lr=0.0, momentum=settings["momentum"])
-        average = MovingAverage(parameterization, settings.get("ema_decay"))
-        return DistillationRun(parameterization, objective, optimiser, average)
-
-    def summary(self) -> dict:
-        """Return the loss curve, thinned to at most `_CURVE_POINTS` points, and its ends."""
-        stride = -(-len(self.losses) // _CURVE_POINTS)
-        return {
-            "iterations": self.step,
-            "loss_first": self.losses[0],
-            "loss_last": self.losses[-1],
-            "curve": [[i, self.losses[i]] for i in range(0, len(self.losses), stride)],
-        }
-
-    def save(self, path: Path) -> None:
-        """Write the checkpoint by rename."""
-        state = {
-            "parameterization": self.parameterization.state_dict(),
-            "objective": self.objective.state_dict(),
-            "optimiser": self.optimiser.state_dict(),
-            "average": self.average.state_dict(),
-            "step": self.step,
-            "losses": self.losses,
-            "seconds": self.seconds,
-        }
-        write_atomically(path, lambda partial: torch.save(state, partial))
-
-    def restore(self, path: Path) -> None:
-        """Take up the state of a checkpoint."""
-        state = torch.load(path, map_location="cpu", weights_only=True)
-        self.parameterization.load_state_dict(state["parameterization"])
-        self.objective.load_state_dict(state["objective"])
-        self.optimiser.load_state_dict(state["optimiser"])
-        self.average.load_state_dict(state.get("average", {}))  # older checkpoints have none
-        self.step = state["step"]
-        self.losses = state["losses"]
-        self.seconds = state["seconds"]
 
 
 def optimise(
-    run: DistillationRun,
+    state: LoopState,
     iterations: int,
     seed: int,
     *,
@@ -106,39 +46,41 @@ def optimise(
             objective's explosion threshold.
     """
     every = max(1, iterations // _CHECKPOINTS_PER_RUN)
-    while run.step < iterations:
+    while state.step < iterations:
         started = time.perf_counter()
-        run.optimiser.zero_grad(set_to_none=True)
-        value = run.objective.accumulate(
-            run.parameterization, run.step, generator(seed, "distill", "step", run.step)
+        state.optimiser.zero_grad(set_to_none=True)
+        value = state.objective.accumulate(
+            state.parameterization, state.step, generator(seed, "distill", "step", state.step)
         )
-        if not math.isfinite(value) or value > run.objective.explosion_threshold:
+        if not math.isfinite(value) or value > state.objective.explosion_threshold:
+            before = ", ".join(f"{loss:.4g}" for loss in state.losses[-3:]) or "none"
             raise Diverged(
-                f"step {run.step} of {iterations}: the loss is {value:g} (before: "
-                f"{', '.join(f'{x:.4g}' for x in run.losses[-3:]) or 'none'}); lower the learning "
-                "rates or the initial student step size"
+                f"step {state.step} of {iterations}: the loss is {value:g} (before: {before}); "
+                "lower the learning rates or the initial student step size"
             )
-        run.optimiser.step()
-        run.parameterization.constrain()
-        run.objective.constrain()
-        run.average.update()
-        run.losses.append(value)
-        run.step += 1
-        run.seconds += time.perf_counter() - started
-        if run.step == iterations:
-            _check_finite(run)
-        if checkpoint is not None and (run.step % every == 0 or run.step == iterations):
-            run.save(checkpoint)
-        progress("distill", run.step, iterations, f"loss {value:.4f}")
+        state.optimiser.step()
+        state.parameterization.constrain()
+        state.objective.constrain()
+        state.average.update()
+        state.losses.append(value)
+        state.step += 1
+        state.seconds += time.perf_counter() - started
+        if state.step == iterations:
+            _check_finite(state)
+        if checkpoint is not None and (state.step % every == 0 or state.step == iterations):
+            state.save(checkpoint)
+        progress("distill", state.step, iterations, f"loss {value:.4f}")
 
 
-def _check_finite(run: DistillationRun) -> None:
+def _check_finite(state: LoopState) -> None:
     """Raise Diverged, naming the tensor, if a stored tensor or its image is not finite."""
     with torch.no_grad():
-        stored = {**run.parameterization.state_dict(), "images": run.parameterization.decode()[0]}
-    for name, tensor in stored.items():
+        images, _ = state.parameterization.decode()
+    for name, tensor in {**state.parameterization.state_dict(), "images": images}.items():
         if not torch.isfinite(tensor).all():
-            raise Diverged(f"after step {run.step}: {name} is not finite; lower the learning rates")
+            raise Diverged(
+                f"after step {state.step}: {name} is not finite; lower the learning rates"
+            )
 
 
 def distill(
@@ -155,11 +97,11 @@ def distill(
     device: str = "cpu",
     progress: Progress = silent,
 ) -> Artefact:
-    """Distil a dataset by a method's recipe.
+    """Distil a data set by a method's recipe.
 
     Args:
         method: name of a method of kind "distillation", see `nsdbench.methods.names()`.
-        dataset: name or loaded dataset; its test split stays closed.
+        dataset: name or loaded data set; its test split stays closed.
         ipc: budget in uncompressed images per class.
         scale: "smoke", "small" or "paper": which settings of the recipe apply.
         seed: of every random draw.
@@ -182,84 +124,86 @@ def distill(
     recipe = methods.resolve(method, data.spec.name, ipc, scale, overrides)
     if recipe.kind != "distillation":
         raise ValueError(f"method {method!r} is of kind {recipe.kind}; there is nothing to distil")
-    data = data.without_test()
-    real = TrainingData(data, preprocessing(recipe.values["data"]["preprocessing"], data), device)
-    # First what may be refused: recording experts can take hours.
-    parameterization = _initialized(recipe, data, real, ipc, seed).to(device)
-
-    started = time.perf_counter()
-    objective = _objective(recipe, data, real, seed, device, progress)
-    experts_seconds = time.perf_counter() - started
-
-    run = DistillationRun.start(parameterization, objective, recipe.values["optimiser"])
-    checkpoint = None
-    if work is not None:
-        checkpoint = Path(work) / f"{experts.set_name(recipe, data, ipc, seed)}.pt"
-        if checkpoint.exists():
-            run.restore(checkpoint)
-    optimise(
-        run,
-        recipe.values["optimiser"]["iterations"],
-        seed,
-        checkpoint=checkpoint,
-        progress=progress,
-    )
-    run.average.apply()
-    parameterization = parameterization.cpu().requires_grad_(False)
-    artefact = Artefact(
-        parameterization,
-        {
-            "method": method,
-            "dataset": data.name,
-            "ipc": ipc,
-            "scale": scale,
-            "seed": seed,
-            "recipe_hash": recipe.hash,
-            "preprocessing": real.preprocessing.kind,
-            "preprocessing_hash": real.preprocessing.hash,
-            "learned": objective.learned(),
-            "distillation": {
-                **run.summary(),
-                "images_moved": _relative_change(
-                    _initialized(recipe, data, real, ipc, seed), parameterization
-                ),
-                **objective.describe(),
-            },
-            "commit": provenance.commit(),
-            "cost": {"experts": experts_seconds, "distill": run.seconds},
-        },
-    )
-    check(artefact.ledger(), data.image_shape, data.num_classes, ipc)
+    run = Run(device=device, progress=progress)
+    artefact = distill_recipe(recipe, data, seed, run, None if work is None else Path(work))
     if out is None:
         return artefact
     artefact.save(out)
     return load_artefact(out)
 
 
-def _objective(
-    recipe: methods.Recipe,
-    data: Dataset,
-    real: TrainingData,
-    seed: int,
-    device: str,
-    progress: Progress,
-) -> Objective:
+def distill_recipe(
+    recipe: methods.Recipe, data: Dataset, seed: int, run: Run, work: Path | None
+) -> Artefact:
+    """Distil a data set by a resolved recipe; arguments and errors as of `distill`."""
+    data = data.without_test()
+    real = TrainingData(
+        data, preprocessing(recipe.values["data"]["preprocessing"], data), run.device
+    )
+    # First what may be refused: recording experts can take hours.
+    parameterization = _initialized(recipe, data, real, seed).to(run.device)
+    started = time.perf_counter()
+    objective = _objective(recipe, data, real, run)
+    experts_seconds = time.perf_counter() - started
+
+    state = LoopState.start(parameterization, objective, recipe.values["optimiser"])
+    checkpoint = None
+    if work is not None:
+        checkpoint = work / f"{experts.set_name(recipe, data, seed)}.pt"
+        if checkpoint.exists():
+            state.restore(checkpoint)
+    optimise(
+        state,
+        recipe.values["optimiser"]["iterations"],
+        seed,
+        checkpoint=checkpoint,
+        progress=run.progress,
+    )
+    state.average.apply()
+    parameterization = parameterization.cpu().requires_grad_(False)
+    artefact = Artefact(
+        parameterization,
+        {
+            "method": recipe.method,
+            "dataset": data.name,
+            "ipc": recipe.ipc,
+            "scale": recipe.scale,
+            "seed": seed,
+            "recipe_hash": recipe.hash,
+            "preprocessing": real.preprocessing.kind,
+            "preprocessing_hash": real.preprocessing.hash,
+            "learned": objective.learned(),
+            "distillation": {
+                **state.summary(),
+                "images_moved": _relative_change(
+                    _initialized(recipe, data, real, seed), parameterization
+                ),
+                **objective.describe(),
+            },
+            "commit": provenance.commit(),
+            "cost": {"experts": experts_seconds, "distill": state.seconds},
+        },
+    )
+    check(artefact.ledger(), data.image_shape, data.num_classes, recipe.ipc)
+    return artefact
+
+
+def _objective(recipe: methods.Recipe, data: Dataset, real: TrainingData, run: Run) -> Objective:
     """Build the recipe's objective; experts are recorded when it asks for them."""
-    model = models.for_dataset(experts.student_arch(recipe, data.spec), data.spec).to(device)
+    model = models.for_dataset(experts.student_arch(recipe, data.spec), data.spec).to(run.device)
 
     def open_experts() -> experts.ExpertBuffer:
-        return experts.recipe_experts(
-            recipe, data, real.preprocessing, experts.EXPERT_SEED, device, progress
-        )
+        return experts.recipe_experts(recipe, data, real.preprocessing, experts.EXPERT_SEED, run)
 
     context = ObjectiveContext(model, real, data.spec.dsa_strategy, open_experts)
-    return objectives.build(recipe.values["objective"], context).to(device)
+    return objectives.build(recipe.values["objective"], context).to(run.device)
 
 
 def _initialized(
-    recipe: methods.Recipe, data: Dataset, real: TrainingData, ipc: int, seed: int
+    recipe: methods.Recipe, data: Dataset, real: TrainingData, seed: int
 ) -> Parameterization:
-    parameterization = parameterizations.build(recipe.values["parameterization"], data.spec, ipc)
+    settings = recipe.values["parameterization"]
+    parameterization = parameterizations.build(settings, data.spec, recipe.ipc)
     parameterization.initialize(real, generator(seed, "distill", "initialize"))
     return parameterization
 

@@ -7,10 +7,12 @@ different protocols are never compared.
 import hashlib
 import json
 import re
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from math import ceil
 
 from nsdbench.errors import nearest
+
+_FIRST_SETTINGS = 8
 
 
 @dataclass(frozen=True)
@@ -51,8 +53,17 @@ class Protocol:
         return (self.epochs // 2 + 2) * ceil(num_images / self.batch_size)
 
     def as_dict(self) -> dict:
-        """Return the protocol as plain JSON types."""
-        return asdict(self)
+        """Return the protocol as plain JSON types.
+
+        Settings that came after the first eight are in it where they differ from their default, so
+        that a protocol without them keeps its hash.
+        """
+        later = {field.name: field.default for field in fields(self)[_FIRST_SETTINGS:]}
+        return {
+            name: value
+            for name, value in asdict(self).items()
+            if name not in later or value != later[name]
+        }
 
     def __str__(self) -> str:
         """Write the settings that it has, in words, without the name."""
@@ -62,7 +73,7 @@ class Protocol:
 
     @property
     def hash(self) -> str:
-        """Digest of every field."""
+        """Digest of `as_dict`."""
         text = json.dumps(self.as_dict(), sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 

@@ -8,7 +8,7 @@ divided by ten and the optimiser rebuilt after the epoch the protocol names.
 import os
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -21,9 +21,12 @@ from nsdbench.data.training import TrainingData
 from nsdbench.errors import Diverged
 from nsdbench.evaluation import protocols
 from nsdbench.evaluation.protocols import Protocol
+from nsdbench.experts import Progress, silent
 from nsdbench.seeding import generator
 from nsdbench.sets.artefact import Artefact, load_artefact
 from nsdbench.student import augment
+
+Source = Artefact | tuple[Tensor, Tensor] | TrainingData
 
 
 @dataclass(frozen=True)
@@ -48,7 +51,7 @@ class Evaluation:
 
 
 def evaluate(
-    source: Artefact | str | os.PathLike | tuple[Tensor, Tensor] | TrainingData,
+    source: Source | str | os.PathLike,
     dataset: str | Dataset,
     arch: str,
     protocol: str | Protocol = "common",
@@ -58,15 +61,14 @@ def evaluate(
     preprocessing_kind: str | None = None,
     data_root: str | os.PathLike | None = None,
     device: str = "cpu",
-    first_repeat: int = 0,
-    progress: Callable[..., None] | None = None,
+    progress: Progress = silent,
 ) -> Evaluation:
     """Evaluate a set on the test split.
 
     Args:
         source: an artefact, its file, tensors (images [n, C, H, W] in network-input space with
             labels [n] int64 or [n, K] soft), or the real training data.
-        dataset: name or loaded dataset.
+        dataset: name or loaded data set.
         arch: architecture id or name, see `nsdbench.models`.
         protocol: name or protocol.
         repeats: number of fresh networks R.
@@ -75,7 +77,6 @@ def evaluate(
             and, for tensors, the data set's default.
         data_root: folder of the data set, see `nsdbench.data.load`.
         device: where networks are trained.
-        first_repeat: number of the first network; networks r of equal seed are the same network.
         progress: called as progress(phase, done, total, note) after every network.
 
     Returns:
@@ -92,32 +93,64 @@ def evaluate(
     data = load(dataset, data_root) if isinstance(dataset, str) else dataset
     if isinstance(source, str | os.PathLike):
         source = load_artefact(Path(source))
-    lr = _learning_rate(protocol, source)
-    transform = _transform(source, data, preprocessing_kind)
-    training_set = _training_set(source, data)
-    arch = models.resolve_id(arch, data.spec)
-    started = time.perf_counter()
-    accuracies = []
-    steps = 0
-    for repeat in range(first_repeat, first_repeat + repeats):
-        stream = generator(seed, "evaluate", arch, protocol.name, repeat)
-        model = models.for_dataset(arch, data)
-        models.initialize(model, stream)
-        model.to(device, memory_format=model.memory_format)
-        steps = train(model, training_set, protocol, lr, data.spec.dsa_strategy, stream, device)
-        accuracies.append(
-            models.accuracy(model, data.test.images, data.test.labels, transform.apply, device)
-        )
-        if progress is not None:
-            progress("evaluate", repeat + 1, first_repeat + repeats, f"{accuracies[-1]:.2f} %")
-    return Evaluation(
-        tuple(accuracies),
-        lr,
-        steps,
-        training_set.num_images,
-        time.perf_counter() - started,
-        models.code_path(model),
+    judge = Judge(source, data, arch, protocol, device, preprocessing_kind)
+    networks = []
+    for repeat in range(repeats):
+        networks.append(judge.network(seed, repeat))
+        progress("evaluate", repeat + 1, repeats, f"{networks[-1].accuracies[0]:.2f} %")
+    return replace(
+        networks[0],
+        accuracies=tuple(network.accuracies[0] for network in networks),
+        seconds=sum(network.seconds for network in networks),
     )
+
+
+class Judge:
+    """Trains networks on one set, prepared once, and tests each of them.
+
+    Args: as of `evaluate`; the set and the data set are loaded.
+
+    Raises:
+        ValueError: as `evaluate`.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        data: Dataset,
+        arch: str,
+        protocol: Protocol,
+        device: str,
+        preprocessing_kind: str | None = None,
+    ):
+        self._lr = _learning_rate(protocol, source)
+        self._transform = _transform(source, data, preprocessing_kind)
+        self._set = _training_set(source, data)
+        self._data = data
+        self._arch = models.resolve_id(arch, data.spec)
+        self._protocol = protocol
+        self._device = device
+
+    def network(self, seed: int, repeat: int) -> Evaluation:
+        """Train and test network `repeat`; networks of equal seed and number are the same network.
+
+        Raises:
+            Diverged: the training loss stopped being finite.
+        """
+        started = time.perf_counter()
+        stream = generator(seed, "evaluate", self._arch, self._protocol.name, repeat)
+        model = models.for_dataset(self._arch, self._data)
+        models.initialize(model, stream)
+        model.to(self._device, memory_format=model.memory_format)
+        strategy = self._data.spec.dsa_strategy
+        steps = train(model, self._set, self._protocol, self._lr, strategy, stream)
+        test = self._data.test
+        accuracy = models.accuracy(
+            model, test.images, test.labels, self._transform.apply, self._device
+        )
+        seconds = time.perf_counter() - started
+        code_path = models.code_path(model)
+        return Evaluation((accuracy,), self._lr, steps, self._set.num_images, seconds, code_path)
 
 
 @dataclass(frozen=True)
@@ -143,13 +176,13 @@ def train(
     lr: float,
     dsa_strategy: str,
     stream: torch.Generator,
-    device: str = "cpu",
 ) -> int:
     """Train a network in place by a protocol and return the number of optimiser steps.
 
     Raises:
         Diverged: the loss at the decay or at the last step is not finite.
     """
+    device = next(model.parameters()).device
     strategy = dsa_strategy if protocol.augment else ""
 
     def optimiser(rate: float) -> torch.optim.Optimizer:
@@ -196,7 +229,7 @@ def _batches(
         yield from order.split(protocol.batch_size)
 
 
-def _learning_rate(protocol: Protocol, source: object) -> float:
+def _learning_rate(protocol: Protocol, source: Source) -> float:
     """Return the protocol's rate, or the step size an artefact learned if it wants that."""
     if protocol.lr is not None:
         return protocol.lr
@@ -209,7 +242,7 @@ def _learning_rate(protocol: Protocol, source: object) -> float:
     return learned["lr"]
 
 
-def _transform(source: object, data: Dataset, kind: str | None) -> Preprocessing:
+def _transform(source: Source, data: Dataset, kind: str | None) -> Preprocessing:
     """Return how test images become inputs of networks trained on this source."""
     if isinstance(source, TrainingData):
         return source.preprocessing
@@ -228,7 +261,7 @@ def _transform(source: object, data: Dataset, kind: str | None) -> Preprocessing
     return transform
 
 
-def _training_set(source: object, data: Dataset) -> TrainingSet:
+def _training_set(source: Source, data: Dataset) -> TrainingSet:
     """Give access to the images of a source, by row."""
     if isinstance(source, TrainingData):
         return TrainingSet(len(source), source.batch)

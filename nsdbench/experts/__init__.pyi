@@ -7,7 +7,9 @@ from .networks import student_arch as student_arch
 from .opening import EXPERT_SEED as EXPERT_SEED
 from .opening import recipe_experts as recipe_experts
 from .opening import set_name as set_name
-from .progress import Progress as Progress
-from .progress import silent as silent
 from .recipe import ExpertRecipe as ExpertRecipe
 from .recording import record as record
+from .run import AT_HOME as AT_HOME
+from .run import Progress as Progress
+from .run import Run as Run
+from .run import silent as silent

@@ -2,60 +2,47 @@
 
 import hashlib
 
-from nsdbench import methods
 from nsdbench.data import Dataset, Preprocessing
 from nsdbench.experts.buffer import ExpertBuffer, default_root
 from nsdbench.experts.networks import student_arch
-from nsdbench.experts.progress import Progress
 from nsdbench.experts.recipe import ExpertRecipe
 from nsdbench.experts.recording import record
+from nsdbench.experts.run import Run
 from nsdbench.files import file_name
+from nsdbench.methods import Recipe
 
 EXPERT_SEED = 0  # experts are shared by all runs on a data set, as in MTT
 
 
 def recipe_experts(
-    recipe: methods.Recipe,
-    data: Dataset,
-    preprocessing: Preprocessing,
-    seed: int,
-    device: str,
-    progress: Progress,
+    recipe: Recipe, data: Dataset, preprocessing: Preprocessing, seed: int, run: Run
 ) -> ExpertBuffer:
     """Open the experts a recipe asks for; they are recorded first if nobody has recorded them."""
     arch = student_arch(recipe, data.spec)
     settings = {"dsa_strategy": data.spec.dsa_strategy, **recipe.values["experts"]}
     if "buffer" in settings:
         return _imported_experts(settings["buffer"], data.name, arch, preprocessing.kind)
-    return record(
-        data,
-        preprocessing,
-        arch,
-        ExpertRecipe(**settings),
-        seed=seed,
-        device=device,
-        progress=progress,
-    )
+    return record(data, preprocessing, arch, ExpertRecipe(**settings), seed=seed, run=run)
 
 
 def _imported_experts(name: str, dataset: str, arch: str, preprocessing_kind: str) -> ExpertBuffer:
     """Open a buffer that was imported under a name, if it fits data set, network and inputs."""
     buffer = ExpertBuffer(default_root() / name)
-    there = tuple(buffer.manifest[key] for key in ("dataset", "arch", "preprocessing"))
-    if there != (dataset, arch, preprocessing_kind):
+    held = tuple(buffer.manifest[key] for key in ("dataset", "arch", "preprocessing"))
+    if held != (dataset, arch, preprocessing_kind):
         raise ValueError(
-            f"experts.buffer {name!r} holds {there[1]} trained on {there[0]} with {there[2]}, this "
+            f"experts.buffer {name!r} holds {held[1]} trained on {held[0]} with {held[2]}, this "
             f"recipe needs {arch} trained on {dataset} with {preprocessing_kind}; set "
             "network.width or data.preprocessing, or import fitting experts"
         )
     return buffer
 
 
-def set_name(recipe: methods.Recipe, data: Dataset, ipc: int, seed: int) -> str:
+def set_name(recipe: Recipe, data: Dataset, seed: int) -> str:
     """Name the set that a recipe yields on a data set: equal names, equal sets."""
     digests = f"{recipe.hash[:12]}-{data.checksum[:8]}"
     if "buffer" in recipe.values.get("experts", {}):  # other files may be imported by one name
         buffer = ExpertBuffer(default_root() / recipe.values["experts"]["buffer"])
         files = "".join(file["sha256"] for file in buffer.manifest["files"])
         digests += f"-{hashlib.sha256(files.encode()).hexdigest()[:8]}"
-    return file_name(f"{recipe.method}-{data.name}-ipc{ipc}-{digests}-seed{seed}")
+    return file_name(f"{recipe.method}-{data.name}-ipc{recipe.ipc}-{digests}-seed{seed}")

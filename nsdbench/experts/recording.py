@@ -34,6 +34,7 @@ from nsdbench.experts.buffer import (
 )
 from nsdbench.experts.gsam import redirect_gradients
 from nsdbench.experts.recipe import ExpertRecipe, content_hash
+from nsdbench.experts.run import AT_HOME, Progress, Run
 from nsdbench.files import file_name
 from nsdbench.seeding import generator
 from nsdbench.student import augment
@@ -42,8 +43,6 @@ from nsdbench.student import augment
 PREPARED_BYTES = 2 << 30
 # our choice: clean training images on which a finished expert is measured
 MEASURED_IMAGES = 2000
-
-Progress = Callable[[str, int, int], object]
 
 
 def record(
@@ -54,8 +53,7 @@ def record(
     *,
     seed: int,
     root: Path | str | None = None,
-    device: torch.device | str = "cpu",
-    progress: Progress | None = None,
+    run: Run = AT_HOME,
 ) -> ExpertBuffer:
     """Train experts, or open them if they have been trained before.
 
@@ -69,8 +67,7 @@ def record(
         recipe: how to train.
         seed: of the initial parameters, the order of images and the augmentation.
         root: folder for buffers; None is `cache_dir() / "experts"`.
-        device: where to train.
-        progress: called as progress("experts", epochs done, epochs in all) after every epoch.
+        run: where to train, and who is told after every epoch.
 
     Raises:
         Diverged: a loss became NaN or infinite.
@@ -90,14 +87,14 @@ def record(
     name = f"{file_name(dataset.name)}-{arch_id}-{content_hash(identity)[:16]}"
     folder = Path(root or default_root()) / name
     total = recipe.num_experts * recipe.epochs
-    with _locked(folder, total, progress):
-        model = models.for_dataset(arch_id, dataset).to(device)
+    with _locked(folder, total, run.progress):
+        model = models.for_dataset(arch_id, dataset).to(run.device)
         sizes = {"num_parameters": models.num_parameters(model)}
         if recipe.keeps_correctness:
             sizes["num_images"] = len(dataset.train)
         manifest = _open_manifest(folder, name, identity, sizes, recipe)
         if not manifest["complete"]:
-            _train_experts(folder, manifest, model, dataset, preprocessing, recipe, progress)
+            _train_experts(folder, manifest, model, dataset, preprocessing, recipe, run.progress)
     return ExpertBuffer(folder)
 
 
@@ -130,7 +127,7 @@ def _train_experts(
     dataset: Dataset,
     preprocessing: Preprocessing,
     recipe: ExpertRecipe,
-    progress: Progress | None,
+    progress: Progress,
 ) -> None:
     """Train what the manifest says is missing; the manifest is rewritten after every epoch."""
     device = next(model.parameters()).device
@@ -175,8 +172,7 @@ def _train_experts(
                 )
                 manifest["complete"] = expert + 1 == recipe.num_experts
             write_manifest(folder, manifest)
-            if progress is not None:
-                progress("experts", sum(e["epochs_done"] for e in entries), total)
+            progress("experts", sum(e["epochs_done"] for e in entries), total)
 
 
 def _resume(
@@ -263,15 +259,14 @@ def _network_inputs(
 
 
 @contextlib.contextmanager
-def _locked(folder: Path, total: int, progress: Progress | None) -> Iterator[None]:
+def _locked(folder: Path, total: int, progress: Progress) -> Iterator[None]:
     """Hold a buffer's lock; the system releases it when the process dies."""
     folder.mkdir(parents=True, exist_ok=True)
     lock = FileLock(folder / ".lock")
     try:
         lock.acquire(timeout=0)
     except Timeout:
-        if progress is not None:
-            progress("experts (waiting for another process)", 0, total)
+        progress("experts (waiting for another process)", 0, total)
         lock.acquire()
     try:
         yield

@@ -102,6 +102,9 @@ class Recipe:
     """
 
     method: str
+    dataset: str
+    ipc: int
+    scale: str
     title: str
     kind: str
     values: dict[str, dict[str, Any]]
@@ -190,7 +193,10 @@ def resolve(
         sources[path] = "given by the user for this run"
     whose = f"method {name!r} on {dataset}, ipc {ipc}, scale {scale}"
     named = {section: Settings(found, whose, f"{section}.") for section, found in values.items()}
-    return Recipe(method.name, method.title, method.kind, Settings(named, whose), sources)
+    settings = Settings(named, whose)
+    return Recipe(
+        method.name, dataset, ipc, scale, method.title, method.kind, settings, sources
+    )
 
 
 def _forget_other(

@@ -8,12 +8,13 @@ from .flat import load_flat as load_flat
 from .flat import num_parameters as num_parameters
 from .flat import unflatten as unflatten
 from .ids import NAMES as NAMES
+from .ids import NETWORKS as NETWORKS
+from .ids import NORMS as NORMS
 from .ids import PUBLISHED_WIDTHS as PUBLISHED_WIDTHS
 from .ids import arch_id as arch_id
 from .ids import parse_id as parse_id
 from .ids import resolve_id as resolve_id
 from .nets.alexnet import AlexNet as AlexNet
-from .nets.classifier import NORMS as NORMS
 from .nets.classifier import ImageClassifier as ImageClassifier
 from .nets.convnet import ConvNet as ConvNet
 from .nets.convnet import code_path as code_path
@@ -21,3 +22,5 @@ from .nets.convnet import native_shape as native_shape
 from .nets.initialization import initialize as initialize
 from .nets.resnet import ResNet18 as ResNet18
 from .nets.vgg import VGG11 as VGG11
+from .sizes import NetworkSize as NetworkSize
+from .sizes import network_size as network_size

@@ -1,13 +1,10 @@
 """Build a network by name and sizes, by architecture id, or for a data set."""
 
+from pkgutil import resolve_name
 from typing import Protocol
 
-from nsdbench.models.ids import PUBLISHED_DEPTH, PUBLISHED_WIDTHS, check_name, parse_id
-from nsdbench.models.nets.alexnet import AlexNet
-from nsdbench.models.nets.classifier import NORMS, ImageClassifier
-from nsdbench.models.nets.convnet import ConvNet
-from nsdbench.models.nets.resnet import ResNet18
-from nsdbench.models.nets.vgg import VGG11
+from nsdbench.models.ids import NORMS, look_up, parse_id
+from nsdbench.models.nets.classifier import ImageClassifier
 
 
 class HasImages(Protocol):
@@ -58,24 +55,26 @@ def build(
         ValueError: an unknown name or norm, an image too small for the network, a width that does
             not scale to whole channels, a depth or norm the network does not have.
     """
-    check_name(name, depth)
+    network = look_up(name, depth)
     if norm not in NORMS:
         raise ValueError(f"unknown norm {norm!r}; choose one of {', '.join(NORMS)}")
-    if name == "alexnet" and norm != "instance_norm":
-        raise ValueError(f"alexnet has no norm layer, so norm={norm!r} cannot be had; leave it out")
-    sizes = {"in_channels": in_channels, "image_size": image_size, "num_classes": num_classes}
-    width = PUBLISHED_WIDTHS[name] if width is None else width
-    for argument, size in {**sizes, "width": width, "depth": depth}.items():
-        if size is not None and size < 1:
+    sizes = {
+        "in_channels": in_channels,
+        "image_size": image_size,
+        "num_classes": num_classes,
+        "width": network.width if width is None else width,
+    }
+    if network.depth is not None:
+        sizes["depth"] = network.depth if depth is None else depth
+    for argument, size in sizes.items():
+        if size < 1:
             raise ValueError(f"{argument} must be at least 1, got {size}")
-    if name == "convnet":
-        depth = PUBLISHED_DEPTH if depth is None else depth
-        return ConvNet(**sizes, width=width, depth=depth, norm=norm)
-    if name == "alexnet":
-        return AlexNet(**sizes, width=width)
-    if name == "vgg11":
-        return VGG11(**sizes, width=width, norm=norm)
-    return ResNet18(**sizes, width=width, norm=norm, pools=name == "resnet18_ap")
+    if norm in network.norms:
+        return resolve_name(network.path)(**sizes, norm=norm)
+    if network.norms or norm != NORMS[0]:
+        has = f"takes {', '.join(network.norms)}" if network.norms else "has no norm layer"
+        raise ValueError(f"{name} {has}, so norm={norm!r} cannot be had; leave it out")
+    return resolve_name(network.path)(**sizes)
 
 
 def from_id(

@@ -1,32 +1,57 @@
-"""Architecture ids: how cells, records and expert buffers name a network.
+"""The networks by name, and architecture ids: how cells, records and expert buffers name them.
 
-A ConvNet's id always carries depth and width ("convnet3-w128"); the other networks carry a width
-only when it is not the published one ("alexnet", "alexnet-w16").
+The id of a network whose depth can be chosen always carries depth and width ("convnet3-w128"); the
+others carry a width only when it is not the published one ("alexnet", "alexnet-w16").
+
+A new network is one module in `nets` and one line of `NETWORKS`.
 """
 
 import re
+from dataclasses import dataclass
 from typing import Protocol
 
 from nsdbench.errors import nearest
 
-PUBLISHED_DEPTH = 3  # of the ConvNet
-PUBLISHED_WIDTHS = {
-    "convnet": 128,
-    "resnet18": 64,
-    "resnet18_ap": 64,
-    "vgg11": 64,
-    "alexnet": 128,
-}
-NAMES = tuple(PUBLISHED_WIDTHS)
+NORMS = ("instance_norm", "batch_norm", "none")  # the first is the default
 
-_CONVNET = re.compile(r"convnet([1-9]\d*)?(?:-w([1-9]\d*))?")
-_OTHER = re.compile(r"(resnet18_ap|resnet18|vgg11|alexnet)(?:-w([1-9]\d*))?")
+
+@dataclass(frozen=True)
+class Network:
+    """Say where a network is and what can be chosen of it.
+
+    Attributes:
+        path: "module:class", or a function, to call with in_channels, image_size, num_classes and
+            width; with depth where it can be chosen, and with norm where there is a norm layer.
+        width: published channels of the first convolution.
+        depth: published number of blocks; None where the depth is fixed.
+        norms: those of `NORMS` that it can have; none where it has no norm layer.
+    """
+
+    path: str
+    width: int
+    depth: int | None = None
+    norms: tuple[str, ...] = NORMS
+
+
+NETWORKS = {
+    "convnet": Network("nsdbench.models.nets.convnet:ConvNet", 128, depth=3),
+    "resnet18": Network("nsdbench.models.nets.resnet:ResNet18", 64),
+    "resnet18_ap": Network("nsdbench.models.nets.resnet:ResNet18AP", 64),
+    "vgg11": Network("nsdbench.models.nets.vgg:VGG11", 64),
+    "alexnet": Network("nsdbench.models.nets.alexnet:AlexNet", 128, norms=()),
+}
+NAMES = tuple(NETWORKS)
+PUBLISHED_WIDTHS = {name: network.width for name, network in NETWORKS.items()}
+
+_ID = re.compile(rf"({'|'.join(NAMES)})([1-9]\d*)?(?:-w([1-9]\d*))?")
 
 
 class HasDefaultDepth(Protocol):
     """The part of a dataset's specification that decides the ConvNet's depth."""
 
-    default_depth: int
+    @property
+    def default_depth(self) -> int:
+        """Number of blocks."""
 
 
 def parse_id(identifier: str) -> tuple[str, int | None, int | None]:
@@ -38,18 +63,17 @@ def parse_id(identifier: str) -> tuple[str, int | None, int | None]:
     Raises:
         ValueError: not the id of a known architecture.
     """
-    match = _CONVNET.fullmatch(identifier)
-    if match and match[1] and match[2]:
-        return "convnet", int(match[1]), int(match[2])
-    match = _OTHER.fullmatch(identifier)
-    if match:
-        width = int(match[2]) if match[2] else None
-        return match[1], None, width
-    raise ValueError(
-        f"unknown architecture id {identifier!r}; write convnet<depth>-w<width>, for example "
-        f"convnet3-w128, or one of {', '.join(NAMES[1:])}, with -w<width> for a narrow variant"
-        f"{nearest(identifier, NAMES)}"
-    )
+    parts = _match(identifier)
+    if parts is None or (_has_free_depth(parts[0]) and None in parts):
+        free = [name for name in NAMES if _has_free_depth(name)]
+        fixed = [name for name in NAMES if not _has_free_depth(name)]
+        raise ValueError(
+            f"unknown architecture id {identifier!r}; write "
+            f"{', '.join(f'{name}<depth>-w<width>' for name in free)}, for example "
+            f"{arch_id(free[0])}, or one of {', '.join(fixed)}, with -w<width> for a narrow variant"
+            f"{nearest(identifier, NAMES)}"
+        )
+    return parts
 
 
 def arch_id(name: str, depth: int | None = None, width: int | None = None) -> str:
@@ -58,31 +82,48 @@ def arch_id(name: str, depth: int | None = None, width: int | None = None) -> st
     Raises:
         ValueError: unknown name, or a depth for a network whose depth is fixed.
     """
-    check_name(name, depth)
-    width = PUBLISHED_WIDTHS[name] if width is None else width
-    if name == "convnet":
-        return f"convnet{PUBLISHED_DEPTH if depth is None else depth}-w{width}"
-    return name if width == PUBLISHED_WIDTHS[name] else f"{name}-w{width}"
+    network = look_up(name, depth)
+    width = network.width if width is None else width
+    if network.depth is not None:
+        return f"{name}{network.depth if depth is None else depth}-w{width}"
+    return name if width == network.width else f"{name}-w{width}"
 
 
 def resolve_id(identifier: str, spec: HasDefaultDepth) -> str:
-    """Complete an id with a dataset's default ConvNet depth and the published width.
+    """Complete an id with a dataset's default depth and the published width.
 
     "convnet" becomes "convnet3-w128" where `spec.default_depth` is 3, "convnet-w32" becomes
     "convnet3-w32", "convnet4" becomes "convnet4-w128"; complete ids are returned as they are.
+
+    Raises:
+        ValueError: as `parse_id`.
     """
-    match = _CONVNET.fullmatch(identifier)
-    if match:
-        depth = int(match[1]) if match[1] else spec.default_depth
-        return arch_id("convnet", depth, int(match[2]) if match[2] else None)
-    return arch_id(*parse_id(identifier))
+    name, depth, width = _match(identifier) or parse_id(identifier)
+    if _has_free_depth(name) and depth is None:
+        depth = spec.default_depth
+    return arch_id(name, depth, width)
 
 
-def check_name(name: str, depth: int | None) -> None:
-    """Raise ValueError for an unknown network, or a depth where none can be chosen."""
-    if name not in NAMES:
+def look_up(name: str, depth: int | None) -> Network:
+    """Look a network up; ValueError if it is unknown, or for a depth where none can be chosen."""
+    if name not in NETWORKS:
         raise ValueError(
             f"unknown network {name!r}; choose one of {', '.join(NAMES)}{nearest(name, NAMES)}"
         )
-    if depth is not None and name != "convnet":
-        raise ValueError(f"{name} has a fixed depth; only convnet takes depth (got {depth})")
+    if depth is not None and not _has_free_depth(name):
+        free = ", ".join(filter(_has_free_depth, NAMES))
+        raise ValueError(f"{name} has a fixed depth; only {free} takes depth (got {depth})")
+    return NETWORKS[name]
+
+
+def _has_free_depth(name: str) -> bool:
+    return NETWORKS[name].depth is not None
+
+
+def _match(identifier: str) -> tuple[str, int | None, int | None] | None:
+    """Split an id into name, depth and width, as far as it says them; None if it is no id."""
+    match = _ID.fullmatch(identifier)
+    if match is None or (match[2] and not _has_free_depth(match[1])):
+        return None
+    depth, width = (int(digits) if digits else None for digits in match.group(2, 3))
+    return match[1], depth, width

@@ -5,10 +5,10 @@ import json
 import numpy
 import pytest
 
-from nsdbench.bench import measure as cells
-from nsdbench.bench.measure import Cell
+from nsdbench.bench import artefacts
+from nsdbench.bench.cell import Cell
 from nsdbench.bench.store import comparable
-from nsdbench.distillation import loop as distillation
+from nsdbench.evaluation import Judge
 
 NAME = "synthetic:3x1x8x8"
 
@@ -20,8 +20,8 @@ def cell(method="tiny-nsd", ipc=4, arch="convnet1-w8", protocol="common-20ep", d
     return Cell(dataset, ipc, method, arch, protocol, "smoke")
 
 
-def test_a_record_is_complete_and_plain_json(tmp_path):
-    record = cells.run(cell(), results=tmp_path, seeds=2, repeats=2, command="test")
+def test_a_record_is_complete_and_plain_json(tmp_path, measure_cell):
+    record = measure_cell(cell(), tmp_path, seeds=2, repeats=2, command="test")
     assert record["status"] == "done", record.get("failure")
     assert json.loads(json.dumps(record, allow_nan=False)) == record
     assert record["cell"]["id"] == "synthetic_3x1x8x8-ipc4-tiny-nsd-convnet1-w8-common-20ep"
@@ -47,9 +47,9 @@ def test_a_record_is_complete_and_plain_json(tmp_path):
 
 
 @pytest.mark.parametrize(("method", "protocol"), [("random", "common-20ep"), ("full", "full-1ep")])
-def test_coresets_and_full_data(tmp_path, method, protocol):
+def test_coresets_and_full_data(tmp_path, method, protocol, measure_cell):
     ipc = 0 if method == "full" else 2
-    record = cells.run(cell(method, ipc, protocol=protocol), results=tmp_path, seeds=1, repeats=2)
+    record = measure_cell(cell(method, ipc, protocol=protocol), tmp_path, seeds=1, repeats=2)
     assert record["status"] == "done", record.get("failure")
     assert "distillation" not in record
     if method == "full":
@@ -60,9 +60,9 @@ def test_coresets_and_full_data(tmp_path, method, protocol):
         assert len(sets) == 2, "a set is drawn for every network"
 
 
-def test_a_killed_cell_goes_on_and_ends_with_the_same_record(tmp_path):
+def test_a_killed_cell_goes_on_and_ends_with_the_same_record(tmp_path, measure_cell):
     options = {"seeds": 2, "repeats": 2, "command": "test"}
-    undisturbed = cells.run(cell(), results=tmp_path / "a", **options)
+    undisturbed = measure_cell(cell(), tmp_path / "a", **options)
 
     class Killed(BaseException):
         pass
@@ -74,42 +74,42 @@ def test_a_killed_cell_goes_on_and_ends_with_the_same_record(tmp_path):
                 raise Killed
 
         with pytest.raises(Killed):
-            cells.run(cell(), results=tmp_path / "b", progress=kill, **options)
-    resumed = cells.run(cell(), results=tmp_path / "b", **options)
+            measure_cell(cell(), tmp_path / "b", progress=kill, **options)
+    resumed = measure_cell(cell(), tmp_path / "b", **options)
     assert comparable(resumed) == comparable(undisturbed)
 
 
-def test_finished_networks_are_not_trained_again(tmp_path, monkeypatch):
-    first = cells.run(cell(), results=tmp_path, seeds=1, repeats=2)
+def test_finished_networks_are_not_trained_again(tmp_path, monkeypatch, measure_cell):
+    first = measure_cell(cell(), tmp_path, seeds=1, repeats=2)
     trained = []
-    evaluate = cells.evaluate
+    network = Judge.network
     monkeypatch.setattr(
-        cells, "evaluate", lambda *a, **o: trained.append(o["first_repeat"]) or evaluate(*a, **o)
+        Judge, "network", lambda self, s, r: trained.append(r) or network(self, s, r)
     )
-    more = cells.run(cell(), results=tmp_path, seeds=1, repeats=3)
+    more = measure_cell(cell(), tmp_path, seeds=1, repeats=3)
     assert trained == [2]
     assert more["accuracy"]["values"][0][:2] == first["accuracy"]["values"][0]
 
 
-def test_architectures_share_one_distilled_set(tmp_path, monkeypatch):
+def test_architectures_share_one_distilled_set(tmp_path, monkeypatch, measure_cell):
     calls = []
-    distill = distillation.distill
-    monkeypatch.setattr(cells, "distill", lambda *a, **o: calls.append(a) or distill(*a, **o))
+    distill = artefacts.distill_recipe
+    monkeypatch.setattr(artefacts, "distill_recipe", lambda *a: calls.append(a) or distill(*a))
     for arch in ("convnet1-w8", "convnet2-w8"):
-        record = cells.run(cell(arch=arch), results=tmp_path, seeds=1, repeats=1)
+        record = measure_cell(cell(arch=arch), tmp_path)
         assert record["status"] == "done", record.get("failure")
     assert len(calls) == 1
 
 
-def test_the_generic_path_says_so(tmp_path, monkeypatch):
+def test_the_generic_path_says_so(tmp_path, monkeypatch, measure_cell):
     monkeypatch.setenv("NSDBENCH_NATIVE", "0")
-    record = cells.run(cell(), results=tmp_path, seeds=1, repeats=1)
+    record = measure_cell(cell(), tmp_path)
     assert record["training"]["code_path"] == {"evaluation": "generic", "unroll": "generic"}
 
 
-def test_another_protocol_does_not_reuse_numbers(tmp_path):
+def test_another_protocol_does_not_reuse_numbers(tmp_path, measure_cell):
     numbers = [
-        cells.run(cell(protocol=protocol), results=tmp_path, seeds=1, repeats=1)
+        measure_cell(cell(protocol=protocol), tmp_path)
         for protocol in ("common-20ep", "common-1ep")
     ]
     assert numbers[0]["training"]["steps"] != numbers[1]["training"]["steps"]
@@ -123,12 +123,14 @@ def test_another_protocol_does_not_reuse_numbers(tmp_path):
         ({"arch": "convnet9-w8"}, "error", "image"),
     ],
 )
-def test_failures_are_records(tmp_path, tiny_methods, monkeypatch, arguments, kind, reason):
+def test_failures_are_records(
+    tmp_path, tiny_methods, monkeypatch, arguments, kind, reason, measure_cell
+):
     text = (tiny_methods / "tiny-nsd.toml").read_text().replace("tiny-nsd", "tiny-greedy")
     greedy = text.replace("num_kernel_sets = 1", "num_kernel_sets = 1000")
     (tiny_methods / "tiny-greedy.toml").write_text(greedy)
     monkeypatch.setenv("NSDBENCH_OFFLINE", "1")
-    record = cells.run(cell(**arguments), results=tmp_path, seeds=1, repeats=1)
+    record = measure_cell(cell(**arguments), tmp_path)
     assert record["status"] == "failed"
     assert record["failure"]["kind"] == kind
     assert reason in record["failure"]["reason"]
@@ -136,9 +138,9 @@ def test_failures_are_records(tmp_path, tiny_methods, monkeypatch, arguments, ki
     json.dumps(record, allow_nan=False)
 
 
-def test_a_diverging_cell_says_so(tmp_path, tiny_methods):
+def test_a_diverging_cell_says_so(tmp_path, tiny_methods, measure_cell):
     text = (tiny_methods / "tiny-mtt.toml").read_text().replace("lr_syn = 1.0", "lr_syn = 1e30")
     (tiny_methods / "tiny-wild.toml").write_text(text.replace("tiny-mtt", "tiny-wild"))
-    record = cells.run(cell("tiny-wild", 2), results=tmp_path, seeds=1, repeats=1)
+    record = measure_cell(cell("tiny-wild", 2), tmp_path)
     assert record["failure"]["kind"] == "diverged"
     assert "step" in record["failure"]["reason"]

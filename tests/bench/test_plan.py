@@ -7,13 +7,14 @@ import pytest
 
 from nsdbench import data, methods
 from nsdbench.bench import plan, tables
+from nsdbench.bench.cell import Cell
 from nsdbench.bench.cost import Work, estimate, network_size
-from nsdbench.bench.measure import Cell
 from nsdbench.bench.store import Store, failure_record
 from nsdbench.bench.tables.where import parse_where
 from nsdbench.data.fetching import lookup
 from nsdbench.errors import DataMissing
 from nsdbench.evaluation import protocols
+from nsdbench.experts import Run
 from nsdbench.sets import parameterizations
 from nsdbench.spread import summary
 
@@ -54,6 +55,10 @@ columns = [
 """
 
 
+def make_plan(results, names, scale, data_root=None, **choice):
+    return plan.make(plan.Choice(names, scale, **choice), Run(results, data_root))
+
+
 @pytest.fixture
 def store(tmp_path, monkeypatch):
     """Declare the tables mine and yours, hide all data, and return an empty store."""
@@ -70,8 +75,8 @@ def done_record(planned, **changes):
     return {
         "status": "done",
         "cell": planned.identity,
-        "recipe_hash": planned.recipe_hash,
-        "protocol_hash": planned.protocol_hash,
+        "recipe_hash": planned.recipe.hash,
+        "protocol_hash": planned.protocol.hash,
         "seeds": planned.seeds,
         "repeats": planned.repeats,
         "accuracy": summary([[50.0]]),
@@ -83,7 +88,7 @@ def statuses(made):
 
 
 def test_cells_and_their_statuses(store):
-    made = plan.make(["mine"], "smoke", store)
+    made = make_plan(store.results, ["mine"], "smoke")
     assert statuses(made) == {
         "Digits16-ipc1-random-convnet2-w8-common-10ep": "todo",
         "Digits16-ipc10-random-convnet2-w8-common-10ep": "todo",
@@ -94,24 +99,24 @@ def test_cells_and_their_statuses(store):
     first = made.cells[0]
     assert first.cell == Cell("Digits16", 1, "random", "convnet2-w8", "common-10ep", "smoke")
     assert first.identity == {**asdict(first.cell), "id": first.cell.id}
-    assert first.recipe_hash == methods.resolve("random", "Digits16", 1, "smoke").hash
-    assert first.protocol_hash == protocols.get("common-10ep").hash
+    assert first.recipe.hash == methods.resolve("random", "Digits16", 1, "smoke").hash
+    assert first.protocol.hash == protocols.get("common-10ep").hash
 
 
 def test_cells_that_tables_share_are_planned_once_with_the_larger_counts(store):
-    made = plan.make(["mine", "yours"], "smoke", store)
+    made = make_plan(store.results, ["mine", "yours"], "smoke")
     assert len(made.cells) == 5
     assert made.cells[0].tables == ("mine", "yours")
     assert (made.cells[0].seeds, made.cells[0].repeats) == (4, 2)
-    assert plan.make(["mine"], "smoke", store, seeds=7).cells[0].seeds == 7
+    assert make_plan(store.results, ["mine"], "smoke", seeds=7).cells[0].seeds == 7
 
 
 def test_done_cells_and_why_others_are_measured_again(store):
-    first = plan.make(["mine"], "smoke", store).cells[0]
+    first = make_plan(store.results, ["mine"], "smoke").cells[0]
 
     def planned_after(record):
         store.write(record)
-        return plan.make(["mine"], "smoke", store).cells[0]
+        return make_plan(store.results, ["mine"], "smoke").cells[0]
 
     assert planned_after(done_record(first)).status == "done"
     for changes, reason in (
@@ -126,10 +131,10 @@ def test_done_cells_and_why_others_are_measured_again(store):
 
 
 def test_a_damaged_record_is_a_warning_and_not_done(store):
-    first = plan.make(["mine"], "smoke", store).cells[0]
+    first = make_plan(store.results, ["mine"], "smoke").cells[0]
     path = store.write(done_record(first))
     path.write_text(path.read_text()[:50])
-    made = plan.make(["mine"], "smoke", store)
+    made = make_plan(store.results, ["mine"], "smoke")
     assert made.cells[0].status == "todo"
     assert len(made.warnings) == 1 and str(path) in made.warnings[0]
 
@@ -137,7 +142,7 @@ def test_a_damaged_record_is_a_warning_and_not_done(store):
 def test_filters(store):
     def ids(*conditions):
         where = parse_where(conditions)
-        return [p.cell.id for p in plan.make(["mine"], "smoke", store, where=where).cells]
+        return [p.cell.id for p in make_plan(store.results, ["mine"], "smoke", where=where).cells]
 
     assert len(ids("method=random")) == 2
     assert ids("method=random,ipc=10") == ["Digits16-ipc10-random-convnet2-w8-common-10ep"]
@@ -158,11 +163,11 @@ def test_filters(store):
 )
 def test_filters_that_select_nothing_name_what_there_is(store, condition, message):
     with pytest.raises(ValueError, match=message):
-        plan.make(["mine"], "smoke", store, where=parse_where([condition]))
+        make_plan(store.results, ["mine"], "smoke", where=parse_where([condition]))
 
 
 def test_missing_data_blocks_its_cells_only_and_names_all_ways(store):
-    made = plan.make(["mine"], "paper", store)
+    made = make_plan(store.results, ["mine"], "paper")
     assert made.missing_data() == ["CIFAR10", "ImageNette"]
     assert [p.status for p in made.cells].count("data missing") == 4
     reasons = plan.fetch(made, notify=lambda text: pytest.fail(text))
@@ -181,7 +186,7 @@ def test_only_what_can_be_downloaded_is_tried_and_only_once(store, monkeypatch):
 
     monkeypatch.setattr(plan, "load", load)
     said = []
-    reasons = plan.fetch(plan.make(["mine"], "paper", store), notify=said.append)
+    reasons = plan.fetch(make_plan(store.results, ["mine"], "paper"), notify=said.append)
     assert tried == ["CIFAR10"] and len(said) == 1 and "CIFAR10" in said[0]
     assert reasons["CIFAR10"] == "CIFAR10: the download failed"
     assert "download: not offered" in reasons["ImageNette"]
@@ -195,7 +200,7 @@ def test_a_disk_that_is_full_keeps_one_data_set_out(store, monkeypatch):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(plan, "load", load)
-    reasons = plan.fetch(plan.make(["mine"], "paper", store), notify=lambda text: None)
+    reasons = plan.fetch(make_plan(store.results, ["mine"], "paper"), notify=lambda text: None)
     assert list(reasons) == ["CIFAR10", "ImageNette"]
     assert "[OSError: [Errno 28] No space left on device]" in reasons["CIFAR10"]
     assert "--data-root" in reasons["CIFAR10"]
@@ -206,7 +211,7 @@ def test_data_that_is_there_is_found_under_the_given_root(store, tmp_path):
     folder.mkdir(parents=True)
     for name in (*(f"data_batch_{i}" for i in range(1, 6)), "test_batch"):
         (folder / name).touch()
-    made = plan.make(["mine"], "paper", store, data_root=tmp_path / "data")
+    made = make_plan(store.results, ["mine"], "paper", data_root=tmp_path / "data")
     assert made.missing_data() == ["ImageNette"]
     assert [p.cell.dataset for p in made.with_status("todo")] == ["CIFAR10", "CIFAR10"]
 
@@ -215,7 +220,7 @@ def test_unknown_protocol_is_refused(store, tmp_path):
     path = tmp_path / "mine.toml"
     path.write_text(path.read_text().replace("common-10ep", "usual"))
     with pytest.raises(ValueError, match="unknown protocol 'usual'"):
-        plan.make(["mine"], "smoke", store)
+        make_plan(store.results, ["mine"], "smoke")
 
 
 def test_convnet_flops_by_hand():
@@ -240,7 +245,7 @@ def test_estimate_of_a_coreset_by_hand():
 
 
 def test_shared_work_is_counted_once(store):
-    made = plan.make(["mine"], "smoke", store, where=parse_where(["method=random"]))
+    made = make_plan(store.results, ["mine"], "smoke", where=parse_where(["method=random"]))
     shared = Work("experts", ("experts", 1), 16e10, 0)
     own = [Work("evaluate", (i,), 8e10, 300) for i in range(2)]
     cells = tuple(
@@ -256,7 +261,7 @@ def test_shared_work_is_counted_once(store):
 def test_every_shipped_cell_has_an_estimate_within_its_budget(store):
     for name in set(tables.names()) - {"mine", "yours"}:
         for scale in tables.load(name).scales:
-            made = plan.make([name], scale, store)
+            made = make_plan(store.results, [name], scale)
             for planned in made.cells:
                 if planned.status == "not implemented":
                     continue

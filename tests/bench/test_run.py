@@ -12,18 +12,24 @@ from pathlib import Path
 import pytest
 import torch
 
-from nsdbench.bench import run as schedule
-from nsdbench.bench.measure import Cell
+from nsdbench.bench import executors
+from nsdbench.bench.cell import Cell
+from nsdbench.bench.claim import record_death
+from nsdbench.bench.executors import local
 from nsdbench.bench.plan import Plan, PlannedCell
-from nsdbench.bench.run import Settings
+from nsdbench.bench.run import run_plan
 from nsdbench.bench.store import Store
+from nsdbench.evaluation import protocols
+from nsdbench.experts import Run
+from nsdbench.methods import Recipe
 from nsdbench.spread import summary
 
 ROOT = Path(__file__).parents[2]
 
 
-def fake_run(cell, *, results, seeds, repeats, progress, **_):
-    """Stand in for `cells.run`: what happens depends on the method's name."""
+def fake_measure(planned, run):
+    """Stand in for `measure.measure`: what happens depends on the method's name."""
+    cell, results, progress = planned.cell, run.results, run.progress
     progress("evaluate", 0, 2, "")
     (results / f"ran-{cell.id}-{os.getpid()}").touch()
     if cell.method == "raises":
@@ -44,11 +50,11 @@ def fake_run(cell, *, results, seeds, repeats, progress, **_):
     progress("evaluate", 2, 2, "")
     record = {
         "status": "done",
-        "cell": planned_cell(cell.method).identity,
-        "recipe_hash": f"recipe of {cell.method}",
-        "protocol_hash": "protocol",
-        "seeds": seeds,
-        "repeats": repeats,
+        "cell": planned.identity,
+        "recipe_hash": planned.recipe.hash,
+        "protocol_hash": planned.protocol.hash,
+        "seeds": planned.seeds,
+        "repeats": planned.repeats,
         "accuracy": summary([[float(torch.get_num_threads())]]),
     }
     if cell.method == "fails":
@@ -57,17 +63,16 @@ def fake_run(cell, *, results, seeds, repeats, progress, **_):
     return record
 
 
-def die_while_speaking(planned, settings, pipe, threads, wait_for_others):
-    """Stand in for `schedule._work`: be killed with half of a message sent."""
+def die_while_speaking(planned, run, measure, pipe, threads, wait_for_others):
+    """Stand in for `local._work`: be killed with half of a message sent."""
     os.write(pipe.fileno(), struct.pack("!i", 1000) + b"half")
     os.kill(os.getpid(), signal.SIGKILL)
 
 
 def planned_cell(method, status="todo"):
     cell = Cell("Digits16", 1, method, "convnet2-w8", "common-10ep", "smoke")
-    return PlannedCell(
-        cell, 3, 2, ("table",), status, recipe_hash=f"recipe of {method}", protocol_hash="protocol"
-    )
+    recipe = Recipe(method, "Digits16", 1, "smoke", method, "coreset", {}, {})
+    return PlannedCell(cell, recipe, protocols.get(cell.protocol), 3, 2, ("table",), status)
 
 
 class Events:
@@ -90,9 +95,9 @@ def run(tmp_path, methods, jobs=1, missing=None, **statuses):
     cells = [planned_cell(method) for method in methods]
     cells += [planned_cell(method, status) for method, status in statuses.items()]
     events = Events()
-    settings = Settings(tmp_path, command="test", run_cell=fake_run)
-    outcome = schedule.run(
-        Plan("smoke", tuple(cells)), settings, events, jobs=jobs, missing=missing
+    plan = Plan("smoke", tuple(cells))
+    outcome = run_plan(
+        plan, Run(tmp_path), events, jobs=jobs, missing=missing, measure=fake_measure
     )
     return outcome, events
 
@@ -104,7 +109,7 @@ def record_of(tmp_path, method):
 @pytest.fixture
 def two_cores(monkeypatch):
     """Pretend to have two cores, and let new processes find this file."""
-    monkeypatch.setattr(schedule, "cores", lambda: 2)
+    monkeypatch.setattr(executors, "cores", lambda: 2)
     monkeypatch.setattr(sys, "path", [*sys.path, str(ROOT)])
 
 
@@ -176,7 +181,7 @@ def test_a_cell_that_another_process_has_comes_last(tmp_path):
 
     events = Releasing()
     plan = Plan("smoke", (planned_cell("busy"), planned_cell("good")))
-    outcome = schedule.run(plan, Settings(tmp_path, run_cell=fake_run), events)
+    outcome = run_plan(plan, Run(tmp_path), events, measure=fake_measure)
     assert events.started_ids == ["good", "busy"]
     assert outcome.exit_code == 0 and len(outcome.done) == 2
 
@@ -196,7 +201,7 @@ def test_two_processes_survive_everything_their_cells_do(tmp_path, two_cores):
 
 @pytest.mark.slow
 def test_a_process_killed_in_the_middle_of_a_message_is_a_failure(tmp_path, two_cores, monkeypatch):
-    monkeypatch.setattr(schedule, "_work", die_while_speaking)
+    monkeypatch.setattr(local, "_work", die_while_speaking)
     outcome, _ = run(tmp_path, ["good", "fine"], jobs=2)
     assert len(outcome.failed) == 2 and not outcome.done
     assert record_of(tmp_path, "good")["failure"]["kind"] == "memory"
@@ -204,14 +209,14 @@ def test_a_process_killed_in_the_middle_of_a_message_is_a_failure(tmp_path, two_
 
 def test_a_death_is_not_recorded_over_another_run(tmp_path):
     planned = planned_cell("killed")
-    arguments = (planned, -signal.SIGKILL, Settings(tmp_path))
+    arguments = (planned, -signal.SIGKILL, Run(tmp_path))
     with Store(tmp_path).lock("smoke", planned.cell.id):
-        recording = threading.Thread(target=schedule._record_death, args=arguments, daemon=True)
+        recording = threading.Thread(target=record_death, args=arguments, daemon=True)
         recording.start()
         recording.join(10)
         assert not recording.is_alive(), "it waits for the other run"
     assert record_of(tmp_path, "killed") is None
-    assert schedule._record_death(*arguments)["failure"]["kind"] == "memory"
+    assert record_death(*arguments)["failure"]["kind"] == "memory"
     assert record_of(tmp_path, "killed")["failure"]["kind"] == "memory"
 
 
@@ -231,7 +236,7 @@ import sys
 sys.path.append(sys.argv[1])
 if __name__ == "__main__":
     from pathlib import Path
-    from tests.test_schedule import run
+    from tests.bench.test_run import run
     run(Path(sys.argv[2]), [sys.argv[3], sys.argv[3]], jobs=2)
 """
 
@@ -240,7 +245,7 @@ if __name__ == "__main__":
 @pytest.mark.parametrize("method", ["endless", "silent"])
 def test_workers_end_with_a_parent_that_is_killed(tmp_path, method):
     script = tmp_path / "parent.py"
-    script.write_text(PARENT.replace("jobs=2", f"jobs={min(2, schedule.cores())}"))
+    script.write_text(PARENT.replace("jobs=2", f"jobs={min(2, executors.cores())}"))
     arguments = [sys.executable, str(script), str(ROOT), str(tmp_path), method]
     with subprocess.Popen(arguments) as parent:
         deadline = time.monotonic() + 60

@@ -8,9 +8,10 @@ import pytest
 import torch
 
 from nsdbench import data
-from nsdbench.bench import similarity, tables
+from nsdbench.bench import figures, similarity, tables
 from nsdbench.bench.run import Outcome
 from nsdbench.bench.tables import Similarity
+from nsdbench.experts import Run
 
 NAME = "synthetic:3x2x4x6@12+2"
 WANTED = Similarity(NAME, label=1, num_images=5)
@@ -73,13 +74,13 @@ def test_what_is_kept_can_be_recomputed_from_training_images_of_the_class(tmp_pa
 
 def test_done_means_these_images(tmp_path):
     path = tmp_path / "figure.npz"
-    assert not similarity.is_computed(WANTED, path)
+    assert not figures.is_computed(WANTED, path)
     path.write_bytes(b"PK damaged")
-    assert not similarity.is_computed(WANTED, path)
+    assert not figures.is_computed(WANTED, path)
     similarity.compute(WANTED, path)
-    assert similarity.is_computed(WANTED, path)
+    assert figures.is_computed(WANTED, path)
     for other in (Similarity(NAME, 2, 5), Similarity(NAME, 1, 4), Similarity("Digits", 1, 5)):
-        assert not similarity.is_computed(other, path)
+        assert not figures.is_computed(other, path)
 
 
 @pytest.mark.parametrize(("label", "number"), [(1, 13), (3, 1), (1, 0)])
@@ -100,16 +101,16 @@ def test_a_run_computes_what_is_left_and_names_what_it_cannot(tmp_path, monkeypa
             f"{images.num_images} }}\n"
         )
     chosen = tables.choose(["here", "away", "table1"], "smoke")
-    planned = similarity.plan(chosen, "smoke", tmp_path / "results")
+    planned = figures.plan_figures(chosen, "smoke", tmp_path / "results")
     assert [str(figure).rpartition(": ")[::2] for figure in planned] == [
         (f"here: similarity of 5 training images of class 1 of {NAME}", "todo"),
         ("away: similarity of 10 training images of class 0 of CIFAR10", "todo"),
     ]
     outcome = Outcome()
-    similarity.run(planned, None, outcome)
+    similarity.run_figures(planned, Run(tmp_path / "results"), outcome)
     assert outcome.done == ["here"] and outcome.exit_code == 3
     assert outcome.failed["away"].startswith("CIFAR10 is not on this machine")
-    (done, left) = similarity.plan(chosen, "smoke", tmp_path / "results")
+    (done, left) = figures.plan_figures(chosen, "smoke", tmp_path / "results")
     assert (done.is_done, left.is_done) == (True, False)
     assert done.path == tmp_path / "results" / "figures" / "smoke" / "here.npz"
 

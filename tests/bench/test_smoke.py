@@ -2,12 +2,11 @@
 
 import pytest
 
-from nsdbench.bench import measure as cells
-from nsdbench.bench.measure import Cell
+from nsdbench.bench.cell import Cell
 
 
 @pytest.mark.slow
-def test_full_data_beats_nsd_and_nsd_beats_random_selection(tmp_path, monkeypatch):
+def test_full_data_beats_nsd_and_nsd_beats_random_selection(tmp_path, monkeypatch, measure_cell):
     monkeypatch.setenv("NSDBENCH_CACHE", str(tmp_path / "cache"))
     means = {}
     for method, ipc, protocol in (
@@ -17,7 +16,7 @@ def test_full_data_beats_nsd_and_nsd_beats_random_selection(tmp_path, monkeypatc
         ("full", 0, "full-20ep"),
     ):
         cell = Cell("Digits16", ipc, method, "convnet2-w16", protocol, "smoke")
-        record = cells.run(cell, results=tmp_path, seeds=1, repeats=1)
+        record = measure_cell(cell, tmp_path)
         assert record["status"] == "done", record.get("failure")
         means[method] = record["accuracy"]["mean"]
         if "distillation" in record:

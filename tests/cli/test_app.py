@@ -11,14 +11,15 @@ from pathlib import Path
 import pytest
 import torch
 
-from nsdbench import coresets, experts, methods, models
+from nsdbench import experts, methods, models
+from nsdbench.bench import artefacts, tables
 from nsdbench.bench import plan as planning
-from nsdbench.bench import run as schedule
-from nsdbench.bench import tables
+from nsdbench.bench import run as running
 from nsdbench.bench.store import Store
 from nsdbench.cli import app as cli
 from nsdbench.cli import doctor
 from nsdbench.data import names as dataset_names
+from nsdbench.experts import Run
 from nsdbench.student import unroll
 
 TABLE = """
@@ -86,6 +87,10 @@ source = "test"
 parameterization = { name = "quilt" }
 """
 CELL_ID = "Digits16-ipc1-random-convnet1-w8-common-2ep"
+
+
+def make_plan(results, names, scale, data_root=None, **choice):
+    return planning.make(planning.Choice(names, scale, **choice), Run(results, data_root))
 
 
 @pytest.fixture
@@ -175,10 +180,10 @@ def test_another_protocol_judges_the_same_sets_and_keeps_its_own_records(nsdbenc
     assert len(sets) == 1
     usual = CELL_ID.replace("random", "tiny")
     equal = usual.replace("common-2ep", "common-equal-steps-7")
-    made = planning.make(["mine"], "smoke", Store("results"), seeds=1, protocol="mtt-2ep")
+    made = make_plan(Path("results"), ["mine"], "smoke", seeds=1, protocol="mtt-2ep")
     (planned,) = (planned for planned in made.cells if planned.cell.method == "tiny")
     assert [part.phase for part in planned.estimate.work] == ["evaluate"]  # its set is there
-    made = planning.make(["mine"], "smoke", Store("results"), seeds=2, protocol="mtt-2ep")
+    made = make_plan(Path("results"), ["mine"], "smoke", seeds=2, protocol="mtt-2ep")
     assert "distill" in [part.phase for part in made.cells[0].estimate.work]
     code, out, _ = nsdbench(f"run mine --seeds 1 {where} --protocol common-equal-steps-7")
     assert code == 0 and f"[1/1] {equal}" in out
@@ -238,7 +243,7 @@ def test_the_plan_is_printed_once_and_before_a_download(nsdbench, folder, monkey
     fetched = []
     monkeypatch.setattr(planning, "locate", lambda name, root: folder if fetched else None)
     monkeypatch.setattr(planning, "load", lambda name, root: fetched.append(name))
-    monkeypatch.setattr(schedule, "run", lambda *_, **__: schedule.Outcome())
+    monkeypatch.setattr(running, "run_plan", lambda *_, **__: running.Outcome())
     code, out, _ = nsdbench("run mine --scale paper --where method=random")
     before, after = out.split("CIFAR10 is not on this machine; trying to download it\n")
     assert code == 0 and fetched == ["CIFAR10"]
@@ -250,7 +255,7 @@ def test_a_failing_cell_exits_3_without_a_traceback(nsdbench, monkeypatch):
     def fail(*_, **__):
         raise RuntimeError("out of luck")
 
-    monkeypatch.setattr(coresets, "select", fail)
+    monkeypatch.setattr(artefacts, "select_recipe", fail)
     code, out, err = nsdbench("run mine --where method=random")
     assert code == 3 and "Traceback" not in out + err
     assert f"failed: {CELL_ID}: RuntimeError: out of luck" in out
@@ -407,7 +412,7 @@ def test_every_command_says_that_a_method_lacks_a_part(nsdbench, folder):
     path = folder / "tables" / "mine.toml"
     path.write_text(path.read_text().replace('"random"', '"odd"'))
     lacks = "parameterization 'quilt', a name in the section objective"
-    made = planning.make(["mine"], "smoke", Store("results"), where={"method": ["odd"]})
+    made = make_plan(Path("results"), ["mine"], "smoke", where={"method": ["odd"]})
     assert [(planned.status, planned.reason) for planned in made.cells] == [
         ("not implemented", lacks)
     ]

@@ -6,8 +6,8 @@ import re
 import pytest
 from rich.console import Console
 
+from nsdbench.bench.cell import Cell
 from nsdbench.bench.cost import Estimate
-from nsdbench.bench.measure import Cell
 from nsdbench.bench.plan import Plan, PlannedCell
 from nsdbench.bench.run import Outcome
 from nsdbench.cli import console as printing
@@ -30,7 +30,9 @@ def plan_of(methods=METHODS):
         Cell("Digits16", 1, method, "convnet2-w8", "common-2ep", "smoke") for method in methods
     ]
     cost = Estimate((), 2e8, 1024.0, 10)
-    return Plan("smoke", tuple(PlannedCell(cell, 3, 1, ("t",), estimate=cost) for cell in cells))
+    return Plan(
+        "smoke", tuple(PlannedCell(cell, None, None, 3, 1, ("t",), estimate=cost) for cell in cells)
+    )
 
 
 def make(is_terminal):
@@ -117,7 +119,7 @@ def test_a_plan_shows_text_as_it_is():
     stream = io.StringIO()
     console = Console(file=stream, width=150)
     cell = Cell("folder:/x[@32]", 1, "nsd", "convnet2-w8", "common", "smoke")
-    planned = PlannedCell(cell, 3, 1, ("t",), reason="failed before: [red]no[/red]")
+    planned = PlannedCell(cell, None, None, 3, 1, ("t",), reason="failed before: [red]no[/red]")
     printing.show_plan(console, Plan("smoke", (planned,), ("odd [file]",)), {cell.id: 300.0})
     text = stream.getvalue()
     assert "[red]no[/red]" in text and "warning: odd [file]" in text

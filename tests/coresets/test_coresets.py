@@ -7,9 +7,8 @@ import pytest
 import torch
 
 from nsdbench import coresets, data, experts, models
-from nsdbench.bench import measure as cells
-from nsdbench.bench.measure import Cell
-from nsdbench.coresets import select_herding, select_k_center
+from nsdbench.bench.cell import Cell
+from nsdbench.coresets import select_herding, select_k_center, selection
 from nsdbench.errors import TestSplitSealed
 from nsdbench.seeding import generator
 
@@ -74,7 +73,7 @@ def test_selection_cannot_open_the_test_split(monkeypatch):
         return sealed.test
 
     sealed = opened.without_test()
-    monkeypatch.setitem(coresets._SELECTIONS, "random", peek)
+    monkeypatch.setitem(selection._SELECTIONS, "random", peek)
     with pytest.raises(TestSplitSealed):
         coresets.select("random", opened, 1)
 
@@ -193,9 +192,9 @@ def test_too_few_images_are_noticed_before_anything_is_trained(tiny_coresets):
     assert experts.list_buffers() == []
 
 
-def test_a_chosen_set_serves_all_networks_of_a_cell(tiny_coresets, tmp_path):
+def test_a_chosen_set_serves_all_networks_of_a_cell(tiny_coresets, tmp_path, measure_cell):
     cell = Cell(NAME, 2, "tiny-herding", "convnet1-w4", "common-20ep", "smoke")
-    record = cells.run(cell, results=tmp_path, seeds=1, repeats=2)
+    record = measure_cell(cell, tmp_path, seeds=1, repeats=2)
     assert record["status"] == "done", record.get("failure")
     assert len(list((tmp_path / "artefacts").glob("*.safetensors"))) == 1
     assert record["cost"]["seconds"]["experts"] > 0

@@ -25,7 +25,8 @@ RECIPE = experts.ExpertRecipe(
 def record(root, recipe=RECIPE, seed=0, **options):
     dataset = data.load(NAME)
     preprocessing = data.preprocessing("standardise", dataset)
-    return experts.record(dataset, preprocessing, ARCH, recipe, seed=seed, root=root, **options)
+    run = experts.Run(**options)
+    return experts.record(dataset, preprocessing, ARCH, recipe, seed=seed, root=root, run=run)
 
 
 def history(*runs):

@@ -16,7 +16,8 @@ import numpy as np
 import pytest
 
 from nsdbench import data
-from nsdbench.data import loading, sources
+from nsdbench.data import catalog
+from nsdbench.data.description import RemoteFile, Source
 from nsdbench.data.readers import fashion_mnist
 
 from .test_fashion_mnist import idx
@@ -54,21 +55,20 @@ def archive(top: str = "small-raw") -> bytes:
     return packed.getvalue()
 
 
-def remote(url: str, content: bytes) -> sources.RemoteFile:
-    return sources.RemoteFile(url, f"md5:{hashlib.md5(content).hexdigest()}", len(content))
+def remote(url: str, content: bytes) -> RemoteFile:
+    return RemoteFile(url, f"md5:{hashlib.md5(content).hexdigest()}", len(content))
 
 
 def install(monkeypatch: pytest.MonkeyPatch, **changes: object) -> None:
     """Make the dataset known as `Small`, for one test."""
-    entry = sources.Source(
+    entry = Source(
         partial(fashion_mnist.read, checksums={}),
         layout="four idx files",
         folders=("Small", "Small/small-raw", "."),
         markers=(tuple(files()),),
         note="a note for the user",
     )
-    monkeypatch.setitem(loading.PUBLISHED, "Small", SPEC)
-    monkeypatch.setitem(sources._SOURCES, "Small", replace(entry, **changes))
+    monkeypatch.setitem(catalog.DATASETS, "Small", (SPEC, replace(entry, **changes)))
 
 
 @dataclass

@@ -1,12 +1,15 @@
 """The catalog: sizes, constants and defaults, and that sources and specs agree."""
 
 import re
+import subprocess
+import sys
 
 import pytest
+from PIL import Image
 
 from nsdbench import data
-from nsdbench.data.catalog import convnet_depth
-from nsdbench.data.sources import source
+from nsdbench.data.catalog import source
+from nsdbench.data.description import convnet_depth
 
 SHAPES = {
     "Digits": (1, 8, 8), "Digits16": (1, 16, 16), "Digits32": (1, 32, 32), "Digits64": (1, 64, 64),
@@ -50,3 +53,39 @@ def test_every_download_has_a_checksum_and_a_size():
 def test_augmentation_of_letters_is_not_flipped():
     for name in SHAPES:
         assert ("flip" in data.spec(name).dsa_strategy) == (not name.startswith("Digits"))
+
+
+def loaded_by(*statements: str) -> set[str]:
+    """List the modules that statements after `from nsdbench import data` load in a new process."""
+    program = "\n".join(
+        ["import sys", "from nsdbench import data", *statements, "print(*sys.modules)"]
+    )
+    command = [sys.executable, "-c", program]
+    return set(subprocess.run(command, capture_output=True, text=True, check=True).stdout.split())
+
+
+HEAVY = {"torch", "numpy", "sklearn", "scipy", "safetensors", "pooch", "requests"}
+
+
+def test_names_and_places_load_nothing_heavy(tmp_path):
+    for name in ("a/0.png", "a/1.png", "b/0.png"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        Image.new("L", (8, 8)).save(tmp_path / name)
+    modules = loaded_by(
+        "from nsdbench.data.holdout import base_name",
+        "named = [*data.names(), 'synthetic:2x1x8x8', base_name('CIFAR10-holdout5-seed0')]",
+        "for name in named:",
+        "    data.spec(name), data.locate(name), data.how_to_get(name)",
+        "data.cache_dir(), data.KINDS, data.DatasetSpec",
+    )
+    assert not modules & (HEAVY | {"PIL"})
+    folder = f"folder:{tmp_path}"
+    of_folder = loaded_by(
+        f"assert data.spec({folder!r}).train_size == 1", f"data.locate({folder!r})"
+    )
+    assert "PIL" in of_folder and not of_folder & HEAVY
+
+
+def test_reading_loads_no_library_for_downloads():
+    modules = loaded_by("data.load('Digits16').test")
+    assert "torch" in modules and not modules & {"pooch", "requests"}

@@ -6,7 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nsdbench import data
-from nsdbench.data.dataset import Dataset, Split, stratified_split
+from nsdbench.data import Dataset, Split
+from nsdbench.data.split import stratified_split
 from nsdbench.errors import TestSplitSealed
 
 SPEC = data.spec("synthetic:3x1x4x4@20+4")

@@ -5,8 +5,8 @@ import pytest
 import torch
 from PIL import Image
 
-from nsdbench.data.readers import decode
-from nsdbench.data.readers.resize import resize_to_uint8
+from nsdbench.data.formats import decode
+from nsdbench.data.formats.resize import resize_to_uint8
 from nsdbench.errors import DataCorrupt
 
 

@@ -6,13 +6,12 @@ import pytest
 import torch
 
 from nsdbench import data, methods
-from nsdbench.bench import measure as cells
 from nsdbench.bench import tables
-from nsdbench.bench.measure import Cell
+from nsdbench.bench.cell import Cell
+from nsdbench.data.description import Source
 from nsdbench.data.fetching import lookup
 from nsdbench.data.holdout import base_name, holdout_name, parse
 from nsdbench.data.readers import synthetic
-from nsdbench.data.sources import Source
 from nsdbench.errors import DataMissing
 from nsdbench.experts import list_buffers
 
@@ -102,15 +101,15 @@ def test_recipes_are_those_of_the_whole(method, ipc, scale):
         assert held.values["parameterization"]["t1"] == {1: 3, 10: 37}[ipc]
 
 
-def test_a_cell_on_a_holdout_sees_training_data_alone(tmp_path, tiny_methods, opened):
+def test_a_cell_on_a_holdout_sees_training_data_alone(tmp_path, tiny_methods, opened, measure_cell):
     cell = Cell(NAME, 4, "tiny-nsd", "convnet1-w8", "common-2ep", "smoke")
-    record = cells.run(cell, results=tmp_path, seeds=1, repeats=1)
+    record = measure_cell(cell, tmp_path)
     assert record["status"] == "done", record.get("failure")
     assert set(opened) == {"train"}
     held = data.load(NAME)
     assert record["data"] == {"checksum": held.checksum, "test_checksum": held.test.checksum}
     assert cell.id == "synthetic_3x1x8x8_20_4-holdout12-seed5-ipc4-tiny-nsd-convnet1-w8-common-2ep"
-    cells.run(replace(cell, dataset=WHOLE), results=tmp_path, seeds=1, repeats=1)
+    measure_cell(replace(cell, dataset=WHOLE), tmp_path)
     buffers = list_buffers()
     assert {buffer["dataset"] for buffer in buffers} == {NAME, WHOLE}, "experts were shared"
     manifests = [buffer["path"] / "manifest.json" for buffer in buffers]

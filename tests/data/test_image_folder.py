@@ -86,6 +86,12 @@ def test_too_few_classes(tmp_path, classes):
         data.spec(f"folder:{tmp_path}")
 
 
+def test_one_picture_of_each_class_leaves_none_to_train_on(tmp_path):
+    write(tmp_path, {"a": 1, "b": 1})
+    with pytest.raises(ValueError, match="at least two pictures of a class"):
+        data.spec(f"folder:{tmp_path}")
+
+
 def test_no_such_folder(tmp_path):
     with pytest.raises(DataMissing, match="nowhere: no such folder"):
         data.load(f"folder:{tmp_path}/nowhere")

@@ -28,7 +28,7 @@ FEW = (1, 3)
 
 
 def test_subsets_are_those_of_the_catalog():
-    assert set(imagenet.SUBSETS) == set(catalog.IMAGENET_SUBSETS) == set(INDICES)
+    assert set(imagenet.SUBSETS) == {n for n in data.names() if n.startswith("Image")}
 
 
 @pytest.mark.parametrize("name", INDICES)
@@ -129,13 +129,11 @@ def test_resize_keeps_no_aspect_and_does_not_antialias(tmp_path):
 
 
 def test_loads_by_name_from_kaggles_folders(tmp_path, monkeypatch):
-    from nsdbench.data import loading
-
     folder = tmp_path / "ILSVRC" / "Data" / "CLS-LOC"
     write_train(folder)
     write_validation(folder, is_flat=True)
     (folder / "LOC_val_solution.csv").rename(tmp_path / "LOC_val_solution.csv")
-    monkeypatch.setitem(loading.PUBLISHED, "ImageWoof", SPEC)
+    monkeypatch.setitem(catalog.DATASETS, "ImageWoof", (SPEC, catalog.source("ImageWoof")))
     monkeypatch.setattr(imagenet.read, "__defaults__", (FEW,))
     assert data.locate("ImageWoof", tmp_path) == folder
     dataset = data.load("ImageWoof", root=tmp_path)

@@ -29,7 +29,7 @@ def test_standardised_digits_have_mean_0_and_std_1():
 
 
 def test_channels_have_their_own_constants():
-    rgb = data.dataset.Dataset(data.spec("CIFAR10"), DATASET.train, lambda: DATASET.train)
+    rgb = data.Dataset(data.spec("CIFAR10"), DATASET.train, lambda: DATASET.train)
     pictures = torch.full((1, 3, 2, 2), 0.5)
     x = data.preprocessing("standardise", rgb).apply(pictures)[0, :, 0, 0]
     expected = [(0.5 - m) / s for m, s in zip(rgb.spec.mean, rgb.spec.std, strict=True)]
@@ -60,11 +60,7 @@ def test_pictures_outside_the_range_are_not_clipped():
     assert torch.allclose(chosen.apply(chosen.invert(x)), x)
 
 
-def test_statistics_and_hash():
-    chosen = data.preprocessing("standardise", DATASET)
-    assert chosen.statistics()["mean"].tolist() == pytest.approx([0.5] * 3)
-    assert chosen.statistics()["std"].tolist() == pytest.approx([0.25] * 3)
-    assert chosen.kind == "standardise"
+def test_hash_tells_kinds_constants_and_data_apart():
     kinds = ("standardise", "zca", "zca_relative")
     hashes = {data.preprocessing(kind, DATASET).hash for kind in kinds}
     hashes.add(data.preprocessing("standardise", data.load("Digits")).hash)

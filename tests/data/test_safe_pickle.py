@@ -6,7 +6,7 @@ import struct
 import numpy as np
 import pytest
 
-from nsdbench.data.readers import safe_pickle
+from nsdbench.data.formats import safe_pickle
 from nsdbench.errors import DataCorrupt
 
 

@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 
 from nsdbench import data
+from nsdbench.data import catalog
 from nsdbench.data.readers import tiny_imagenet
 from nsdbench.errors import DataCorrupt
 
@@ -61,9 +62,8 @@ def test_validation_split_is_the_test_split(folder):
 
 
 def test_loads_by_name_from_a_root(folder, monkeypatch):
-    from nsdbench.data import loading
-
-    monkeypatch.setitem(loading.PUBLISHED, "TinyImageNet", SPEC)
+    source = catalog.source("TinyImageNet")
+    monkeypatch.setitem(catalog.DATASETS, "TinyImageNet", (SPEC, source))
     dataset = data.load("TinyImageNet", root=folder.parent)
     assert len(dataset.train) == 6 and len(dataset.test) == 5
 

@@ -12,6 +12,7 @@ from nsdbench import data, methods
 from nsdbench.data.training import TrainingData
 from nsdbench.distillation import loop as distillation
 from nsdbench.distillation import objectives
+from nsdbench.experts import AT_HOME
 from nsdbench.seeding import generator
 from nsdbench.sets import budget, parameterizations
 
@@ -90,8 +91,8 @@ def test_combination(tmp_path, dataset, parameterization, objective):
     sealed = dataset.without_test()
     real = TrainingData(sealed, data.preprocessing("standardise", sealed))
 
-    start = distillation._initialized(recipe, sealed, real, IPC, 0)
-    learner = distillation._objective(recipe, sealed, real, 0, "cpu", distillation.silent)
+    start = distillation._initialized(recipe, sealed, real, 0)
+    learner = distillation._objective(recipe, sealed, real, AT_HOME)
     loss = learner.accumulate(start, 0, generator(0, "test"))
     assert math.isfinite(loss)
     groups = start.parameter_groups(recipe.values["optimiser"])

@@ -1,5 +1,7 @@
 """Protocols: published numbers, names and hashes."""
 
+from dataclasses import dataclass, fields
+
 import pytest
 
 from nsdbench.evaluation import protocols
@@ -58,3 +60,15 @@ def test_a_protocol_of_the_full_data_judges_no_sets():
     with pytest.raises(ValueError) as caught:
         protocols.get("full")
     assert "did you mean" not in str(caught.value)
+
+
+def test_a_setting_that_came_later_changes_no_hash_until_it_is_used():
+    @dataclass(frozen=True)
+    class Later(protocols.Protocol):
+        warm_up: int = 0
+
+    today = protocols.get("common-150ep")
+    settings = {field.name: getattr(today, field.name) for field in fields(today)}
+    assert Later(**settings).hash == today.hash
+    assert Later(**settings, warm_up=5).hash != today.hash
+    assert Later(**settings, warm_up=5).as_dict()["warm_up"] == 5

@@ -8,8 +8,9 @@ from torch import nn
 from nsdbench import data, models
 from nsdbench.data.training import TrainingData
 from nsdbench.errors import Diverged, TestSplitSealed
+from nsdbench.evaluation import protocols
 from nsdbench.evaluation.protocols import Protocol
-from nsdbench.evaluation.training import TrainingSet, evaluate, train
+from nsdbench.evaluation.training import Judge, TrainingSet, evaluate, train
 from nsdbench.seeding import generator
 from nsdbench.student import augment
 
@@ -87,10 +88,8 @@ def test_learns_the_stand_in_and_repeats_itself(dataset, tensors):
     assert first.accuracies == again.accuracies
     assert min(first.accuracies) > 60, "chance is 33 %"
     assert (first.steps, first.num_images, first.lr) == (41, 12, 0.01)
-    second = evaluate(
-        tensors, dataset, "convnet1-w8", "common-40ep", repeats=1, seed=3, first_repeat=1
-    )
-    assert second.accuracies == first.accuracies[1:]
+    judge = Judge(tensors, dataset, "convnet1-w8", protocols.get("common-40ep"), "cpu")
+    assert judge.network(3, 1).accuracies == first.accuracies[1:]
 
 
 def test_real_data_can_be_trained_on(dataset):

@@ -32,7 +32,8 @@ def dataset():
 
 def record(root, dataset, recipe=RECIPE, arch=ARCH, seed=0, **options):
     preprocessing = data.preprocessing("standardise", dataset)
-    return experts.record(dataset, preprocessing, arch, recipe, seed=seed, root=root, **options)
+    run = experts.Run(**options)
+    return experts.record(dataset, preprocessing, arch, recipe, seed=seed, root=root, run=run)
 
 
 def content(found):
@@ -184,7 +185,7 @@ def test_resumed_is_bit_identical(dataset, tmp_path, monkeypatch, point, after, 
             "manifest": "write_manifest",
             "snapshot": "write_snapshot",
         }
-        progress = None
+        progress = experts.silent
         if point == "progress":
             progress = die(lambda *done: None)
         else:
@@ -221,7 +222,7 @@ recipe = experts.ExpertRecipe(num_experts=4, epochs=10, batch_size=8, lr=0.05)
 preprocessing = data.preprocessing("standardise", dataset)
 experts.record(
     dataset, preprocessing, "{ARCH}", recipe, seed=0, root=sys.argv[1],
-    progress=lambda phase, done, total: print(phase, done, flush=True),
+    run=experts.Run(progress=lambda phase, done, total: print(phase, done, flush=True)),
 )
 """
 

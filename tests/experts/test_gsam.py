@@ -21,7 +21,8 @@ GSAM = replace(PLAIN, optimiser="gsam", rho=0.5, alpha=0.7)
 def record(root, recipe, seed=0, **options):
     dataset = data.load(DATASET)
     preprocessing = data.preprocessing("standardise", dataset)
-    return experts.record(dataset, preprocessing, ARCH, recipe, seed=seed, root=root, **options)
+    run = experts.Run(**options)
+    return experts.record(dataset, preprocessing, ARCH, recipe, seed=seed, root=root, run=run)
 
 
 def small_network(dtype=torch.float64):

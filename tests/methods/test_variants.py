@@ -7,14 +7,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nsdbench import data, methods
-from nsdbench.bench import measure as cells
 from nsdbench.bench import plan, tables
+from nsdbench.bench.cell import Cell
 from nsdbench.bench.cost import estimate
-from nsdbench.bench.measure import Cell
 from nsdbench.bench.store import Store
 from nsdbench.bench.tables.where import parse_where
 from nsdbench.cli import explain
 from nsdbench.evaluation import protocols
+from nsdbench.experts import Run
 from nsdbench.methods.variants import split_variant, variant_name
 from nsdbench.report import build
 
@@ -55,6 +55,10 @@ columns = [
 STRONGER = "tiny-nsd+objective.batch_syn=6+objective.guided_weight=0.5"
 
 pytestmark = pytest.mark.usefixtures("tiny_methods")
+
+
+def make_plan(results, names, scale, data_root=None, **choice):
+    return plan.make(plan.Choice(names, scale, **choice), Run(results, data_root))
 
 
 @pytest.fixture
@@ -171,17 +175,17 @@ def test_wrong_rows_are_named(search, old, new, message):
         tables.load("search")
 
 
-def test_a_search_runs_resumes_and_reports_like_any_table(search, tmp_path):
+def test_a_search_runs_resumes_and_reports_like_any_table(search, tmp_path, measure_cell):
     store = Store(tmp_path / "results")
-    made = plan.make(["search"], "smoke", store, where=parse_where([f"method={STRONGER}"]))
+    made = make_plan(store.results, ["search"], "smoke", where=parse_where([f"method={STRONGER}"]))
     assert [planned.cell.ipc for planned in made.cells] == [4, 5]
     for planned in made.cells:
         assert planned.status == "todo" and planned.estimate is not None
-        record = cells.run(planned.cell, results=store.results, seeds=1, repeats=1)
+        record = measure_cell(planned.cell, store.results)
         assert record["status"] == "done", record.get("failure")
         store.write(record)
         assert record["recipe"]["objective"]["guided_weight"] == 0.5
-    again = plan.make(["search"], "smoke", store)
+    again = make_plan(store.results, ["search"], "smoke")
     assert {p.cell.method: p.status for p in again.cells} == {
         "tiny-nsd": "todo",
         STRONGER: "done",
@@ -198,12 +202,12 @@ def test_a_search_runs_resumes_and_reports_like_any_table(search, tmp_path):
     assert "at another scale" not in rows
 
 
-def test_a_set_of_a_variant_says_so_and_explain_knows_it(search, tmp_path):
+def test_a_set_of_a_variant_says_so_and_explain_knows_it(search, tmp_path, measure_cell):
     cell = Cell("synthetic:3x1x8x8", 4, STRONGER, "convnet1-w8", "common-2ep", "smoke")
     text = explain.explain(cell)
     assert "objective.guided_weight" in text and f"what makes the variant [{STRONGER}]" in text
     assert explain.find_cells(cell.id) == [cell]
-    record = cells.run(cell, results=tmp_path / "results", seeds=1, repeats=1)
+    record = measure_cell(cell, tmp_path / "results")
     (path,) = (tmp_path / "results" / "artefacts").glob("*.safetensors")
     assert path.name.startswith("tiny-nsd_objective.batch_syn_6_objective.guided_weight_0.5-")
     assert json.loads(json.dumps(record, allow_nan=False)) == record

@@ -32,7 +32,20 @@ def test_published_sizes_are_filled_in():
 
 @pytest.mark.parametrize(
     "identifier",
-    ["", "convnet", "convnet3", "convnet0-w128", "convnet3-w0", "convnet3-w128 ", "lenet", "vgg13"],
+    [
+        "",
+        "convnet",
+        "convnet3",
+        "convnet0-w128",
+        "convnet3-w0",
+        "convnet3-w128 ",
+        "lenet",
+        "vgg13",
+        "convnet-w8",
+        "resnet184",
+        "resnet18_ap2-w8",
+        "vgg11-w0",
+    ],
 )
 def test_unknown_ids(identifier):
     with pytest.raises(ValueError, match="unknown architecture id.*convnet3-w128"):

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 
 from nsdbench import methods
 from nsdbench.bench import parts
+from nsdbench.bench.cell import Cell
 from nsdbench.bench.tables.published import PUBLISHED_ARCHS, PrintedNumber
 from nsdbench.bench.verdict import Published
 from nsdbench.errors import nearest
@@ -80,6 +81,11 @@ class Entry:
     seeds: int
     repeats: int
     published: Published | None
+
+    @property
+    def cell(self) -> Cell:
+        """Return the cell."""
+        return Cell(*self.key)
 
     @property
     def key(self) -> tuple:

@@ -1,5 +1,6 @@
 """Unpack a published archive so that its folders appear whole or not at all."""
 
+import hashlib
 import os
 import shutil
 import tarfile
@@ -14,8 +15,14 @@ from filelock import FileLock
 
 from nsdbench.errors import DataCorrupt
 
-SUFFIXES = (".tar.gz", ".tgz", ".zip")
 _TEMPORARY = ".unpacking-"
+
+
+def is_intact(path: Path, checksum: str) -> bool:
+    """Whether a file has the checksum "md5:..." or "sha256:..."."""
+    kind, _, expected = checksum.partition(":")
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, kind).hexdigest() == expected
 
 
 def unpack(archive: Path, folder: Path) -> None:
@@ -60,13 +67,13 @@ def _members(archive: Path) -> Iterator[tuple[str, IO[bytes]]]:
     """Yield name and content of each regular file, in archive order."""
     if archive.suffix == ".zip":
         with zipfile.ZipFile(archive) as packed:
-            for member in packed.infolist():
-                if not member.is_dir():
-                    yield member.filename, packed.open(member)
+            for entry in packed.infolist():
+                if not entry.is_dir():
+                    yield entry.filename, packed.open(entry)
         return
-    with tarfile.open(archive, "r:gz") as packed:
-        for member in packed:
-            content = packed.extractfile(member) if member.isfile() else None
+    with tarfile.open(archive, "r:gz") as unpacked:
+        for member in unpacked:
+            content = unpacked.extractfile(member) if member.isfile() else None
             if content is not None:
                 yield member.name, content
 

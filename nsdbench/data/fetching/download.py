@@ -1,6 +1,5 @@
 """Fetch published files: checked, resumable, and visible under their names only when complete."""
 
-import hashlib
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -10,7 +9,7 @@ import pooch
 import requests
 from filelock import FileLock
 
-from nsdbench.data.sources import RemoteFile
+from nsdbench.data.description import RemoteFile
 from nsdbench.errors import DataCorrupt
 
 # seconds; a dead host must not hold up a run, a slow one may take its time between blocks
@@ -55,13 +54,6 @@ def fetch(files: tuple[RemoteFile, ...], folder: Path, progress: Progress | None
         # urllib3 wraps what happened in a sentence about retries
         cause = getattr(error.args[0], "reason", error) if error.args else error
         raise Unreachable(f"{type(cause).__name__}: {cause}") from error
-
-
-def is_intact(path: Path, checksum: str) -> bool:
-    """Whether a file has the checksum "md5:..." or "sha256:..."."""
-    kind, _, expected = checksum.partition(":")
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, kind).hexdigest() == expected
 
 
 def _fetch_one(file: RemoteFile, folder: Path, progress: Progress) -> None:

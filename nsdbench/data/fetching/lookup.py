@@ -1,12 +1,14 @@
-"""Where data is looked for, in which order, and what is said when it is nowhere."""
+"""Where data is looked for, in which order, and the message that names every way to provide it."""
 
+import inspect
 import os
 from pathlib import Path
 
+from nsdbench.data.catalog import source
+from nsdbench.data.description import Source
 from nsdbench.data.fetching.cache import cache_dir
 from nsdbench.data.holdout import base_name
 from nsdbench.data.readers import image_folder
-from nsdbench.data.sources import Source, source
 
 
 def is_offline() -> bool:
@@ -40,10 +42,9 @@ def locate(name: str, root: Path | str | None = None) -> Path | None:
         return path if path.is_dir() else None
     entry = source(name)
     if entry.is_bundled:
-        return Path(entry.read.__code__.co_filename)
+        return Path(inspect.getfile(entry.read))
     roots = data_roots(root)
-    folders = [base / folder for base in roots for folder in entry.folders]
-    for folder in [*folders, *entry.system_folders]:
+    for folder in _folders(entry, roots):
         absent, _ = _missing(folder, entry)
         if not absent:
             return folder
@@ -79,7 +80,7 @@ def how_to_get(name: str, root: Path | str | None = None, reason: str = "") -> s
     """
     name = base_name(name)
     if name.startswith("folder:"):
-        return f"{name}: make the folder: {image_folder.LAYOUT}"
+        return f"{name}: make the folder: {source(name).layout}"
     entry = source(name)
     if entry.is_bundled:
         return f"{name} needs no files: it is generated, or ships inside scikit-learn"
@@ -111,11 +112,15 @@ def how_to_get(name: str, root: Path | str | None = None, reason: str = "") -> s
 
 def _incomplete(entry: Source, root: Path | str | None) -> list[str]:
     """Name folders that hold some of the files, and what they lack."""
-    folders = [base / folder for base in data_roots(root) for folder in entry.folders]
-    found = []
-    for folder in [*folders, *entry.system_folders]:
+    lines = []
+    for folder in _folders(entry, data_roots(root)):
         absent, has_part = _missing(folder, entry)
         if has_part:
             shown = ", ".join(absent[:4]) + (", ..." if len(absent) > 4 else "")
-            found.append(f"{folder} lacks {shown}")
-    return found
+            lines.append(f"{folder} lacks {shown}")
+    return lines
+
+
+def _folders(entry: Source, roots: list[Path]) -> list[Path]:
+    """List the folders that may hold the files of a dataset, in the order they are asked."""
+    return [*(base / folder for base in roots for folder in entry.folders), *entry.system_folders]

@@ -28,10 +28,6 @@ class Preprocessing(ABC):
         Nothing is clipped: distilled images may leave the range.
         """
 
-    @abstractmethod
-    def statistics(self) -> dict[str, Tensor]:
-        """The tensors that define the map."""
-
 
 def as_pictures(images: Tensor, channels: int) -> Tensor:
     """Convert uint8 0..255 to float32 [0, 1]; floats are taken to be in [0, 1] already.

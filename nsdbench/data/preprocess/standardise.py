@@ -29,8 +29,5 @@ class Standardise(Preprocessing):
     def invert(self, x: Tensor) -> Tensor:
         return x * self._row(self.std, x) + self._row(self.mean, x)
 
-    def statistics(self) -> dict[str, Tensor]:
-        return {"mean": self.mean, "std": self.std}
-
     def _row(self, values: Tensor, like: Tensor) -> Tensor:
         return values.to(like.device)[:, None, None]

@@ -1,22 +1,24 @@
 """CIFAR10 and CIFAR100, from the python batches or from the binary version."""
 
 import hashlib
+import math
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import numpy as np
-import torch
-
-from nsdbench.data.catalog import DatasetSpec
-from nsdbench.data.dataset import Split
-from nsdbench.data.readers import safe_pickle
+from nsdbench.data.description import DSA_WITH_FLIP, DatasetSpec, RemoteFile, Source
 from nsdbench.errors import DataCorrupt
 
+if TYPE_CHECKING:
+    import numpy as np
+
+    from nsdbench.data.split import Split
+
 # By number of classes: file names of both versions.
-PYTHON_FILES = {
+PYTHON_FILES: dict[int, dict[str, tuple[str, ...]]] = {
     10: {"train": tuple(f"data_batch_{i}" for i in range(1, 6)), "test": ("test_batch",)},
     100: {"train": ("train",), "test": ("test",)},
 }
-BINARY_FILES = {
+BINARY_FILES: dict[int, dict[str, tuple[str, ...]]] = {
     10: {"train": tuple(f"data_batch_{i}.bin" for i in range(1, 6)), "test": ("test_batch.bin",)},
     100: {"train": ("train.bin",), "test": ("test.bin",)},
 }
@@ -43,7 +45,7 @@ FILE_MD5 = {
 
 def read(
     folder: Path, spec: DatasetSpec, part: str, checksums: dict[str, str] | None = None
-) -> Split:
+) -> "Split":
     """Read one split, from python batches if they are there, else from the binary version.
 
     Args:
@@ -56,12 +58,17 @@ def read(
         DataCorrupt: a file is absent, truncated, altered, asks for code instead of data, has
             another number of images than expected, labels out of range or classes out of balance.
     """
+    import numpy as np
+    import torch
+
+    from nsdbench.data.split import Split
+
     checksums = FILE_MD5[spec.num_classes] if checksums is None else checksums
     names = PYTHON_FILES[spec.num_classes][part]
     is_python = (folder / names[0]).is_file()
     if not is_python:
         names = BINARY_FILES[spec.num_classes][part]
-    size = spec.train_size if part == "train" else spec.test_size
+    size = spec.size(part)
     per_file = size // len(names)
 
     images, labels = [], []
@@ -103,12 +110,16 @@ def _compare_md5(path: Path, expected: str | None) -> None:
         )
 
 
-def _read_python(path: Path, spec: DatasetSpec, count: int) -> tuple[np.ndarray, np.ndarray]:
+def _read_python(path: Path, spec: DatasetSpec, count: int) -> "tuple[np.ndarray, np.ndarray]":
     """Read one pickled batch: uint8 [count, C*H*W] and int64 [count]."""
+    import numpy as np
+
+    from nsdbench.data.formats import safe_pickle
+
     batch = safe_pickle.load(path)
     key = PYTHON_LABEL_KEYS[spec.num_classes]
     pixels, labels = batch.get(b"data"), batch.get(key)
-    floats = int(np.prod(spec.image_shape))
+    floats = math.prod(spec.image_shape)
     if not isinstance(pixels, np.ndarray) or pixels.shape != (count, floats):
         got = pixels.shape if isinstance(pixels, np.ndarray) else type(pixels).__name__
         raise DataCorrupt(f"{path}: expected data of shape ({count}, {floats}), got {got}")
@@ -119,10 +130,12 @@ def _read_python(path: Path, spec: DatasetSpec, count: int) -> tuple[np.ndarray,
     return pixels, np.array(labels, dtype=np.int64)
 
 
-def _read_binary(path: Path, spec: DatasetSpec, count: int) -> tuple[np.ndarray, np.ndarray]:
+def _read_binary(path: Path, spec: DatasetSpec, count: int) -> "tuple[np.ndarray, np.ndarray]":
     """Read one file of records <label bytes><C*H*W pixel bytes>."""
+    import numpy as np
+
     before = BINARY_LABEL_BYTES[spec.num_classes]
-    record = before + int(np.prod(spec.image_shape))
+    record = before + math.prod(spec.image_shape)
     content = np.frombuffer(path.read_bytes(), dtype=np.uint8)
     if content.size != count * record:
         raise DataCorrupt(
@@ -131,3 +144,61 @@ def _read_binary(path: Path, spec: DatasetSpec, count: int) -> tuple[np.ndarray,
         )
     records = content.reshape(count, record)
     return records[:, before:], records[:, before - 1].astype(np.int64)
+
+
+# The std is the mean over images of each image's own std, as the literature uses it; the std over
+# all pixels would be about 0.247. MTT and its family reuse the constants of CIFAR10 for CIFAR100;
+# DC's own are (0.5071, 0.4866, 0.4409) / (0.2673, 0.2564, 0.2762).
+_MEAN, _STD = (0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)
+
+
+def _spec(num_classes: int, constants: str) -> DatasetSpec:
+    return DatasetSpec(
+        name=f"CIFAR{num_classes}",
+        image_shape=(3, 32, 32),
+        num_classes=num_classes,
+        train_size=50_000,
+        test_size=10_000,
+        mean=_MEAN,
+        std=_STD,
+        dsa_strategy=DSA_WITH_FLIP,
+        default_depth=3,
+        is_downloadable=True,
+        source=f"Krizhevsky 2009; constants: {constants}",
+    )
+
+
+def _source(num_classes: int, md5: str, num_bytes: int) -> Source:
+    stem = f"cifar-{num_classes}"
+    name = f"CIFAR{num_classes}"
+    python_folder = f"{stem}-batches-py" if num_classes == 10 else f"{stem}-python"
+    binary_folder = f"{stem}-batches-bin" if num_classes == 10 else f"{stem}-binary"
+    python_files, binary_files = (
+        (*files[num_classes]["train"], *files[num_classes]["test"])
+        for files in (PYTHON_FILES, BINARY_FILES)
+    )
+    url = f"https://www.cs.toronto.edu/~kriz/{stem}-python.tar.gz"
+    return Source(
+        read,
+        layout=f"{', '.join(python_files)} (python version), or "
+        f"{', '.join(binary_files)} (binary version)",
+        folders=(
+            name, f"{name}/{python_folder}", f"{name}/{binary_folder}", python_folder,
+            binary_folder, ".",
+        ),
+        markers=(python_files, binary_files),
+        downloads=(RemoteFile(url, f"md5:{md5}", num_bytes),),
+        note=f"the folder {python_folder} or {binary_folder} as unpacked, or the archive "
+        f"{stem}-python.tar.gz itself, will do as well",
+    )  # fmt: skip
+
+
+# md5 sums: www.cs.toronto.edu/~kriz/cifar.html
+DATASETS = {
+    _spec(10, "DC and MTT reference code"): _source(
+        10, "c58f30108f718f92721af3b95e74349a", 170_498_071
+    ),
+    _spec(100, "those of CIFAR10, as in the MTT reference code"): _source(
+        100, "eb9058c3a382ffc7106e4002c42a8d85", 169_001_437
+    ),
+}

@@ -5,13 +5,15 @@ import hashlib
 import math
 import zlib
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import numpy as np
-import torch
-
-from nsdbench.data.catalog import DatasetSpec
-from nsdbench.data.dataset import Split
+from nsdbench.data.description import DSA_WITH_FLIP, DatasetSpec, RemoteFile, Source
 from nsdbench.errors import DataCorrupt, DataMissing
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from nsdbench.data.split import Split
 
 FILES = {
     "train": ("train-images-idx3-ubyte", "train-labels-idx1-ubyte"),
@@ -31,7 +33,7 @@ CONTENT_SHA256 = {
 
 def read(
     folder: Path, spec: DatasetSpec, part: str, checksums: dict[str, str] | None = None
-) -> Split:
+) -> "Split":
     """Read one split from a folder of idx files.
 
     Args:
@@ -46,10 +48,14 @@ def read(
         DataCorrupt: a file is truncated, has another header than announced, other counts than the
             spec, labels out of range, or the content of another dataset.
     """
+    import torch
+
+    from nsdbench.data.split import Split
+
     checksums = CONTENT_SHA256 if checksums is None else checksums
     images_name, labels_name = FILES[part]
     channels, height, width = spec.image_shape
-    count = spec.train_size if part == "train" else spec.test_size
+    count = spec.size(part)
     images, _ = _read_idx(folder, images_name, (count, height, width), checksums)
     labels, labels_path = _read_idx(folder, labels_name, (count,), checksums)
     if labels.max() >= spec.num_classes:
@@ -58,14 +64,16 @@ def read(
         )
     return Split(
         torch.from_numpy(images.reshape(count, channels, height, width)),
-        torch.from_numpy(labels.astype(np.int64)),
+        torch.from_numpy(labels).long(),
     )
 
 
 def _read_idx(
     folder: Path, name: str, shape: tuple[int, ...], checksums: dict[str, str]
-) -> tuple[np.ndarray, Path]:
+) -> "tuple[np.ndarray, Path]":
     """Read one idx file of unsigned bytes and compare its header with the expected shape."""
+    import numpy as np
+
     path = next((p for p in (folder / f"{name}.gz", folder / name) if p.is_file()), None)
     if path is None:
         raise DataMissing(f"{folder}: neither {name}.gz nor {name} is there")
@@ -101,3 +109,41 @@ def _read_idx(
             "has files of the same name and size"
         )
     return np.frombuffer(content, dtype=np.uint8, offset=start).reshape(shape).copy(), path
+
+
+_BASE = "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/"
+# md5 and bytes of NAME.gz: readme of zalandoresearch/fashion-mnist
+_PUBLISHED = {
+    "train-images-idx3-ubyte": ("8d4fb7e6c68d591d4c3dfef9ec88bf0d", 26_421_880),
+    "train-labels-idx1-ubyte": ("25c81989df183df01b3e8a0aad5dffbe", 29_515),
+    "t10k-images-idx3-ubyte": ("bef4ecab320f06d8554ea6380940ec79", 4_422_102),
+    "t10k-labels-idx1-ubyte": ("bb300cfdad3c16e7a12a480ee83cd310", 5_148),
+}
+_NAMES = tuple(_PUBLISHED)
+
+DATASETS = {
+    DatasetSpec(
+        name="FashionMNIST",
+        image_shape=(1, 28, 28),
+        num_classes=10,
+        train_size=60_000,
+        test_size=10_000,
+        mean=(0.2861,),
+        std=(0.3530,),
+        dsa_strategy=DSA_WITH_FLIP,
+        default_depth=3,
+        is_downloadable=True,
+        source="Xiao et al., arXiv 1708.07747; constants: DC reference code",
+    ): Source(
+        read,
+        layout=", ".join(f"{name}.gz" for name in _NAMES),
+        folders=("FashionMNIST", "FashionMNIST/raw", "fashion-mnist", "."),
+        markers=(tuple(f"{name}.gz" for name in _NAMES), _NAMES),
+        system_folders=(Path("/usr/share/datasets/fashion-mnist"),),
+        downloads=tuple(
+            RemoteFile(f"{_BASE}{name}.gz", f"md5:{md5}", num_bytes)
+            for name, (md5, num_bytes) in _PUBLISHED.items()
+        ),
+        note="Debian and Ubuntu have it as a package: apt install dataset-fashion-mnist",
+    )
+}

@@ -1,14 +1,19 @@
 """A user's own pictures: one folder per class, named `folder:PATH[@SIZE]`."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import torch
-from PIL import Image, UnidentifiedImageError
-
-from nsdbench.data.catalog import DSA_WITH_FLIP, IMAGENET_STATISTICS, DatasetSpec, convnet_depth
-from nsdbench.data.dataset import Split, stratified_split
-from nsdbench.data.readers.decode import decode_all
+from nsdbench.data.description import (
+    DSA_WITH_FLIP,
+    IMAGENET_STATISTICS,
+    DatasetSpec,
+    Source,
+    convnet_depth,
+)
 from nsdbench.errors import DataCorrupt, DataMissing
+
+if TYPE_CHECKING:
+    from nsdbench.data.split import Split
 
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".ppm", ".pgm", ".webp", ".tif", ".tiff"})
 TEST_FOLDERS = ("test", "val")
@@ -37,29 +42,49 @@ def describe(name: str) -> DatasetSpec:
     has no published ones. DSA includes flips.
 
     Raises:
+        ValueError: one folder holds all pictures, and only one of each class.
         DataMissing: the folder does not exist or has no class folders.
         DataCorrupt: the first picture does not open.
     """
+    from PIL import Image, UnidentifiedImageError
+
     path, size = parse(name)
-    train, _ = list_part(path, "train")
-    test, _ = list_part(path, "test")
+    classes = class_names(path)
+    if (path / "train").is_dir():
+        files, _ = list_part(path, "train")
+        test_size = len(list_part(path, "test")[0])
+        train_size = len(files)
+    else:
+        files, _ = list_classes(path, classes)
+        test_size = _test_share(len(files), len(classes))
+        train_size = len(files) - test_size
+        if train_size < 1:
+            raise ValueError(f"{path}: expected at least two pictures of a class, got one of each")
     try:
-        with Image.open(train[0]) as picture:
+        with Image.open(files[0]) as picture:
             channels = 1 if picture.mode in ("1", "L") else 3
             height, width = (size, size) if size else (picture.height, picture.width)
     except (OSError, UnidentifiedImageError) as error:
-        raise DataCorrupt(f"{train[0]}: expected a picture, it does not open ({error})") from error
-    mean, std = IMAGENET_STATISTICS
-    if channels == 1:
-        mean, std = (round(sum(mean) / 3, 3),), (round(sum(std) / 3, 3),)
+        raise DataCorrupt(f"{files[0]}: expected a picture, it does not open ({error})") from error
+    mean, std = (
+        constants if channels == 3 else (round(sum(constants) / 3, 3),)
+        for constants in IMAGENET_STATISTICS
+    )
     return DatasetSpec(
-        name, (channels, height, width), len(class_names(path)), len(train), len(test), mean, std,
-        DSA_WITH_FLIP, convnet_depth(min(height, width)),
+        name=name,
+        image_shape=(channels, height, width),
+        num_classes=len(classes),
+        train_size=train_size,
+        test_size=test_size,
+        mean=mean,
+        std=std,
+        dsa_strategy=DSA_WITH_FLIP,
+        default_depth=convnet_depth(min(height, width)),
         source=f"pictures in {path}; constants: those of ImageNet, our choice",
-    )  # fmt: skip
+    )
 
 
-def read(folder: Path | None, spec: DatasetSpec, part: str) -> Split:
+def read(folder: Path, spec: DatasetSpec, part: str) -> "Split":
     """Read one split of a user's folder; labels follow the sorted class names.
 
     Args:
@@ -72,9 +97,15 @@ def read(folder: Path | None, spec: DatasetSpec, part: str) -> Split:
         DataCorrupt: a picture does not decode, or has another size than the first and no @SIZE was
             given.
     """
+    import torch
+
+    from nsdbench.data.formats.decode import decode_all
+    from nsdbench.data.split import Split
+
     path, size = parse(spec.name)
     files, labels = list_part(path, part)
-    return Split(decode_all(files, spec.image_shape, is_resized=size is not None), labels)
+    images = decode_all(files, spec.image_shape, is_resized=size is not None)
+    return Split(images, torch.tensor(labels))
 
 
 def class_names(path: Path) -> list[str]:
@@ -82,22 +113,27 @@ def class_names(path: Path) -> list[str]:
     base = path / "train" if (path / "train").is_dir() else path
     if not base.is_dir():
         raise DataMissing(f"{base}: no such folder; expected {LAYOUT}")
-    found = sorted(p.name for p in base.iterdir() if p.is_dir() and not p.name.startswith("."))
-    if len(found) < 2:
+    names = sorted(p.name for p in base.iterdir() if p.is_dir() and not p.name.startswith("."))
+    if len(names) < 2:
         raise DataMissing(
-            f"{base}: expected at least two class folders, got {found or 'none'}; expected {LAYOUT}"
+            f"{base}: expected at least two class folders, got {names or 'none'}; expected {LAYOUT}"
         )
-    return found
+    return names
 
 
-def list_part(path: Path, part: str) -> tuple[list[Path], torch.Tensor]:
-    """List the files and labels (int64 [N]) of one split, by class and then by name."""
+def list_part(path: Path, part: str) -> tuple[list[Path], list[int]]:
+    """List the files and labels of one split, by class and then by name."""
     classes = class_names(path)
     if not (path / "train").is_dir():
+        import torch
+
+        from nsdbench.data.split import stratified_split
+
         files, labels = list_classes(path, classes)
-        train, test = stratified_split(labels, max(len(classes), len(files) // 5), seed=0)
-        rows = {"train": train, "test": test}[part]
-        return [files[row] for row in rows.tolist()], labels[rows]
+        share = _test_share(len(files), len(classes))
+        train, test = stratified_split(torch.tensor(labels), share, seed=0)
+        rows = {"train": train, "test": test}[part].tolist()
+        return [files[row] for row in rows], [labels[row] for row in rows]
     if part == "train":
         return list_classes(path / "train", classes)
     base = next((path / name for name in TEST_FOLDERS if (path / name).is_dir()), None)
@@ -106,7 +142,12 @@ def list_part(path: Path, part: str) -> tuple[list[Path], torch.Tensor]:
     return list_classes(base, classes)
 
 
-def list_classes(base: Path, classes: list[str]) -> tuple[list[Path], torch.Tensor]:
+def _test_share(num_files: int, num_classes: int) -> int:
+    """Return how many pictures of a folder without train/ become the test split."""
+    return max(num_classes, num_files // 5)
+
+
+def list_classes(base: Path, classes: list[str]) -> tuple[list[Path], list[int]]:
     """List the pictures of base/CLASS/ for each class in turn, sorted by name within a class.
 
     Raises:
@@ -124,4 +165,7 @@ def list_classes(base: Path, classes: list[str]) -> tuple[list[Path], torch.Tens
             raise DataCorrupt(f"{folder}: expected pictures ({', '.join(sorted(SUFFIXES))}), got 0")
         files += inside
         labels += [label] * len(inside)
-    return files, torch.tensor(labels)
+    return files, labels
+
+
+SOURCE = Source(read, layout=LAYOUT)

@@ -2,14 +2,14 @@
 
 import csv
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import torch
-
-from nsdbench.data.catalog import DatasetSpec
-from nsdbench.data.dataset import Split
-from nsdbench.data.readers.decode import decode_all
+from nsdbench.data.description import DSA_WITH_FLIP, IMAGENET_STATISTICS, DatasetSpec, Source
 from nsdbench.data.readers.image_folder import list_classes
 from nsdbench.errors import DataCorrupt
+
+if TYPE_CHECKING:
+    from nsdbench.data.split import Split
 
 # Class index (0..999) -> class id. The index is the rank of the id among the 1,000 sorted ids, the
 # order of an ImageFolder (checked against timm's imagenet_synsets.txt). The indices are MTT's
@@ -107,7 +107,7 @@ def read(
     spec: DatasetSpec,
     part: str,
     train_images_per_class: tuple[int, int] = TRAIN_IMAGES_PER_CLASS,
-) -> Split:
+) -> "Split":
     """Read one split of a subset, resized to exactly 128 x 128 and cached.
 
     Args:
@@ -122,6 +122,11 @@ def read(
         DataCorrupt: a count is impossible for ILSVRC 2012 (other splits under the same name, such
             as fast.ai's imagenette2, divide the images differently), or a file does not decode.
     """
+    import torch
+
+    from nsdbench.data.formats.decode import decode_all
+    from nsdbench.data.split import Split
+
     classes = wnids(spec.name)
     if part == "train":
         files, labels = list_classes(folder / "train", classes)
@@ -129,26 +134,71 @@ def read(
     else:
         files, labels = _list_validation(folder, classes)
         fewest = most = spec.test_size // spec.num_classes
-    for wnid, count in zip(classes, torch.bincount(labels, minlength=10).tolist(), strict=True):
+    for label, wnid in enumerate(classes):
+        count = labels.count(label)
         if not fewest <= count <= most:
             expected = str(most) if fewest == most else f"{fewest}..{most}"
             raise DataCorrupt(
                 f"{folder}: expected {expected} {part} images of {wnid} as in ILSVRC 2012, got "
                 f"{count}; the suite needs the original training and validation folders"
             )
-    return Split(decode_all(files, spec.image_shape, is_resized=True), labels)
+    images = decode_all(files, spec.image_shape, is_resized=True)
+    return Split(images, torch.tensor(labels))
 
 
-def _list_validation(folder: Path, classes: list[str]) -> tuple[list[Path], torch.Tensor]:
+def _list_validation(folder: Path, classes: list[str]) -> tuple[list[Path], list[int]]:
     solution = next((folder / p for p in SOLUTION_PLACES if (folder / p).is_file()), None)
     if (folder / "val" / classes[0]).is_dir() or solution is None:
         return list_classes(folder / "val", classes)
     # one line per image: ImageId,"ID x1 y1 x2 y2 ID x1 ..."; all boxes of an image have one class
     with solution.open(newline="") as lines:
         rows = [(row[0], row[1].split(" ", 1)[0]) for row in csv.reader(lines) if len(row) == 2]
-    found = sorted((classes.index(wnid), name) for name, wnid in rows if wnid in classes)
-    files = [folder / "val" / f"{name}.JPEG" for _, name in found]
+    pictures = sorted((classes.index(wnid), name) for name, wnid in rows if wnid in classes)
+    files = [folder / "val" / f"{name}.JPEG" for _, name in pictures]
     absent = next((file for file in files if not file.is_file()), None)
     if absent is not None:
         raise DataCorrupt(f"{absent}: named in {solution}, but absent")
-    return files, torch.tensor([label for label, _ in found], dtype=torch.int64)
+    return files, [label for label, _ in pictures]
+
+
+_MEAN, _STD = IMAGENET_STATISTICS
+
+
+def _spec(name: str) -> DatasetSpec:
+    return DatasetSpec(
+        name=name,
+        image_shape=(3, 128, 128),
+        num_classes=10,
+        train_size=None,
+        test_size=500,
+        mean=_MEAN,
+        std=_STD,
+        dsa_strategy=DSA_WITH_FLIP,
+        default_depth=5,
+        source="ILSVRC 2012, the ten classes MTT's reference code lists; test = the 500 "
+        "validation images; constants: MTT reference code",
+    )
+
+
+def _source(name: str) -> Source:
+    classes = wnids(name)
+    train = tuple(f"train/{wnid}/" for wnid in classes)
+    return Source(
+        read,
+        layout="train/ID/*.JPEG and val/ID/*.JPEG (or val/*.JPEG and Kaggle's "
+        f"{SOLUTION}), ID = {', '.join(classes)}",
+        folders=(
+            "ImageNet", name, "imagenet", "ILSVRC2012", "ILSVRC/Data/CLS-LOC",
+            "ImageNet/ILSVRC/Data/CLS-LOC", ".",
+        ),
+        markers=(
+            (*train, *(f"val/{wnid}/" for wnid in classes)),
+            *((*train, "val/ILSVRC2012_val_00000001.JPEG", place) for place in SOLUTION_PLACES),
+        ),
+        note="ImageNet may not be passed on: register at image-net.org (or take Kaggle's "
+        "imagenet-object-localization-challenge) and point to the folder that holds train/ and "
+        "val/, either whole or with the ten classes of the subset only",
+    )  # fmt: skip
+
+
+DATASETS = {_spec(name): _source(name) for name in SUBSETS}

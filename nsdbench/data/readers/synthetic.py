@@ -2,13 +2,12 @@
 
 import re
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import torch
-import torch.nn.functional as F
+from nsdbench.data.description import DSA_WITH_FLIP, DatasetSpec, Source, convnet_depth
 
-from nsdbench import seeding
-from nsdbench.data.catalog import DSA_WITH_FLIP, DatasetSpec, convnet_depth
-from nsdbench.data.dataset import Split
+if TYPE_CHECKING:
+    from nsdbench.data.split import Split
 
 DEFAULTS = (0, 0, 0, 0, 100, 20)
 
@@ -32,13 +31,20 @@ def describe(name: str) -> DatasetSpec:
         )
     classes, channels, height, width, train, test = numbers
     return DatasetSpec(
-        name, (channels, height, width), classes, classes * train, classes * test,
-        (0.5,) * channels, (0.25,) * channels, DSA_WITH_FLIP, convnet_depth(min(height, width)),
+        name=name,
+        image_shape=(channels, height, width),
+        num_classes=classes,
+        train_size=classes * train,
+        test_size=classes * test,
+        mean=(0.5,) * channels,
+        std=(0.25,) * channels,
+        dsa_strategy=DSA_WITH_FLIP,
+        default_depth=convnet_depth(min(height, width)),
         source="generated: a smooth pattern per class plus noise",
-    )  # fmt: skip
+    )
 
 
-def read(folder: Path | None, spec: DatasetSpec, part: str) -> Split:
+def read(folder: Path, spec: DatasetSpec, part: str) -> "Split":
     """Generate one split: image = 128 + pattern of its class + brightness + noise.
 
     The pattern is 4 x 4 Gaussian numbers per class and channel, enlarged bilinearly: smooth, so
@@ -50,15 +56,23 @@ def read(folder: Path | None, spec: DatasetSpec, part: str) -> Split:
         spec: of a `synthetic:` name; its name is the seed.
         part: "train" or "test".
     """
-    size = spec.train_size if part == "train" else spec.test_size
+    import torch
+    import torch.nn.functional as F
+
+    from nsdbench import seeding
+    from nsdbench.data.split import Split
+
     channels, height, width = spec.image_shape
     coarse = torch.randn(
         spec.num_classes, channels, 4, 4, generator=seeding.generator(0, spec.name, "pattern")
     )
     pattern = F.interpolate(coarse, size=(height, width), mode="bilinear", align_corners=False)
-    labels = torch.arange(size) % spec.num_classes
+    labels = torch.arange(spec.size(part)) % spec.num_classes
     stream = seeding.generator(0, spec.name, part)
     brightness = torch.randn(len(labels), 1, 1, 1, generator=stream)
     noise = torch.randn(len(labels), *spec.image_shape, generator=stream)
     images = 128 + PATTERN_STD * pattern[labels] + BRIGHTNESS_STD * brightness + NOISE_STD * noise
     return Split(images.round().clamp(0, 255).to(torch.uint8), labels)
+
+
+SOURCE = Source(read)

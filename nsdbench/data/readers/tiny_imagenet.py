@@ -1,16 +1,22 @@
 """TinyImageNet in the folder layout of its archive, tiny-imagenet-200."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import torch
-
-from nsdbench.data.catalog import DatasetSpec
-from nsdbench.data.dataset import Split
-from nsdbench.data.readers.decode import decode_all
+from nsdbench.data.description import (
+    DSA_WITH_FLIP,
+    IMAGENET_STATISTICS,
+    DatasetSpec,
+    RemoteFile,
+    Source,
+)
 from nsdbench.errors import DataCorrupt
 
+if TYPE_CHECKING:
+    from nsdbench.data.split import Split
 
-def read(folder: Path, spec: DatasetSpec, part: str) -> Split:
+
+def read(folder: Path, spec: DatasetSpec, part: str) -> "Split":
     """Read the training split, or the validation split as the test split.
 
     A label is the rank of the class id among the sorted ids: the order of an ImageFolder, which
@@ -26,6 +32,11 @@ def read(folder: Path, spec: DatasetSpec, part: str) -> Split:
         DataCorrupt: a file is absent, does not decode, is not of the size of the spec, or a count
             or class id is not as announced.
     """
+    import torch
+
+    from nsdbench.data.formats.decode import decode_all
+    from nsdbench.data.split import Split
+
     wnids = _lines(folder / "wnids.txt")
     classes = {wnid: label for label, wnid in enumerate(sorted(set(wnids)))}
     if len(wnids) != spec.num_classes or len(classes) != spec.num_classes:
@@ -41,7 +52,7 @@ def read(folder: Path, spec: DatasetSpec, part: str) -> Split:
 def _list_train(
     folder: Path, classes: dict[str, int], spec: DatasetSpec
 ) -> tuple[list[Path], list[int]]:
-    per_class = spec.train_size // spec.num_classes
+    per_class = spec.size("train") // spec.num_classes
     files: list[Path] = []
     for wnid in classes:
         inside = sorted((folder / "train" / wnid / "images").glob("*.JPEG"))
@@ -80,3 +91,37 @@ def _lines(path: Path) -> list[str]:
         return path.read_text().split("\n")[:-1] if path.stat().st_size else []
     except (OSError, UnicodeDecodeError) as error:
         raise DataCorrupt(f"{path}: expected a text file, it cannot be read ({error})") from error
+
+
+_MEAN, _STD = IMAGENET_STATISTICS
+
+DATASETS = {
+    DatasetSpec(
+        name="TinyImageNet",
+        image_shape=(3, 64, 64),
+        num_classes=200,
+        train_size=100_000,
+        test_size=10_000,
+        mean=_MEAN,
+        std=_STD,
+        dsa_strategy=DSA_WITH_FLIP,
+        default_depth=4,
+        is_downloadable=True,
+        source="Stanford CS231n, tiny-imagenet-200; test = its validation split; constants: "
+        "MTT reference code (those of ImageNet)",
+    ): Source(
+        read,
+        layout="wnids.txt, train/, val/images/ and val/val_annotations.txt",
+        folders=("TinyImageNet", "TinyImageNet/tiny-imagenet-200", "tiny-imagenet-200", "."),
+        markers=(("wnids.txt", "train/", "val/images/", "val/val_annotations.txt"),),
+        downloads=(
+            RemoteFile(
+                "http://cs231n.stanford.edu/tiny-imagenet-200.zip",
+                "md5:90528d7ca1a48142e341f4ef8d21d0de",
+                248_100_043,
+            ),
+        ),
+        note="the folder tiny-imagenet-200 as unpacked, or tiny-imagenet-200.zip itself, will do "
+        "as well",
+    )
+}

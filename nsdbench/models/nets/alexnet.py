@@ -10,7 +10,14 @@ import torch
 from torch import nn
 
 from nsdbench.models.ids import PUBLISHED_WIDTHS
-from nsdbench.models.nets.classifier import ImageClassifier, scaled_channels, too_small
+from nsdbench.models.nets.classifier import ImageClassifier
+from nsdbench.models.shapes import (
+    ALEXNET_CHANNELS,
+    alexnet_map,
+    alexnet_stride,
+    first_padding,
+    scaled_channels,
+)
 
 PUBLISHED_WIDTH = PUBLISHED_WIDTHS["alexnet"]
 
@@ -27,34 +34,31 @@ class AlexNet(ImageClassifier):
         image_size: int,
         num_classes: int,
         *,
-        width: int = PUBLISHED_WIDTH,
+        width: int,
     ) -> None:
-        first, middle, widest = (
-            scaled_channels(channels, width, PUBLISHED_WIDTH) for channels in (128, 192, 256)
+        one, two, three, four, five = (
+            scaled_channels(channels, width, PUBLISHED_WIDTH) for channels in ALEXNET_CHANNELS
         )
-        padding = 4 if in_channels == 1 else 2
-        stride = 2 if image_size >= 64 else 1
-        map_size = ((image_size + 2 * padding - 5) // stride + 1) // 8
-        if map_size < 1:
-            raise too_small("AlexNet", image_size, 8 - 2 * (padding - 2), "it halves them 3 times")
+        map_size = alexnet_map(in_channels, image_size)
+        padding, stride = first_padding(in_channels, 5), alexnet_stride(image_size)
         features = nn.Sequential(
-            nn.Conv2d(in_channels, first, kernel_size=5, stride=stride, padding=padding),
+            nn.Conv2d(in_channels, one, kernel_size=5, stride=stride, padding=padding),
             nn.ReLU(),
             nn.MaxPool2d(kernel_size=2, stride=2),
-            nn.Conv2d(first, middle, kernel_size=5, padding=2),
+            nn.Conv2d(one, two, kernel_size=5, padding=2),
             nn.ReLU(),
             nn.MaxPool2d(kernel_size=2, stride=2),
-            nn.Conv2d(middle, widest, kernel_size=3, padding=1),
+            nn.Conv2d(two, three, kernel_size=3, padding=1),
             nn.ReLU(),
-            nn.Conv2d(widest, middle, kernel_size=3, padding=1),
+            nn.Conv2d(three, four, kernel_size=3, padding=1),
             nn.ReLU(),
-            nn.Conv2d(middle, middle, kernel_size=3, padding=1),
+            nn.Conv2d(four, five, kernel_size=3, padding=1),
             nn.ReLU(),
             nn.MaxPool2d(kernel_size=2, stride=2),
         )
         super().__init__(
             features,
-            middle * map_size * map_size,
+            five * map_size * map_size,
             num_classes,
             (in_channels, image_size, image_size),
         )

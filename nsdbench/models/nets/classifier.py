@@ -3,7 +3,7 @@
 import torch
 from torch import nn
 
-NORMS = ("instance_norm", "batch_norm", "none")
+from nsdbench.models.ids import NORMS
 
 
 class ImageClassifier(nn.Module):
@@ -61,26 +61,3 @@ def norm_layer(norm: str, channels: int) -> nn.Module:
     if norm == "none":
         return nn.Identity()
     raise ValueError(f"unknown norm {norm!r}; choose one of {', '.join(NORMS)}")
-
-
-def scaled_channels(channels: int, width: int, published_width: int) -> int:
-    """Scale a published channel count to a narrow (or wide) variant of the network.
-
-    Raises:
-        ValueError: the scaled count is not a whole number.
-    """
-    scaled, rest = divmod(channels * width, published_width)
-    if rest or scaled < 1:
-        raise ValueError(
-            f"width {width} would turn {channels} channels into "
-            f"{channels * width / published_width}; choose a width that keeps every layer whole "
-            f"(the published width is {published_width})"
-        )
-    return scaled
-
-
-def too_small(name: str, image_size: int, smallest: int, advice: str) -> ValueError:
-    """Make the error for images that a network would shrink to nothing."""
-    return ValueError(
-        f"{name} needs images of at least {smallest} px, got {image_size} px: {advice}"
-    )

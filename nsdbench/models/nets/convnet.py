@@ -13,14 +13,12 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
-from nsdbench.models.ids import PUBLISHED_DEPTH, PUBLISHED_WIDTHS
-from nsdbench.models.nets.classifier import ImageClassifier, norm_layer, too_small
+from nsdbench.models.nets.classifier import ImageClassifier, norm_layer
+from nsdbench.models.shapes import convnet_map, first_padding
 from nsdbench.ops import convnet as native
 from nsdbench.ops import convnet_blocks as fused
 from nsdbench.ops import is_native_enabled
 from nsdbench.ops.inorm_relu_pool import EPS
-
-PUBLISHED_WIDTH = PUBLISHED_WIDTHS["convnet"]
 
 
 class ConvNet(ImageClassifier):
@@ -32,36 +30,29 @@ class ConvNet(ImageClassifier):
     Parameter order: per block conv.weight, conv.bias, norm.weight, norm.bias; classifier last.
     """
 
+    features: nn.Sequential
+
     def __init__(
         self,
         in_channels: int,
         image_size: int,
         num_classes: int,
         *,
-        width: int = PUBLISHED_WIDTH,
-        depth: int = PUBLISHED_DEPTH,
+        width: int,
+        depth: int,
         norm: str = "instance_norm",
     ) -> None:
-        padding = first_padding(in_channels)
-        map_size = image_size + 2 * (padding - 1)
-        if map_size < 2**depth:
-            raise too_small(
-                f"a ConvNet of depth {depth}",
-                image_size,
-                max(1, 2**depth - 2 * (padding - 1)),
-                "every block halves the image; choose a smaller depth or larger images",
-            )
+        map_size = convnet_map(in_channels, image_size, depth)
         layers: list[nn.Module] = []
-        channels = in_channels
-        for block in range(depth):
+        channels, padding = in_channels, first_padding(in_channels)
+        for _ in range(depth):
             layers += [
-                nn.Conv2d(channels, width, kernel_size=3, padding=padding if block == 0 else 1),
+                nn.Conv2d(channels, width, kernel_size=3, padding=padding),
                 norm_layer(norm, width),
                 nn.ReLU(),
                 nn.AvgPool2d(kernel_size=2, stride=2),
             ]
-            channels = width
-            map_size //= 2
+            channels, padding = width, 1
         super().__init__(
             nn.Sequential(*layers),
             width * map_size * map_size,
@@ -77,11 +68,11 @@ class ConvNet(ImageClassifier):
         self.check_images(x)
         parameters = list(self.features.parameters())
         path = "generic" if len(x) == 0 else code_path(self, (x, *parameters))
-        if path == "generic":
+        if path == "generic" or (shape := native_shape(self)) is None:
             return self.features(x).flatten(1)
         theta = torch.cat([parameter.reshape(-1) for parameter in parameters])
         features = {"native": native.convnet_features, "fused": fused.convnet_features}[path]
-        return features(theta, x, native_shape(self))
+        return features(theta, x, shape)
 
 
 def code_path(model: nn.Module, tensors: Sequence[torch.Tensor] | None = None) -> str:
@@ -141,8 +132,3 @@ def native_shape(model: nn.Module) -> native.ConvNetShape | None:
 
 
 _BLOCK = (nn.Conv2d, nn.GroupNorm, nn.ReLU, nn.AvgPool2d)
-
-
-def first_padding(in_channels: int) -> int:
-    """Padding of the first 3x3 convolution: 3 for grey images, else 1 (reference networks)."""
-    return 3 if in_channels == 1 else 1

@@ -7,15 +7,22 @@ shortcut) and has no final pool. The stem pads 1 for grey images too.
 Reference: networks.py of MTT.
 """
 
+from functools import partial
+
 import torch
 from torch import nn
 from torch.nn import functional as F
 
 from nsdbench.models.ids import PUBLISHED_WIDTHS
-from nsdbench.models.nets.classifier import ImageClassifier, norm_layer, scaled_channels, too_small
+from nsdbench.models.nets.classifier import ImageClassifier, norm_layer
+from nsdbench.models.shapes import (
+    RESNET18_STAGES,
+    resnet18_map,
+    resnet18_pool,
+    scaled_channels,
+)
 
 PUBLISHED_WIDTH = PUBLISHED_WIDTHS["resnet18"]
-STAGES = ((64, 1), (128, 2), (256, 2), (512, 2))  # channels, stride
 
 
 class BasicBlock(nn.Module):
@@ -60,21 +67,18 @@ class ResNet18(ImageClassifier):
         image_size: int,
         num_classes: int,
         *,
-        width: int = PUBLISHED_WIDTH,
+        width: int,
         norm: str = "instance_norm",
         pools: bool = False,
     ) -> None:
-        map_size = image_size // 8 if pools else -(-image_size // 8)
-        if map_size < 2:  # an instance norm over one position is constant
-            name, smallest = ("ResNet18_AP", 16) if pools else ("ResNet18", 9)
-            raise too_small(name, image_size, smallest, "its last norm needs a map of 2x2")
-        channels = scaled_channels(STAGES[0][0], width, PUBLISHED_WIDTH)
+        map_size = resnet18_map(image_size, pools)
+        channels = width
         layers: list[nn.Module] = [
             nn.Conv2d(in_channels, channels, kernel_size=3, padding=1, bias=False),
             norm_layer(norm, channels),
             nn.ReLU(),
         ]
-        for published_channels, stride in STAGES:
+        for published_channels, stride in RESNET18_STAGES:
             out_channels = scaled_channels(published_channels, width, PUBLISHED_WIDTH)
             layers += [
                 BasicBlock(channels, out_channels, stride, pools, norm),
@@ -82,7 +86,7 @@ class ResNet18(ImageClassifier):
             ]
             channels = out_channels
         if not pools:
-            kernel = min(4, map_size)
+            kernel = resnet18_pool(map_size)
             layers.append(nn.AvgPool2d(kernel))
             map_size //= kernel
         super().__init__(
@@ -94,3 +98,6 @@ class ResNet18(ImageClassifier):
         self.width = width
         self.norm = norm
         self.pools = pools
+
+
+ResNet18AP = partial(ResNet18, pools=True)

@@ -9,10 +9,10 @@ Reference: networks.py of MTT.
 from torch import nn
 
 from nsdbench.models.ids import PUBLISHED_WIDTHS
-from nsdbench.models.nets.classifier import ImageClassifier, norm_layer, scaled_channels, too_small
+from nsdbench.models.nets.classifier import ImageClassifier, norm_layer
+from nsdbench.models.shapes import VGG11_STAGES, first_padding, scaled_channels, vgg11_map
 
 PUBLISHED_WIDTH = PUBLISHED_WIDTHS["vgg11"]
-LAYERS = (64, "pool", 128, "pool", 256, 256, "pool", 512, 512, "pool", 512, 512, "pool")
 
 
 class VGG11(ImageClassifier):
@@ -24,26 +24,23 @@ class VGG11(ImageClassifier):
         image_size: int,
         num_classes: int,
         *,
-        width: int = PUBLISHED_WIDTH,
+        width: int,
         norm: str = "instance_norm",
     ) -> None:
-        padding = 3 if in_channels == 1 else 1
-        map_size = (image_size + 2 * (padding - 1)) // 32
-        if map_size < 1:
-            raise too_small("VGG11", image_size, 32 - 2 * (padding - 1), "it halves them 5 times")
+        map_size = vgg11_map(in_channels, image_size)
+        padding = first_padding(in_channels)
         layers: list[nn.Module] = []
         channels = in_channels
-        for layer in LAYERS:
-            if layer == "pool":
-                layers.append(nn.MaxPool2d(kernel_size=2, stride=2))
-                continue
-            out_channels = scaled_channels(layer, width, PUBLISHED_WIDTH)
-            layers += [
-                nn.Conv2d(channels, out_channels, kernel_size=3, padding=padding),
-                norm_layer(norm, out_channels),
-                nn.ReLU(),
-            ]
-            channels, padding = out_channels, 1
+        for stage in VGG11_STAGES:
+            for published_channels in stage:
+                out_channels = scaled_channels(published_channels, width, PUBLISHED_WIDTH)
+                layers += [
+                    nn.Conv2d(channels, out_channels, kernel_size=3, padding=padding),
+                    norm_layer(norm, out_channels),
+                    nn.ReLU(),
+                ]
+                channels, padding = out_channels, 1
+            layers.append(nn.MaxPool2d(kernel_size=2, stride=2))
         super().__init__(
             nn.Sequential(*layers),
             channels * map_size * map_size,

@@ -10,7 +10,8 @@ from torch import nn
 from nsdbench import data, models
 from nsdbench.data.training import TrainingData
 from nsdbench.distillation import objectives
-from nsdbench.distillation.loop import DistillationRun, optimise
+from nsdbench.distillation.checkpoint import LoopState
+from nsdbench.distillation.loop import optimise
 from nsdbench.distillation.objectives import (
     DistributionMatching,
     GradientMatching,
@@ -269,7 +270,7 @@ def test_a_resumed_run_is_bit_identical(world, tmp_path):
         pixels = parameterizations.build({"name": "pixels"}, data.spec(NAME), 2)
         pixels.initialize(world[1], generator(0, "pixels"))
         objective = GradientMatching(make_model(), world[1], DSA, **GRADIENT)
-        return DistillationRun.start(pixels, objective, settings)
+        return LoopState.start(pixels, objective, settings)
 
     whole, first, second = start(), start(), start()
     optimise(whole, 5, 0)

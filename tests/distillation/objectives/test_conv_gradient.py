@@ -7,7 +7,8 @@ from torch.nn import functional as F
 from nsdbench import data, models
 from nsdbench.data.training import TrainingData
 from nsdbench.distillation import objectives
-from nsdbench.distillation.loop import DistillationRun, optimise
+from nsdbench.distillation.checkpoint import LoopState
+from nsdbench.distillation.loop import optimise
 from nsdbench.distillation.objectives import ConvGradientMatching, ObjectiveContext
 from nsdbench.distillation.objectives.conv_gradient import DISTANCES, cutmix
 from nsdbench.seeding import generator
@@ -177,9 +178,7 @@ def test_a_resumed_run_is_bit_identical(world, tmp_path):
 
     def start():
         objective = ConvGradientMatching(make_model(), world[1], **SETTINGS)
-        return DistillationRun.start(
-            make_tiles(world[1]), objective, {"momentum": 0.5, "lr_syn": 0.1}
-        )
+        return LoopState.start(make_tiles(world[1]), objective, {"momentum": 0.5, "lr_syn": 0.1})
 
     whole, first, second = start(), start(), start()
     optimise(whole, 5, 0)
@@ -194,7 +193,7 @@ def test_a_resumed_run_is_bit_identical(world, tmp_path):
 def test_tiles_stay_pictures(world):
     """Steps far too long leave them between black and white, and somewhere on both."""
     _, real, tiles = world
-    run = DistillationRun.start(tiles, make(world), {"momentum": 0.5, "lr_syn": 1e4})
+    run = LoopState.start(tiles, make(world), {"momentum": 0.5, "lr_syn": 1e4})
     optimise(run, 2, 0)
     pictures = real.preprocessing.invert(tiles.decode()[0].detach())
     assert pictures.min().item() == pytest.approx(0, abs=1e-6)

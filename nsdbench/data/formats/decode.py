@@ -11,7 +11,7 @@ from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
 from nsdbench.data.fetching.cache import cache_dir
-from nsdbench.data.readers.resize import resize_to_uint8
+from nsdbench.data.formats.resize import resize_to_uint8
 from nsdbench.errors import DataCorrupt
 from nsdbench.files import write_atomically
 

@@ -29,8 +29,8 @@ class _Array:
         _version, shape, dtype, is_fortran, content = state
         if not isinstance(dtype, _Dtype) or dtype.code != "u1":
             raise pickle.UnpicklingError("an array of something else than unsigned bytes")
-        order = "F" if is_fortran else "C"
-        self.value = np.frombuffer(content, dtype=np.uint8).reshape(shape, order=order)
+        values = np.frombuffer(content, dtype=np.uint8)
+        self.value = values.reshape(shape, order="F" if is_fortran else "C")
 
 
 def _reconstruct(*_: Any) -> _Array:

@@ -1,0 +1,40 @@
+"""The sets of a run as files: made once, they serve all cells that share recipe, data and seed.
+
+results/artefacts/<set name>-draw<D>.safetensors
+"""
+
+from filelock import FileLock
+
+from nsdbench.coresets import select_recipe
+from nsdbench.data import Dataset
+from nsdbench.distillation import distill_recipe
+from nsdbench.experts import Run, set_name
+from nsdbench.methods import Recipe
+from nsdbench.sets import Artefact, load_artefact
+
+
+def is_drawn_per_network(recipe: Recipe) -> bool:
+    """Say whether every network gets a set of its own, as a random coreset does."""
+    return recipe.kind == "coreset" and recipe.values["coreset"]["draw_per_network"]
+
+
+def make_or_load(recipe: Recipe, data: Dataset, seed: int, draw: int, run: Run) -> Artefact:
+    """Load a set, after distilling or selecting it if it is not there.
+
+    Args:
+        recipe: of kind "distillation" or "coreset".
+        data: the data set.
+        seed: of the set.
+        draw: number of the draw, for coresets that are drawn anew for every network; else 0.
+        run: its results folder holds checkpoints and sets.
+    """
+    path = run.results / "artefacts" / f"{set_name(recipe, data, seed)}-draw{draw}.safetensors"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(path.with_suffix(".lock")):
+        if not path.exists():
+            if recipe.kind == "coreset":
+                artefact = select_recipe(recipe, data, seed, draw, run)
+            else:
+                artefact = distill_recipe(recipe, data, seed, run, run.results / "work")
+            artefact.save(path)
+    return load_artefact(path)

@@ -1,0 +1,97 @@
+"""Measure a cell under its lock, whatever happens to it; two processes never work on one.
+
+What goes wrong in a cell, up to the death of its process, becomes its failure record.
+"""
+
+import signal
+import traceback
+from collections.abc import Callable
+from typing import Any
+
+from nsdbench.bench.plan import PlannedCell
+from nsdbench.bench.store import Store, failure_record, is_done
+from nsdbench.errors import DataCorrupt
+from nsdbench.experts import Run
+
+Measure = Callable[[PlannedCell, Run], dict[str, Any]]
+
+
+def measure_claimed(
+    planned: PlannedCell,
+    run: Run,
+    measure: Measure,
+    started: Callable[[], None],
+    *,
+    wait_for_others: bool,
+) -> dict[str, Any] | None:
+    """Measure one cell under its lock and write its record.
+
+    Args:
+        planned: the cell.
+        run: where, and who is told of progress.
+        measure: measures it, as `measure.measure` does.
+        started: called once the cell is ours and work begins.
+        wait_for_others: whether to wait if another process has the cell.
+
+    Returns:
+        The record, or None if another process has the cell and we do not wait.
+    """
+    store = Store(run.results)
+    scale, cell_id = planned.cell.scale, planned.cell.id
+    with store.lock(scale, cell_id, wait=wait_for_others) as is_ours:
+        if not is_ours:
+            return None
+        try:
+            existing = store.read(scale, cell_id)
+        except DataCorrupt:
+            existing = None
+        if is_done(existing, planned.identity, *planned.asked):
+            return existing  # another process was faster
+        started()
+        try:
+            record = measure(planned, run)
+            store.write(record)
+        except Exception as error:
+            record = _failure(planned, "error", f"{type(error).__name__}: {error}")
+            record["failure"]["traceback"] = traceback.format_exc()[-4000:]
+            store.write(record)
+        return record
+
+
+def record_missing_data(planned: PlannedCell, run: Run, reason: str) -> None:
+    """Record that a cell lacks its data, unless another process works on it."""
+    _write_unless_taken(planned, run, _failure(planned, "data_missing", reason))
+
+
+def record_death(planned: PlannedCell, exit_code: int | None, run: Run) -> dict[str, Any]:
+    """Record that the process of a cell ended without a word, unless another run has the cell."""
+    reason = f"its process ended with exit code {exit_code}"
+    kind = "error"
+    if exit_code is not None and exit_code < 0:
+        reason = f"its process was killed by signal {-exit_code}"
+        if -exit_code == signal.SIGKILL:
+            kind, reason = "memory", f"{reason}, as the system does when memory runs out"
+    record = _failure(planned, kind, reason)
+    _write_unless_taken(planned, run, record)
+    return record
+
+
+def _write_unless_taken(planned: PlannedCell, run: Run, record: dict[str, Any]) -> None:
+    store = Store(run.results)
+    with store.lock(planned.cell.scale, planned.cell.id, wait=False) as is_ours:
+        if is_ours:
+            store.write(record)
+
+
+def _failure(planned: PlannedCell, kind: str, reason: str) -> dict[str, Any]:
+    """Make the failure record of a planned cell."""
+    recipe_hash, protocol_hash, seeds, repeats = planned.asked
+    return failure_record(
+        planned.identity,
+        kind,
+        reason,
+        recipe_hash=recipe_hash,
+        protocol_hash=protocol_hash,
+        seeds=seeds,
+        repeats=repeats,
+    )

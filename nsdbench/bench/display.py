@@ -1,0 +1,18 @@
+"""What a run tells whoever watches it."""
+
+from typing import Any, Protocol
+
+from nsdbench.bench.plan import PlannedCell
+
+
+class Display(Protocol):
+    """Is told about every cell of a run."""
+
+    def started(self, planned: PlannedCell) -> None:
+        """Work on a cell begins."""
+
+    def progress(self, planned: PlannedCell, phase: str, done: int, total: int, note: str) -> None:
+        """A piece of work of a cell is done."""
+
+    def finished(self, planned: PlannedCell, record: dict[str, Any]) -> None:
+        """A cell has a record."""

@@ -1,0 +1,215 @@
+"""The commands that work on whole tables: plan, run, status, report, explain."""
+
+import json
+import shlex
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from nsdbench.cli.console import (
+    RunDisplay,
+    make_console,
+    show_lines,
+    show_missing,
+    show_outcome,
+    show_plan,
+    show_table,
+    show_totals,
+)
+from nsdbench.cli.options import (
+    AsJson,
+    DataRoot,
+    Device,
+    JudgedBy,
+    Results,
+    Scale,
+    Seeds,
+    SomeTables,
+    Tables,
+    Where,
+    resolve_device,
+)
+
+
+def plan(
+    table: Tables,
+    scale: Scale = "smoke",
+    where: Where = None,
+    seeds: Seeds = None,
+    protocol: JudgedBy = None,
+    results: Results = Path("results"),
+    data_root: DataRoot = None,
+) -> None:
+    """Show the cells of tables: data present or missing, predicted memory, time, stored size."""
+    from nsdbench.bench import tables
+    from nsdbench.bench.executors import cores
+    from nsdbench.bench.figures import plan_figures
+    from nsdbench.bench.plan import Choice, make
+    from nsdbench.bench.tables.where import parse_where
+    from nsdbench.data import how_to_get
+    from nsdbench.experts import Run
+
+    run = Run(results, data_root, resolve_device("auto"))
+    made = make(Choice(table, scale, parse_where(where or []), seeds, protocol), run)
+    console = make_console()
+    show_plan(console, made, made.seconds(cores(), run.has_gpu))
+    show_lines(console, plan_figures(tables.choose(table, scale), scale, results))
+    show_missing(console, made, {name: how_to_get(name, data_root) for name in made.missing_data()})
+
+
+def run(
+    table: Tables,
+    scale: Scale = "smoke",
+    where: Where = None,
+    seeds: Seeds = None,
+    protocol: JudgedBy = None,
+    jobs: Annotated[int, typer.Option(help="cells at the same time")] = 1,
+    results: Results = Path("results"),
+    data_root: DataRoot = None,
+    device: Device = "auto",
+) -> None:
+    """Measure the cells of tables that are not measured yet; Ctrl-C stops, the same goes on."""
+    from nsdbench.bench import plan as planning
+    from nsdbench.bench import tables
+    from nsdbench.bench.executors import check_jobs, cores
+    from nsdbench.bench.figures import plan_figures
+    from nsdbench.bench.run import run_plan
+    from nsdbench.bench.similarity import run_figures
+    from nsdbench.bench.tables.where import parse_where
+    from nsdbench.experts import Run
+
+    check_jobs(jobs)
+    run = Run(results, data_root, resolve_device(device), _command_line())
+    choice = planning.Choice(table, scale, parse_where(where or []), seeds, protocol)
+    console = make_console()
+    made = planning.make(choice, run)
+    show_plan(console, made, made.seconds(cores(), run.has_gpu))
+    figures = plan_figures(tables.choose(table, scale), scale, results)
+    show_lines(console, figures)
+    reasons = planning.fetch(made, data_root, console.print)
+    if len(reasons) < len(made.missing_data()):
+        made = planning.make(choice, run)
+        show_totals(console, made, made.seconds(cores(), run.has_gpu))
+    show_missing(console, made, reasons)
+    is_left = made.with_status("todo") or made.missing_data()
+    if not is_left and all(figure.is_done for figure in figures):
+        console.print("Nothing left to do.")
+    with RunDisplay(console, made, made.seconds(cores(), run.has_gpu)) as display:
+        outcome = run_plan(made, run, display, jobs=jobs, missing=reasons)
+    if not outcome.is_interrupted:
+        run_figures(figures, run, outcome)
+    show_outcome(console, outcome)
+    raise typer.Exit(outcome.exit_code)
+
+
+def status(
+    table: SomeTables = None,
+    scale: Scale = "smoke",
+    where: Where = None,
+    protocol: JudgedBy = None,
+    results: Results = Path("results"),
+    as_json: AsJson = False,
+) -> None:
+    """Say for every cell of tables whether it is measured; needs no data."""
+    from nsdbench.bench import tables
+    from nsdbench.bench.figures import plan_figures
+    from nsdbench.bench.tables.where import parse_where
+    from nsdbench.report import status as reporting
+
+    chosen = tables.choose(table or None, scale)
+    records = _records(results, scale)
+    found = reporting.summarise(chosen, scale, records, protocol, parse_where(where or []))
+    pictured = plan_figures(chosen, scale, results)
+    if as_json:
+        found["figures"] = [{"name": x.name, "is_computed": x.is_done} for x in pictured]
+        sys.stdout.write(json.dumps(found, indent=2) + "\n")
+        return
+    console = make_console()
+    for part in found["tables"]:
+        console.print(f"{part['name']}: {part['title']}", markup=False)
+        show_table(console, *reporting.cell_rows(part))
+        console.print()
+    show_table(console, *reporting.count_rows(found))
+    show_lines(console, pictured)
+
+
+def report(
+    table: SomeTables = None,
+    scale: Scale = "smoke",
+    protocol: JudgedBy = None,
+    results: Results = Path("results"),
+    markdown: Annotated[bool, typer.Option("--markdown", help="the default")] = False,
+    latex: Annotated[bool, typer.Option("--latex", help="booktabs tables")] = False,
+    csv: Annotated[bool, typer.Option("--csv", help="one line a cell, full precision")] = False,
+    html: Annotated[Path | None, typer.Option(help="write one file, pictures included")] = None,
+    images: Annotated[
+        Path | None, typer.Option(help="draw decoded images as PNG files into this folder")
+    ] = None,
+) -> None:
+    """Show measured beside published numbers with a verdict per cell; figures become files."""
+    from nsdbench.bench import tables
+    from nsdbench.report import figures as plots
+    from nsdbench.report import writing
+
+    if markdown + latex + csv + (html is not None) > 1:
+        raise ValueError("choose one of --markdown, --latex, --csv and --html FILE")
+    kind = "latex" if latex else "csv" if csv else "html" if html else "markdown"
+    records = _records(results, scale)
+    picture_source = results / "images" / scale if images or html else None
+    text = writing.write(
+        table or None, scale, records, kind, picture_source, images, protocol=protocol
+    )
+    if html is None:
+        sys.stdout.write(text)
+    else:
+        html.parent.mkdir(parents=True, exist_ok=True)
+        html.write_text(text, encoding="utf-8")
+        make_console().print(f"wrote {html}")
+    chosen = tables.choose(table or None, scale)
+    for path in plots.write_plots(chosen, scale, records, results / "figures" / scale, protocol):
+        make_console(is_error=True).print(f"wrote {path}")
+
+
+def explain(
+    cell: Annotated[str, typer.Argument(help="a cell id, or a table together with --where")],
+    scale: Annotated[
+        str | None, typer.Option(help="of a table: smoke (the default), small or paper")
+    ] = None,
+    where: Where = None,
+    protocol: JudgedBy = None,
+) -> None:
+    """Show a cell's resolved recipe and where every value comes from; needs no data."""
+    from nsdbench.bench import tables
+    from nsdbench.bench.tables.where import parse_where
+    from nsdbench.cli import explain as explaining
+
+    if cell in tables.names():
+        scale = scale or "smoke"
+        cells = explaining.select_cells(cell, scale, parse_where(where or []), protocol)
+        none = f"{cell} has no cells at scale {scale}: it compares real images"
+    else:
+        for option, value in (("--protocol", protocol), ("--scale", scale), ("--where", where)):
+            if value:
+                raise ValueError(
+                    f"{option} goes with a table, and {cell!r} is none; a cell's id says which "
+                    "cell it is, and is looked up at every scale"
+                )
+        cells, none = explaining.find_cells(cell), ""
+    sys.stdout.write(("\n\n".join(map(explaining.explain, cells)) or none) + "\n")
+
+
+def _records(results: Path, scale: str) -> list[dict]:
+    """Read the records of a scale; a file that is none is a warning."""
+    from nsdbench.bench.store import Store
+
+    records, warnings = Store(results).records(scale)
+    for warning in warnings:
+        make_console(is_error=True).print(f"warning: {warning}", markup=False)
+    return records
+
+
+def _command_line() -> str:
+    """Return the command as a record keeps it: without the path of this installation."""
+    return shlex.join(["python", "-m", "nsdbench", *sys.argv[1:]])

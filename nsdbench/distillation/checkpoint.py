@@ -1,0 +1,76 @@
+"""The state of an outer loop, and the file it goes on from after it was killed."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+
+from nsdbench.distillation.moving_average import MovingAverage
+from nsdbench.distillation.objectives import Objective
+from nsdbench.files import write_atomically
+from nsdbench.sets.parameterizations import Parameterization
+
+_CURVE_POINTS = 200
+
+
+@dataclass
+class LoopState:
+    """All that an outer loop changes; a checkpoint keeps all of it."""
+
+    parameterization: Parameterization
+    objective: Objective
+    optimiser: torch.optim.Optimizer
+    average: MovingAverage
+    step: int = 0
+    losses: list[float] = field(default_factory=list)
+    seconds: float = 0.0
+
+    @staticmethod
+    def start(
+        parameterization: Parameterization, objective: Objective, settings: dict
+    ) -> "LoopState":
+        """Begin a loop: SGD with momentum, a learning rate per group (paper, sec. 4.1; MTT).
+
+        Args:
+            parameterization: initialised.
+            objective: what is descended.
+            settings: the recipe's `optimiser` section.
+        """
+        groups = parameterization.parameter_groups(settings) + objective.parameter_groups(settings)
+        optimiser = torch.optim.SGD(groups, lr=0.0, momentum=settings["momentum"])
+        average = MovingAverage(parameterization, settings.get("ema_decay"))
+        return LoopState(parameterization, objective, optimiser, average)
+
+    def summary(self) -> dict:
+        """Return the loss curve, thinned to at most `_CURVE_POINTS` points, and its ends."""
+        stride = -(-len(self.losses) // _CURVE_POINTS)
+        return {
+            "iterations": self.step,
+            "loss_first": self.losses[0],
+            "loss_last": self.losses[-1],
+            "curve": [[i, self.losses[i]] for i in range(0, len(self.losses), stride)],
+        }
+
+    def save(self, path: Path) -> None:
+        """Write the checkpoint by rename."""
+        state = {
+            "parameterization": self.parameterization.state_dict(),
+            "objective": self.objective.state_dict(),
+            "optimiser": self.optimiser.state_dict(),
+            "average": self.average.state_dict(),
+            "step": self.step,
+            "losses": self.losses,
+            "seconds": self.seconds,
+        }
+        write_atomically(path, lambda partial: torch.save(state, partial))
+
+    def restore(self, path: Path) -> None:
+        """Take up the state of a checkpoint."""
+        state = torch.load(path, map_location="cpu", weights_only=True)
+        self.parameterization.load_state_dict(state["parameterization"])
+        self.objective.load_state_dict(state["objective"])
+        self.optimiser.load_state_dict(state["optimiser"])
+        self.average.load_state_dict(state.get("average", {}))  # older checkpoints have none
+        self.step = state["step"]
+        self.losses = state["losses"]
+        self.seconds = state["seconds"]

@@ -1,0 +1,43 @@
+"""What all parts of a run share: where it works, on which device, and how it says how far it is."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+
+class Progress(Protocol):
+    """Called after every piece of work of a phase: "experts", "distill", "evaluate"."""
+
+    def __call__(self, phase: str, done: int, total: int, note: str = "") -> object:
+        """Take note that `done` of `total` pieces are finished."""
+
+
+def silent(phase: str, done: int, total: int, note: str = "") -> None:
+    """Report no progress."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """What the cells of a run share.
+
+    Attributes:
+        results: folder of records, unfinished work, distilled sets and pictures.
+        data_root: folder of data sets that is asked first, see `nsdbench.data.load`.
+        device: where networks are trained.
+        command: the command line, for the records.
+        progress: told about every piece of work that is done.
+    """
+
+    results: Path = Path("results")
+    data_root: Path | None = None
+    device: str = "cpu"
+    command: str = ""
+    progress: Progress = silent
+
+    @property
+    def has_gpu(self) -> bool:
+        """Say whether networks are trained on a GPU."""
+        return self.device.startswith("cuda")
+
+
+AT_HOME = Run()
