@@ -1,8 +1,13 @@
 """Name files, find the folders of those that users declare, write files whole or not at all."""
 
 import os
+import tomllib
 from collections.abc import Callable, Iterable
+from functools import cache, wraps
 from pathlib import Path
+from typing import Any, TypeVar
+
+T = TypeVar("T")
 
 
 def file_name(text: str) -> str:
@@ -56,6 +61,44 @@ def toml_files(folders: Iterable[Path], kind: str) -> dict[str, Path]:
                 )
             found[path.stem] = path
     return found
+
+
+def read_once(read: Callable[[Path], T]) -> Callable[[Path], T]:
+    """Have a reader read each file once in a process, and again when the file has changed.
+
+    All callers share what it returns: do not change it.
+    """
+
+    @cache
+    def kept(path: Path, changed: int, size: int) -> T:
+        return read(path)
+
+    @wraps(read)
+    def reader(path: Path) -> T:
+        state = path.stat()
+        return kept(path, state.st_mtime_ns, state.st_size)
+
+    return reader
+
+
+@read_once
+def read_toml(path: Path) -> dict[str, Any]:
+    """Read a TOML file that describes what it is named after.
+
+    Raises:
+        ValueError: it cannot be read, is no TOML, or its `name` is not the file's.
+    """
+    try:
+        raw = tomllib.loads(path.read_text(encoding="utf-8-sig"))  # with a byte order mark or not
+    except OSError as error:
+        raise ValueError(f"{path}: cannot be read: {error.strerror}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise ValueError(f"{path}: not valid TOML: {error}") from error
+    if raw.get("name", path.stem) != path.stem:
+        raise ValueError(
+            f"{path}: `name` is {raw['name']!r} but the file is called {path.stem}; make them equal"
+        )
+    return raw
 
 
 def write_atomically(path: Path, write: Callable[[Path], object]) -> None:

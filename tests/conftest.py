@@ -3,8 +3,10 @@
 import pytest
 import torch
 
+from nsdbench import methods
 from nsdbench.bench.measure import measure
-from nsdbench.bench.plan import plan_cell
+from nsdbench.bench.plan import PlannedCell
+from nsdbench.evaluation import protocols
 from nsdbench.experts import Run
 from nsdbench.models.nets import convnet
 from nsdbench.ops import is_native_enabled
@@ -39,7 +41,9 @@ def measure_cell():
     """Measure a cell that no table has to declare."""
 
     def measure_one(cell, results, *, seeds=1, repeats=1, **shared):
-        return measure(plan_cell(cell, seeds, repeats), Run(results, **shared))
+        recipe = methods.resolve(cell.method, cell.dataset, cell.ipc, cell.scale)
+        protocol = protocols.get(cell.protocol)
+        return measure(PlannedCell(cell, recipe, protocol, seeds, repeats), Run(results, **shared))
 
     return measure_one
 

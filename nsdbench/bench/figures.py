@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from zipfile import BadZipFile
 
@@ -46,4 +46,4 @@ def is_computed(wanted: Similarity, path: Path) -> bool:
             about = json.loads(str(arrays["about"]))
     except (OSError, KeyError, ValueError, BadZipFile):  # none, or not one of these
         return False
-    return all(about.get(key) == value for key, value in asdict(wanted).items())
+    return all(about.get(key) == value for key, value in wanted.model_dump().items())

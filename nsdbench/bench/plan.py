@@ -13,7 +13,6 @@ from dataclasses import asdict, dataclass, field, replace
 from glob import escape
 from pathlib import Path
 
-from nsdbench import methods
 from nsdbench.bench import tables
 from nsdbench.bench.cell import Cell
 from nsdbench.bench.cost import Estimate, Work, estimate
@@ -75,17 +74,6 @@ class PlannedCell:
     def asked(self) -> tuple[str, str, int, int]:
         """Return what a record must have to count: hashes of recipe and protocol, and runs."""
         return self.recipe.hash, self.protocol.hash, self.seeds, self.repeats
-
-
-def plan_cell(cell: Cell, seeds: int, repeats: int) -> PlannedCell:
-    """Resolve the recipe and the protocol of a cell.
-
-    Raises:
-        NotImplementedYet: no file describes the method.
-        ValueError: the method's file is wrong, or the protocol or the scale is unknown.
-    """
-    recipe = methods.resolve(cell.method, cell.dataset, cell.ipc, cell.scale)
-    return PlannedCell(cell, recipe, protocols.get(cell.protocol), seeds, repeats)
 
 
 @dataclass(frozen=True)
@@ -185,7 +173,8 @@ def _plan_entry(
     if missing := entry.missing:
         planned = PlannedCell(cell, None, None, entry.seeds, entry.repeats)
         return replace(planned, status="not implemented", reason=", ".join(missing)), None
-    planned = plan_cell(cell, entry.seeds, entry.repeats)
+    protocol = protocols.get(cell.protocol)
+    planned = PlannedCell(cell, entry.recipe, protocol, entry.seeds, entry.repeats)
     record, warning = None, None
     try:
         record = Store(run.results).read(cell.scale, cell.id)

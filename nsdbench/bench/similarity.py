@@ -11,7 +11,6 @@ similarity it takes nor whether anything is subtracted first; this is the plaine
 
 import json
 from collections.abc import Iterable
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +51,7 @@ def compute(wanted: Similarity, path: Path, data_root: Path | None = None) -> No
     dataset = data.load(wanted.dataset, data_root).without_test()
     images = _draw(wanted, dataset)
     about: dict[str, Any] = {
-        **asdict(wanted),
+        **wanted.model_dump(),
         "checksum": dataset.checksum,
         "commit": provenance.commit()[0],
     }

@@ -63,7 +63,7 @@ def _methods() -> Section:
 def _method(method: methods.Method) -> tuple[str, ...]:
     """Say what a method is made of, and which of its parts nobody provides."""
     made_of = [", ".join(names) for names in parts.made_of(method).values()]
-    missing = parts.missing(method.name)
+    missing = parts.missing(method)
     status = "not implemented" if missing else "runnable"
     return (
         method.name, method.title, method.kind, *made_of, status, ", ".join(missing), method.source,

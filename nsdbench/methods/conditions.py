@@ -1,52 +1,47 @@
 """Conditions, written `when = { scale = "smoke", ipc = [1, 10] }`: the cells something is for."""
 
-from typing import Any
+from typing import Annotated, Any, Literal, TypeVar, get_args
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from nsdbench.data.holdout import base_name
 from nsdbench.errors import nearest
 
-CONDITIONS = ("scale", "dataset", "ipc")
-SCALES = ("smoke", "small", "paper")
-
-Conditions = dict[str, tuple]
+Scale = Literal["smoke", "small", "paper"]
+SCALES: tuple[str, ...] = get_args(Scale)
 
 
-def read_conditions(raw: Any, where: str) -> Conditions:
-    """Read a `when`: of every key the values that are allowed, one or a list of them.
-
-    Raises:
-        ValueError: an unknown key or a value of the wrong type; the message begins with `where`.
-    """
-    if not isinstance(raw, dict):
-        raise ValueError(f"{where}: `when` must be a table such as {{ scale = 'smoke', ipc = 1 }}")
-    conditions = {}
-    for key, allowed in raw.items():
-        if key not in CONDITIONS:
-            raise ValueError(
-                f"{where}: unknown condition `when.{key}`; known: {', '.join(CONDITIONS)}"
-            )
-        allowed = tuple(allowed) if isinstance(allowed, list) else (allowed,)
-        expected: type = int if key == "ipc" else str
-        if not all(type(value) is expected for value in allowed):
-            raise ValueError(
-                f"{where}: `when.{key}` is {raw[key]!r}; expected {expected.__name__} values"
-            )
-        for scale in allowed if key == "scale" else ():
-            check_scale(scale, f"{where}: `when.scale`: ")
-        conditions[key] = allowed
-    return conditions
+def _listed(value: Any) -> Any:
+    """Take one value for a list of it."""
+    return value if isinstance(value, list) else [value]
 
 
-def check_scale(scale: str, where: str = "") -> None:
-    """Raise ValueError for an unknown scale; the message begins with `where`."""
+T = TypeVar("T")
+Several = Annotated[tuple[T, ...], Field(strict=False, min_length=1), BeforeValidator(_listed)]
+
+
+class Conditions(BaseModel):
+    """Of every key that is given the values allowed; without any, all cells are meant."""
+
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
+    scale: Several[Scale] | None = None
+    dataset: Several[str] | None = None
+    ipc: Several[Annotated[int, Field(ge=0)]] | None = None
+
+    def hold(self, *, scale: str, dataset: str, ipc: int) -> bool:
+        """Say whether a cell's values are allowed; a hold-out counts as the whole."""
+        cell = {"scale": scale, "dataset": base_name(dataset), "ipc": ipc}
+        return all(allowed is None or cell[key] in allowed for key, allowed in self)
+
+    def __str__(self) -> str:
+        """Write them in short, "scale=smoke|small, ipc=1"; empty if all cells are meant."""
+        given = ((key, allowed) for key, allowed in self if allowed is not None)
+        return ", ".join(f"{key}={'|'.join(map(str, allowed))}" for key, allowed in given)
+
+
+def check_scale(scale: str) -> None:
+    """Raise ValueError for an unknown scale."""
     if scale not in SCALES:
         raise ValueError(
-            f"{where}unknown scale {scale!r}; choose one of {', '.join(SCALES)}"
-            f"{nearest(scale, SCALES)}"
+            f"unknown scale {scale!r}; choose one of {', '.join(SCALES)}{nearest(scale, SCALES)}"
         )
-
-
-def hold(conditions: Conditions, *, scale: str, dataset: str, ipc: int) -> bool:
-    """Say whether every condition names the cell's value; a hold-out counts as the whole."""
-    cell = {"scale": scale, "dataset": base_name(dataset), "ipc": ipc}
-    return all(cell[key] in allowed for key, allowed in conditions.items())

@@ -139,7 +139,7 @@ def test_failures_are_records(
 
 
 def test_a_diverging_cell_says_so(tmp_path, tiny_methods, measure_cell):
-    text = (tiny_methods / "tiny-mtt.toml").read_text().replace("lr_syn = 1.0", "lr_syn = 1e30")
+    text = (tiny_methods / "tiny-mtt.toml").read_text().replace("lr_lr = 1e-5", "lr_lr = 1e6")
     (tiny_methods / "tiny-wild.toml").write_text(text.replace("tiny-mtt", "tiny-wild"))
     record = measure_cell(cell("tiny-wild", 2), tmp_path)
     assert record["failure"]["kind"] == "diverged"

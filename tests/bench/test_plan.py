@@ -27,9 +27,9 @@ label = "Random"
 family = "coreset"
 method = "random"
 [[rows]]
-label = "Sorcery"
+label = "GLaD"
 family = "ours"
-method = "sorcery"
+method = "glad"
 [[rows]]
 label = "Full"
 family = "full"
@@ -92,8 +92,8 @@ def test_cells_and_their_statuses(store):
     assert statuses(made) == {
         "Digits16-ipc1-random-convnet2-w8-common-10ep": "todo",
         "Digits16-ipc10-random-convnet2-w8-common-10ep": "todo",
-        "Digits16-ipc1-sorcery-convnet2-w8-common-10ep": "not implemented",
-        "Digits16-ipc10-sorcery-convnet2-w8-common-10ep": "not implemented",
+        "Digits16-ipc1-glad-convnet2-w8-common-10ep": "not implemented",
+        "Digits16-ipc10-glad-convnet2-w8-common-10ep": "not implemented",
         "Digits16-full-full-convnet2-w8-full-2ep": "todo",
     }
     first = made.cells[0]
@@ -158,7 +158,7 @@ def test_filters(store):
         ("ipc", "expected key=value"),
         ("ipc=", "expected key=value"),
         ("ipc=3", "--where ipc=3 matches no cell; ipc is one of 1, 10, 0"),
-        ("method=random|magic", "method=magic matches no cell; method is one of random, sorcery"),
+        ("method=random|magic", "method=magic matches no cell; method is one of random, glad"),
     ],
 )
 def test_filters_that_select_nothing_name_what_there_is(store, condition, message):

@@ -7,6 +7,7 @@ import pytest
 
 from nsdbench import data, methods
 from nsdbench.bench import tables
+from nsdbench.bench.tables import published
 from nsdbench.bench.verdict import Published
 
 PAPER = Path(__file__).parents[2] / "results" / "paper"
@@ -183,21 +184,71 @@ def test_sets_repeats_and_full_data(mine):
 def test_implemented_is_read_from_the_methods(mine, tmp_path, monkeypatch):
     folder = tmp_path / "methods"
     folder.mkdir()
-    mine.write_text(SMALL_TABLE.replace('method = "nsd"', 'method = "sorcery"'))
+    mine.write_text(SMALL_TABLE.replace('method = "nsd"', 'method = "glad"'))
 
     def missing():
         entries = tables.load("mine").entries("smoke")
-        entry = next(entry for entry in entries if entry.method == "sorcery")
+        entry = next(entry for entry in entries if entry.method == "glad")
         assert entry.is_implemented == (not entry.missing)
         return entry.missing
 
     assert missing() == ["no file describes it"]
     monkeypatch.setenv(methods.FOLDERS_VARIABLE, str(folder))
-    text = 'name = "sorcery"\ntitle = "S"\nextends = "nsd"\n[[settings]]\nsource = "x"\n'
-    (folder / "sorcery.toml").write_text(text + 'objective = { name = "gradint" }')
+    text = 'name = "glad"\ntitle = "S"\nextends = "nsd"\n[[settings]]\nsource = "x"\n'
+    (folder / "glad.toml").write_text(text + 'objective = { name = "gradint" }')
     assert missing() == ["objective 'gradint'"]
-    (folder / "sorcery.toml").write_text(text)
+    (folder / "glad.toml").write_text(text)
     assert missing() == []
+
+
+def test_a_method_that_nothing_knows_is_a_slip(mine):
+    mine.write_text(SMALL_TABLE.replace('method = "random"', 'method = "randm"'))
+    message = "mine.toml: item 1 of `rows`: unknown method 'randm'; .*; did you mean random"
+    with pytest.raises(ValueError, match=message):
+        tables.load("mine")
+    mine.write_text(SMALL_TABLE.replace('method = "nsd"', 'method = "nsdd+objective.x=1"'))
+    with pytest.raises(ValueError, match=r"unknown method 'nsdd\+objective.x=1'"):
+        tables.load("mine")
+
+
+DAMAGES = (
+    ("CIFAR10,1,0.02", "CIFAR10,10.02", "line 2: expected 8 values"),
+    ("CIFAR10,1,0.02", "CIFAR10,1,0,02", "line 2: expected 8 values"),
+    ("CIFAR10,1,", "CIFAR1O,1,", "line 2: `dataset`: .*did you mean CIFAR10"),
+    ("CIFAR10,1,", "CIFAR10,one,", "line 2: `ipc` is 'one'; expected a whole number"),
+    ("CIFAR10,1,", "CIFAR10,-1,", "line 2: `ipc` is '-1'; .* of at least 0"),
+    ("Random,ConvNet3", "Random,ConvNet", "line 2: `arch` is 'ConvNet'; .*; did you mean"),
+    ("Random,ConvNet3", ",ConvNet3", "line 2: `method` is ''; expected text"),
+    ("14.4", "144", "line 2: `mean` is '144'; .* at most 100"),
+    ("14.4", "nan", "line 2: `mean` is 'nan'; expected a finite number"),
+    ("14.4", "-14.4", "line 2: `mean` is '-14.4'; .* of at least 0"),
+    ("14.4", "", "line 2: `std` is 2.0, but `mean` is blank"),
+    ("14.4,2.0", "14.4,2.O", "line 2: `std` is '2.O'; expected a finite number"),
+    ("14.4,2.0", "14.4,2.0\nCIFAR10,1,0.02,coreset,Random,ConvNet3,15,2", "line 3: .* earlier"),
+    ("CIFAR10,1,", '"CIFAR10,1,', "not a CSV file in UTF-8|expected 8 values"),
+    ("mean", "maen", "header .*'maen'.*expected"),
+)
+
+
+@pytest.mark.parametrize(("old", "new", "message"), DAMAGES)
+def test_damaged_published_numbers_are_refused(mine, tmp_path, monkeypatch, old, new, message):
+    text = (PAPER / "table1.csv").read_text(encoding="utf-8")
+    assert old in text
+    monkeypatch.setattr(published, "folder", lambda: tmp_path)
+    mine.write_text(SMALL_TABLE.replace("[[rows]]", 'published = "mine.csv"\n[[rows]]', 1))
+    (tmp_path / "mine.csv").write_text(text, encoding="utf-8-sig")
+    assert len(tables.load("mine").printed) == 93
+    (tmp_path / "mine.csv").write_text(text.replace(old, new, 1), encoding="utf-8")
+    with pytest.raises(ValueError, match=f"mine.toml: `published`: .*mine.csv.*{message}"):
+        tables.load("mine")
+
+
+def test_a_published_file_in_another_encoding_is_refused(mine, tmp_path, monkeypatch):
+    monkeypatch.setattr(published, "folder", lambda: tmp_path)
+    mine.write_text(SMALL_TABLE.replace("[[rows]]", 'published = "mine.csv"\n[[rows]]', 1))
+    (tmp_path / "mine.csv").write_bytes((PAPER / "table1.csv").read_bytes() + b"\xe9")
+    with pytest.raises(ValueError, match="mine.csv: not a CSV file in UTF-8"):
+        tables.load("mine")
 
 
 def test_unknown_names_list_the_known_ones(mine):
@@ -213,15 +264,23 @@ def test_unknown_names_list_the_known_ones(mine):
         ('title = "Mine"', 'titel = "Mine"', "unknown key `titel`"),
         ('title = "Mine"', "", "`title` is missing"),
         ('name = "mine"', 'name = "yours"', "`name` is 'yours'"),
-        ('method = "nsd"', 'methode = "nsd"', "row 2: unknown key `methode`"),
-        ('method = "nsd"', "", "row 2: expected exactly one of `method` and `derived`"),
+        ('method = "nsd"', 'methode = "nsd"', "item 2 of `rows`: unknown key `methode`"),
+        ('method = "nsd"', "", "item 2 of `rows`: expected exactly one of `method` and `derived`"),
         ('"NSD", "Random"]', '"NSD", "Rand"]', "row 'Gain' is derived from unknown 'Rand'"),
-        ('method = "full"', 'method = "full"\nprotocol = "dc"', "row 4: `protocol` has no place"),
-        ("derived = {", 'protocol = "dc"\nderived = {', "row 3: `protocol` has no place"),
-        ("[scales.smoke]", "[scales.huge]", "unknown scale `huge`"),
+        (
+            'method = "full"',
+            'method = "full"\nprotocol = "dc"',
+            "item 4 of `rows`: `protocol` has no place",
+        ),
+        (
+            "derived = {",
+            'protocol = "dc"\nderived = {',
+            "item 3 of `rows`: `protocol` has no place",
+        ),
+        ("[scales.smoke]", "[scales.huge]", "unknown scale 'huge'; choose one of smoke"),
         ('full_protocol = "full-2ep"', "", "scales.smoke: `full_protocol` is missing"),
-        ("repeats = 4", "", "scales.smoke: `repeats` is missing"),
-        ("ipc = 10, ", "", "scales.smoke: column 2: `ipc` is missing"),
+        ("repeats = 4", "", "`scales.smoke`: `repeats` is missing"),
+        ("ipc = 10, ", "", "item 2 of `scales.smoke.columns`: `ipc` is missing"),
         ("seeds = 3", "seeds = ", "not valid TOML"),
     ],
 )
@@ -234,43 +293,104 @@ def test_errors_name_the_file_and_the_key(mine, old, new, message):
 
 
 VALUES = (
-    ('title = "Mine"', "title = 3", "`title` is 3; expected a text"),
-    ('source = "nobody"', "source = []", r"`source` is \[\]; expected a text"),
+    ('title = "Mine"', "title = 3", "`title` is 3; expected text"),
+    ('source = "nobody"', "source = []", r"`source` is \[\]; expected text"),
     ('source = "nobody"', 'source = "x"\nfootnotes = "y"', "`footnotes` is 'y'; expected a list"),
-    ('source = "nobody"', 'source = "x"\naxes = [1.5, 2.5]', "`axes` is .*a list of texts"),
+    (
+        'source = "nobody"',
+        'source = "x"\naxes = [1.5, 2.5]',
+        "item 1 of `axes` is 1.5; expected text",
+    ),
     ('source = "nobody"', 'source = "x"\npublished = "none.csv"', "none.csv is missing"),
-    ('label = "NSD"', "label = 3", "row 2: `label` is 3; expected a text"),
+    ('label = "NSD"', "label = 3", "item 2 of `rows`: `label` is 3; expected text"),
     ('label = "Full"', 'label = "NSD"', "two rows are labelled 'NSD' at scale smoke"),
-    ('family = "ours"', "family = 3", "row 2: `family` is 3; expected a text"),
-    ('method = "nsd"', "method = 3", "row 2: `method` is 3; expected a text"),
-    ('method = "nsd"', 'method = "nsd"\nnote = 3', "row 2: `note` is 3; expected a text"),
-    ('method = "nsd"', 'method = "nsd"\nwhen = 3', "row 2: `when` is 3; expected a table"),
-    ('method = "nsd"', 'method = "nsd"\nset = 3', "row 2: `set` is 3; expected a table"),
-    ('method = "nsd"', 'method = "nsd"\nprotocol = 3', "row 2: `protocol` is 3; expected a text"),
-    ('method = "nsd"', 'method = "nsd"\nprotocol = "foo"', "row 2: unknown protocol 'foo'"),
-    ('method = "nsd"', 'method = "nsd"\nprotocol = "full-2ep"', "row 2: .*is for the full data"),
-    ('method = "nsd"', 'method = "nsd"\nset = { "foo.bar" = 1 }', "row 2: .*section `foo`"),
+    ('family = "ours"', "family = 3", "item 2 of `rows`: `family` is 3; expected text"),
+    ('method = "nsd"', "method = 3", "item 2 of `rows`: `method` is 3; expected text"),
+    ('method = "nsd"', 'method = "nsd"\nnote = 3', "item 2 of `rows`: `note` is 3; expected text"),
+    (
+        'method = "nsd"',
+        'method = "nsd"\nwhen = 3',
+        "item 2 of `rows`: `when` is 3; expected a table",
+    ),
+    ('method = "nsd"', 'method = "nsd"\nset = 3', "item 2 of `rows`: `set` is 3; expected a table"),
+    (
+        'method = "nsd"',
+        'method = "nsd"\nprotocol = 3',
+        "item 2 of `rows`: `protocol` is 3; expected text",
+    ),
+    (
+        'method = "nsd"',
+        'method = "nsd"\nprotocol = "foo"',
+        "item 2 of `rows`: `protocol`: unknown protocol 'foo'",
+    ),
+    (
+        'method = "nsd"',
+        'method = "nsd"\nprotocol = "full-2ep"',
+        "item 2 of `rows`: .*is for the full data",
+    ),
+    (
+        'method = "nsd"',
+        'method = "nsd"\nset = { "foo.bar" = 1 }',
+        "item 2 of `rows`: .*'foo.bar': expected section.key",
+    ),
+    ("convnet2-w8", "convnet2-w1000000000", "`arch`: convnet2-w1000000000: `width` is .* 65536"),
     (
         'method = "nsd"',
         'method = "nsd"\nset = { "optimiser.iterations" = -1 }',
-        "row 2: nsd.optimiser.iterations=-1: ",
+        "item 2 of `rows`: nsd.optimiser.iterations=-1: ",
     ),
-    ('{ minus = ["NSD", "Random"] }', "3", "row 3: `derived` is 3; expected a table"),
-    ('["NSD", "Random"]', "3", "row 3: `derived`: `minus` is 3; expected a list"),
-    ('["NSD", "Random"]', '["NSD"]', "row 3: `derived` must be"),
-    ('protocol = "common-10ep"', 'protocol = "foo"', "scales.smoke: unknown protocol 'foo'"),
-    ('protocol = "common-10ep"', "protocol = 3", "scales.smoke: `protocol` is 3; expected a text"),
-    ('protocol = "common-10ep"', 'protocol = "full-2ep"', "scales.smoke: .*is for the full data"),
-    ('full_protocol = "full-2ep"', 'full_protocol = "full"', "scales.smoke: unknown protocol"),
-    ("seeds = 3", 'seeds = "3"', "scales.smoke: `seeds` is '3'; expected a whole number"),
-    ("seeds = 3", "seeds = true", "scales.smoke: `seeds` is True; expected a whole number"),
-    ("repeats = 4", "repeats = 0", "scales.smoke: `repeats` is 0; .* of at least 1"),
-    ("full_repeats = 2", "full_repeats = 2.0", "`full_repeats` is 2.0; expected a whole number"),
-    ("ipc = 10", 'ipc = "10"', "column 2: `ipc` is '10'; expected a whole number"),
-    ("ipc = 10", "ipc = 0", "column 2: `ipc` is 0; expected a whole number of at least 1"),
-    ('"Digits16", ipc = 10', '"Digit", ipc = 10', "column 2: dataset: .*did you mean Digits"),
-    ('"Digits16", ipc = 10', "3, ipc = 10", "column 2: `dataset` is 3; expected a text"),
-    ('ipc = 10, arch = "convnet2-w8"', 'ipc = 10, arch = "convnet"', "column 2: unknown arch"),
+    ('{ minus = ["NSD", "Random"] }', "3", "item 3 of `rows`: `derived` is 3; expected a table"),
+    ('["NSD", "Random"]', "3", "item 3 of `rows`: `derived.minus` is 3; expected a list"),
+    ('["NSD", "Random"]', '["NSD"]', "item 3 of `rows`: item 2 of `derived.minus` is missing"),
+    (
+        'protocol = "common-10ep"',
+        'protocol = "foo"',
+        "`scales.smoke.protocol`: unknown protocol 'foo'",
+    ),
+    ('protocol = "common-10ep"', "protocol = 3", "`scales.smoke.protocol` is 3; expected text"),
+    (
+        'protocol = "common-10ep"',
+        'protocol = "full-2ep"',
+        "`scales.smoke.protocol`: .*is for the full data",
+    ),
+    (
+        'full_protocol = "full-2ep"',
+        'full_protocol = "full"',
+        "`scales.smoke.full_protocol`: unknown protocol",
+    ),
+    ("seeds = 3", 'seeds = "3"', "`scales.smoke.seeds` is '3'; expected a whole number"),
+    ("seeds = 3", "seeds = true", "`scales.smoke.seeds` is True; expected a whole number"),
+    ("repeats = 4", "repeats = 0", "`scales.smoke.repeats` is 0; .* of at least 1"),
+    (
+        "full_repeats = 2",
+        "full_repeats = 2.0",
+        "`scales.smoke.full_repeats` is 2.0; expected a whole number",
+    ),
+    (
+        "ipc = 10",
+        'ipc = "10"',
+        "item 2 of `scales.smoke.columns`: `ipc` is '10'; expected a whole number",
+    ),
+    (
+        "ipc = 10",
+        "ipc = 0",
+        "item 2 of `scales.smoke.columns`: `ipc` is 0; expected a whole number of at least 1",
+    ),
+    (
+        '"Digits16", ipc = 10',
+        '"Digit", ipc = 10',
+        "item 2 of `scales.smoke.columns`: `dataset`: .*did you mean Digits",
+    ),
+    (
+        '"Digits16", ipc = 10',
+        "3, ipc = 10",
+        "item 2 of `scales.smoke.columns`: `dataset` is 3; expected text",
+    ),
+    (
+        'ipc = 10, arch = "convnet2-w8"',
+        'ipc = 10, arch = "convnet"',
+        "item 2 of `scales.smoke.columns`: `arch`: unknown arch",
+    ),
 )
 
 
@@ -317,9 +437,17 @@ def test_a_table_is_described_once(mine):
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ('source = "nobody"', 'source = "nobody"\naxes = ["a.b"]', r"`axes` is \['a.b'\]; exp"),
+        (
+            'source = "nobody"',
+            'source = "nobody"\naxes = ["a.b"]',
+            r"`axes`: \['a.b'\]; expected two settings",
+        ),
         ('source = "nobody"', 'source = "nobody"\naxes = ["a", "b.c"]', "expected two settings"),
-        ("seeds = 3", "similarity = { dataset = 'Digits', label = 0 }", "unknown key `protocol`"),
+        (
+            "seeds = 3",
+            "similarity = { dataset = 'Digits', label = 0, num_images = 1 }",
+            "`protocol` has no",
+        ),
     ],
 )
 def test_wrong_figures_are_named(mine, old, new, message):
@@ -333,7 +461,9 @@ def test_a_figure_of_real_images_has_no_cells(mine):
     mine.write_text(head + 'similarity = { dataset = "Digits", label = 0, num_images = 9 }\n')
     table = tables.load("mine")
     assert table.entries("smoke") == []
-    assert table.settings("smoke").similarity == tables.Similarity("Digits", 0, 9)
+    assert table.settings("smoke").similarity == tables.Similarity(
+        dataset="Digits", label=0, num_images=9
+    )
     mine.write_text(head + 'similarity = { dataset = "Digits", label = 0 }\n')
-    with pytest.raises(ValueError, match="scales.smoke: similarity: `num_images` is missing"):
+    with pytest.raises(ValueError, match="`scales.smoke.similarity.num_images` is missing"):
         tables.load("mine")

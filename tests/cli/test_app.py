@@ -31,9 +31,9 @@ label = "Random"
 family = "coreset"
 method = "random"
 [[rows]]
-label = "Sorcery"
+label = "GLaD"
 family = "ours"
-method = "sorcery"
+method = "glad"
 [scales.smoke]
 protocol = "common-2ep"
 seeds = 2
@@ -145,7 +145,7 @@ def test_run_report_status_and_run_again(nsdbench, folder):
     assert code == 0 and out.startswith("mine: Mine\n")
     lines = {line.split()[0]: line for line in out.splitlines() if line}
     assert lines[CELL_ID].split()[1:] == ["Random", "measured"]
-    assert "not implemented" in lines[CELL_ID.replace("random", "sorcery")]
+    assert "not implemented" in lines[CELL_ID.replace("random", "glad")]
     assert lines["mine"].split()[1:] == ["2", "1", "0", "0", "0", "0", "1"]
     found = json.loads(nsdbench("status mine --json --where method=random")[1])
     ((cell,),) = (part["cells"] for part in found["tables"])
@@ -158,7 +158,7 @@ def test_run_report_status_and_run_again(nsdbench, folder):
     code, out, _ = nsdbench("report mine")
     mean, std = record["accuracy"]["mean"], record["accuracy"]["std"]
     assert code == 0 and f"{mean:.1f} ± {std:.1f}" in out
-    assert "- not implemented: Sorcery" in out
+    assert "- not implemented: GLaD" in out
     assert nsdbench("report mine --markdown")[1] == out
     assert nsdbench("report mine --csv")[1].startswith("table,row,family")
     assert "\\toprule" in nsdbench("report mine --latex")[1]
@@ -264,7 +264,7 @@ def test_a_failing_cell_exits_3_without_a_traceback(nsdbench, monkeypatch):
 
 
 def test_a_method_that_does_not_exist_is_printed_and_is_no_failure(nsdbench):
-    code, out, _ = nsdbench("run mine --where method=sorcery")
+    code, out, _ = nsdbench("run mine --where method=glad")
     assert code == 0 and "0 done, 1 not implemented" in out
 
 
@@ -310,7 +310,10 @@ def test_a_method_that_does_not_exist_is_printed_and_is_no_failure(nsdbench):
         (SET + "experts.epoch=2", "unknown key `experts.epoch`; known: buffer"),
         (SET + "optimiser.iterations=-1", "`optimiser.iterations` is -1; expected a whole number"),
         (SET + "optimiser.iterations=1.5", "`optimiser.iterations` is 1.5; expected a whole"),
-        (SET + "optimiser.lr_syn=fast", "`optimiser.lr_syn` is 'fast'; expected a number of at"),
+        (
+            SET + "optimiser.lr_syn=fast",
+            "`optimiser.lr_syn` is 'fast'; expected a finite number of at",
+        ),
         (SET + "experts.num_experts=true", "`experts.num_experts` is True; expected a whole"),
         (SET + "network.name=3", "`network.name` is 3; expected text"),
         (SET + "parameterization.name=spectra", "did you mean spectral"),
@@ -391,7 +394,7 @@ def test_list_says_what_every_method_is_made_of_and_what_is_missing(nsdbench, fo
         elif name != "odd":
             assert (method["status"], method["missing"]) == ("runnable", ""), name
             assert method["title"] and method["kind"] and method["source"]
-    assert listed["sorcery"]["missing"] == "no file describes it; named by mine"
+    assert listed["glad"]["missing"] == "no file describes it; named by mine, table3"
     parts = ("kind", "parameterization", "objective", "selection")
     for name, expected in (
         ("nsd", ("distillation", "spectral", "trajectory", "")),
@@ -442,7 +445,7 @@ def test_explain_gives_every_value_its_source(nsdbench):
     assert "source:" in out
     same = nsdbench("explain CIFAR10-ipc1-nsd-convnet3-w128-common")[1]
     assert same == out
-    assert "'sorcery' is not implemented" in nsdbench("explain mine --where method=sorcery")[1]
+    assert "'glad' is not implemented" in nsdbench("explain mine --where method=glad")[1]
 
 
 def test_no_set_is_judged_by_a_protocol_of_the_full_data(nsdbench):
@@ -553,7 +556,7 @@ def test_the_module_runs_as_a_program(folder):
     root = Path(cli.__file__).parents[2]
     environment = os.environ | {"PYTHONPATH": str(root)}
     done = subprocess.run(
-        [sys.executable, "-m", "nsdbench", "run", "mine", "--where", "method=sorcery"],
+        [sys.executable, "-m", "nsdbench", "run", "mine", "--where", "method=glad"],
         capture_output=True, text=True, env=environment, cwd=folder,
     )  # fmt: skip
     assert done.returncode == 0 and done.stderr == ""

@@ -118,7 +118,7 @@ def test_a_name_that_no_file_can_have_is_refused():
         ("nsd+objective.x", r"'objective.x' is no setting"),
         ("nsd+objective.x=0.50", r"is called 'nsd\+objective.x=0.5'"),
         ("nsd+objective.y=1+objective.x=1", r"is called 'nsd\+objective.x=1\+objective.y=1'"),
-        ("nsd+objectives.x=1", "unknown section `objectives`"),
+        ("nsd+objectives.x=1", "'objectives.x': expected section.key .* did you mean objective"),
         ("nsd+optimiser.lr=1", "unknown key `optimiser.lr`"),
     ],
 )
@@ -156,15 +156,31 @@ def test_rows_have_settings_and_conditions(search):
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ("when = { ipc = 4 }", 'when = { ipc = "4" }', "row 3: `when.ipc` is '4'; expected int"),
-        ("when = { ipc = 4 }", "when = { arch = 4 }", "row 3: unknown condition `when.arch`"),
-        ('set = { "parameterization.t1" = 1 }', "set = 1", "row 3: `set` is 1; expected"),
-        ('{ "parameterization.t1" = 1 }', '{ "t1" = 1 }', "row 3: tiny-nsd: setting t1 = 1: exp"),
-        ('{ "parameterization.t1" = 1 }', "{ parameterization.t1 = 1 }", "row 3: .* = {'t1': 1}"),
+        (
+            "when = { ipc = 4 }",
+            'when = { ipc = "4" }',
+            "item 3 of `rows`: item 1 of `when.ipc` is '4'",
+        ),
+        ("when = { ipc = 4 }", "when = { arch = 4 }", "item 3 of `rows`: unknown key `when.arch`"),
+        (
+            'set = { "parameterization.t1" = 1 }',
+            "set = 1",
+            "item 3 of `rows`: `set` is 1; expected",
+        ),
+        (
+            '{ "parameterization.t1" = 1 }',
+            '{ "t1" = 1 }',
+            "item 3 of `rows`: tiny-nsd: setting t1 = 1: exp",
+        ),
+        (
+            '{ "parameterization.t1" = 1 }',
+            "{ parameterization.t1 = 1 }",
+            "item 3 of `rows`: .* = {'t1': 1}",
+        ),
         (
             'method = "tiny-nsd"\nset = { "parameterization.t1" = 1 }',
             'method = "full"\nset = { "data.preprocessing" = "zca" }',
-            "row 3: `set` has no place",
+            "item 3 of `rows`: `set` has no place",
         ),
     ],
 )

@@ -105,7 +105,9 @@ def test_stale_numbers_are_not_drawn_and_protocols_have_their_own_panels(measure
     measured[0]["recipe_hash"] = "another"
     cells = [c for c in collect(tables.load("figure3"), "smoke", measured) if c.entry.ipc == 1]
     assert [cell.status for cell in cells[:2]] == ["stale", "measured"]
-    other = [replace(c, entry=replace(c.entry, protocol="dc")) for c in cells]
+    other = [
+        replace(c, entry=replace(c.entry, cell=replace(c.entry.cell, protocol="dc"))) for c in cells
+    ]
     plots.draw_over_settings([*cells, *other], AXES)
     panels = [place for place in drawn[0].axes if place.get_title()]
     assert [place.get_title().rpartition(", ")[2] for place in panels] == ["common-60ep", "dc"]

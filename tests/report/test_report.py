@@ -179,7 +179,9 @@ def test_rows_of_two_protocols_share_no_column_and_have_no_difference():
     random, herding = (cell for cell in collect(table, "small", records) if cell.record)
     (column,) = table.settings("small").columns
     assert gain([random, herding], ("Herding", "Random"), column) == "+2.0"
-    other = replace(herding, entry=replace(herding.entry, protocol="common"))
+    other = replace(
+        herding, entry=replace(herding.entry, cell=replace(herding.entry.cell, protocol="common"))
+    )
     assert gain([random, other], ("Herding", "Random"), column) == "-"
 
 

@@ -12,7 +12,7 @@ A file `<name>.toml` declares a table:
     [[rows]]
     label = "Random"               # as in the CSV
     family = "coreset"
-    method = "random"              # id of a method; one that does not exist is "not implemented"
+    method = "random"              # of a file, or of our tables ("not implemented")
     set = { "objective.guided_weight" = 0.1 }     # optional: settings that replace the method's
     when = { scale = "small", ipc = [1, 10] }     # optional: the columns the row has cells in
     protocol = "dc"                # optional: instead of the scale's
@@ -37,64 +37,6 @@ A column may add `published_arch` where the paper names another network than the
 Further folders come from the environment variable NSDBENCH_TABLES.
 """
 
-from collections.abc import Sequence
-from pathlib import Path
+import lazy_loader
 
-from nsdbench.bench.tables.published import PrintedNumber
-from nsdbench.bench.tables.reading import read_table
-from nsdbench.bench.tables.table import Column, Entry, Row, ScaleSettings, Similarity, Table
-from nsdbench.errors import nearest
-from nsdbench.files import search_folders, toml_files
-from nsdbench.methods.conditions import SCALES, check_scale
-
-__all__ = [
-    "SCALES",
-    "Column",
-    "Entry",
-    "PrintedNumber",
-    "Row",
-    "ScaleSettings",
-    "Similarity",
-    "Table",
-    "choose",
-    "load",
-    "names",
-]
-
-FOLDERS_VARIABLE = "NSDBENCH_TABLES"
-
-
-def names() -> list[str]:
-    """Return the names of all declared tables, sorted."""
-    return sorted(_files())
-
-
-def load(name: str) -> Table:
-    """Read a table.
-
-    Raises:
-        ValueError: no such table, or its file is wrong; the message names file and key.
-    """
-    files = _files()
-    if name not in files:
-        raise ValueError(
-            f"unknown table {name!r}; known: {', '.join(sorted(files))}{nearest(name, files)}"
-        )
-    return read_table(files[name])
-
-
-def choose(names_: Sequence[str] | None, scale: str) -> list[Table]:
-    """Read the tables of some names, or of None all that have a scale.
-
-    Raises:
-        ValueError: unknown table, or None and an unknown scale.
-    """
-    if names_ is None:
-        check_scale(scale)
-        return [table for table in map(load, names()) if scale in table.scales]
-    return [load(name) for name in dict.fromkeys(names_)]
-
-
-def _files() -> dict[str, Path]:
-    """Map every table's name to its file; two files of one name are an error."""
-    return toml_files(search_folders(Path(__file__).parent, FOLDERS_VARIABLE), "table")
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

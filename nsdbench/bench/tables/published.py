@@ -5,31 +5,41 @@ into an installed package, as `nsdbench/_published`.
 """
 
 import csv
-from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated, Literal
 
-# The paper's names of the evaluation networks and our ids (spec of the networks: README, models).
-PUBLISHED_ARCHS = {
-    "ConvNet3": "convnet3-w128",
-    "ConvNet5": "convnet5-w128",
-    "ResNet18": "resnet18",
-    "VGG11": "vgg11",
-    "AlexNet": "alexnet",
-}
+from pydantic import BeforeValidator, ConfigDict, Field, model_validator
+
+from nsdbench.bench.tables.schema import DatasetName
+from nsdbench.errors import checked
+from nsdbench.files import read_once
+from nsdbench.methods.schema import Form, Text
+
 _HEADER = ["dataset", "ipc", "ratio_percent", "family", "method", "arch", "mean", "std"]
+Percent = Annotated[
+    Annotated[float, Field(ge=0, le=100, allow_inf_nan=False)] | None,
+    BeforeValidator(lambda text: text or None),
+]
 
 
-@dataclass(frozen=True)
-class PrintedNumber:
+class PrintedNumber(Form):
     """One number as printed; mean and std are None for a blank, ipc is 0 for full data."""
 
-    label: str
-    family: str
-    dataset: str
-    ipc: int
-    arch: str
-    mean: float | None
-    std: float | None
+    model_config = ConfigDict(strict=False)
+    dataset: DatasetName
+    ipc: Annotated[int, Field(ge=0), BeforeValidator(lambda text: text or 0)]
+    ratio_percent: Percent
+    family: Text
+    label: Text = Field(alias="method")
+    arch: Literal["ConvNet3", "ConvNet5", "ResNet18", "VGG11", "AlexNet"]
+    mean: Percent
+    std: Percent
+
+    @model_validator(mode="after")
+    def _is_whole(self) -> "PrintedNumber":
+        if self.mean is None and self.std is not None:
+            raise ValueError(f"`std` is {self.std}, but `mean` is blank")
+        return self
 
 
 def folder() -> Path:
@@ -54,24 +64,27 @@ def read_published(name: str) -> tuple[PrintedNumber, ...]:
     path = folder() / name
     if not path.is_file():
         raise ValueError(f"{path} is missing; restore it from the repository")
-    with path.open(newline="", encoding="utf-8") as stream:
-        reader = csv.DictReader(stream)
-        if reader.fieldnames != _HEADER:
-            raise ValueError(f"{path}: header {reader.fieldnames}; expected {_HEADER}")
-        numbers = []
-        for line in reader:
-            try:
-                numbers.append(
-                    PrintedNumber(
-                        line["method"], line["family"], line["dataset"], int(line["ipc"] or 0),
-                        line["arch"], _number(line["mean"]), _number(line["std"]),
-                    )
-                )  # fmt: skip
-            except (TypeError, ValueError) as error:
-                raise ValueError(f"{path}, line {reader.line_num}: {error}") from error
-    return tuple(numbers)
+    return _read(path)
 
 
-def _number(text: str) -> float | None:
-    """Read a number; a blank is None."""
-    return float(text) if text else None
+@read_once
+def _read(path: Path) -> tuple[PrintedNumber, ...]:
+    """Read a file whose every line is another number."""
+    numbers: dict[tuple, PrintedNumber] = {}
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as stream:
+            reader = csv.DictReader(stream, strict=True)
+            if reader.fieldnames != _HEADER:
+                raise ValueError(f"{path}: header {reader.fieldnames}; expected {_HEADER}")
+            for line in reader:
+                where = f"{path}, line {reader.line_num}"
+                if None in line or None in line.values():
+                    raise ValueError(f"{where}: expected {len(_HEADER)} values: {line}")
+                number = checked(PrintedNumber, line, where)
+                key = (number.label, number.dataset, number.ipc, number.arch)
+                if key in numbers:
+                    raise ValueError(f"{where}: {key} stands in an earlier line too")
+                numbers[key] = number
+    except (csv.Error, UnicodeDecodeError) as error:
+        raise ValueError(f"{path}: not a CSV file in UTF-8: {error}") from error
+    return tuple(numbers.values())

@@ -1,139 +1,173 @@
 """A table as the rest of the program sees it: rows, columns per scale, and the cells they make."""
 
-from dataclasses import dataclass, field
+from collections import Counter
+from dataclasses import astuple, dataclass, field
+from functools import cached_property
+from typing import Annotated
+
+from pydantic import AfterValidator, model_validator
 
 from nsdbench import methods
 from nsdbench.bench import parts
 from nsdbench.bench.cell import Cell
-from nsdbench.bench.tables.published import PUBLISHED_ARCHS, PrintedNumber
+from nsdbench.bench.tables.published import PrintedNumber, read_published
+from nsdbench.bench.tables.schema import (
+    PUBLISHED_ARCHS,
+    Column,
+    Row,
+    ScaleSettings,
+    Several,
+    known,
+)
 from nsdbench.bench.verdict import Published
-from nsdbench.errors import nearest
+from nsdbench.errors import NotImplementedYet, nearest
 from nsdbench.evaluation import protocols
-from nsdbench.files import cell_id
-from nsdbench.methods.conditions import Conditions, hold
-
-
-@dataclass(frozen=True)
-class Row:
-    """A row of a table.
-
-    `minus` holds the labels (minuend, subtrahend) of a derived one; `protocol`, unless empty, takes
-    the place of the scale's, and `variant` that of the method, whose settings it changes; the row
-    has cells in the columns for which `when` holds.
-    """
-
-    label: str
-    family: str
-    method: str | None
-    minus: tuple[str, str] | None = None
-    protocol: str = ""
-    published_protocol: str = "common"
-    note: str = ""
-    variant: str = ""
-    when: Conditions = field(default_factory=dict, hash=False)
-
-
-@dataclass(frozen=True)
-class Column:
-    """A column of a table at one scale; `published_arch` is the network's name in the paper."""
-
-    dataset: str
-    ipc: int
-    arch: str
-    published_arch: str
-
-
-@dataclass(frozen=True)
-class Similarity:
-    """Real images that are compared along their dimensions: training images of one class."""
-
-    dataset: str
-    label: int
-    num_images: int
-
-
-@dataclass(frozen=True)
-class ScaleSettings:
-    """What a table measures at one scale: cells, or how similar real images are."""
-
-    protocol: str
-    full_protocol: str
-    seeds: int
-    repeats: int
-    full_repeats: int
-    columns: tuple[Column, ...]
-    note: str = ""
-    similarity: Similarity | None = None
+from nsdbench.methods.conditions import check_scale
+from nsdbench.methods.schema import Form, Text
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One cell of a table at one scale; the full-data row has one per dataset and network."""
+    """One cell of a table at one scale; the full-data row has one per dataset and network.
+
+    `description` is the method as its file describes it, None if no file does.
+    """
 
     row: Row
     columns: tuple[Column, ...]
-    dataset: str
-    ipc: int
-    method: str
-    arch: str
-    protocol: str
-    scale: str
+    cell: Cell
     seeds: int
     repeats: int
     published: Published | None
+    description: methods.Method | None = field(compare=False, repr=False)
 
     @property
-    def cell(self) -> Cell:
-        """Return the cell."""
-        return Cell(*self.key)
+    def dataset(self) -> str:
+        """Return the cell's data set."""
+        return self.cell.dataset
 
     @property
-    def key(self) -> tuple:
-        """Return what identifies the cell: dataset, ipc, method, arch, protocol, scale."""
-        return (self.dataset, self.ipc, self.method, self.arch, self.protocol, self.scale)
+    def ipc(self) -> int:
+        """Return the cell's images per class, 0 for the full data."""
+        return self.cell.ipc
+
+    @property
+    def method(self) -> str:
+        """Return the cell's method."""
+        return self.cell.method
+
+    @property
+    def arch(self) -> str:
+        """Return the id of the cell's networks."""
+        return self.cell.arch
+
+    @property
+    def protocol(self) -> str:
+        """Return the name of the cell's protocol."""
+        return self.cell.protocol
+
+    @property
+    def scale(self) -> str:
+        """Return the cell's scale."""
+        return self.cell.scale
 
     @property
     def id(self) -> str:
         """Return the cell's name within its scale."""
-        return cell_id(self.dataset, self.ipc, self.method, self.arch, self.protocol)
+        return self.cell.id
+
+    @property
+    def key(self) -> tuple:
+        """Return what identifies the cell: dataset, ipc, method, arch, protocol, scale."""
+        return astuple(self.cell)
 
     @property
     def is_described(self) -> bool:
         """Say whether a file describes the method."""
-        return methods.is_described(self.method)
+        return self.description is not None
 
-    @property
+    @cached_property
     def missing(self) -> list[str]:
         """Say what the method lacks to be run, empty if it is implemented."""
-        return parts.missing(self.method)
+        return parts.missing(self.description)
 
     @property
     def is_implemented(self) -> bool:
         """Say whether a file describes the method, and all that it names is there."""
         return not self.missing
 
-    @property
+    @cached_property
     def recipe(self) -> methods.Recipe:
-        """Return what the method's file says for this cell now."""
-        return methods.resolve(self.method, self.dataset, self.ipc, self.scale)
+        """Return what the method's file says for this cell.
+
+        Raises:
+            NotImplementedYet: no file describes the method.
+        """
+        if self.description is None:
+            return methods.resolve(self.method, self.dataset, self.ipc, self.scale)
+        return self.description.resolve(self.dataset, self.ipc, self.scale)
 
 
-@dataclass(frozen=True)
-class Table:
-    """A published table: rows, settings per scale, and the printed numbers.
+def _two_settings(axes: tuple[str, ...]) -> tuple[str, ...]:
+    if len(axes) != 2 or not all("." in axis for axis in axes):
+        raise ValueError(f"{list(axes)}; expected two settings, section.key")
+    return axes
+
+
+class Table(Form):
+    """A published table: rows, settings per scale, and the file of the printed numbers.
 
     `axes` holds two settings, "section.key", of a table that is drawn: its numbers over the first
     and the second.
     """
 
-    name: str
-    title: str
-    source: str
-    footnotes: tuple[str, ...]
-    rows: tuple[Row, ...]
+    name: Text
+    title: Text
+    source: Text
+    published: Annotated[Text, known(read_published)] = ""
+    footnotes: Several[Text] = ()
+    axes: Annotated[Several[Text], AfterValidator(_two_settings)] = ()
+    rows: Several[Row]
     scales: dict[str, ScaleSettings]
-    printed: tuple[PrintedNumber, ...]
-    axes: tuple[str, ...] = ()
+
+    @model_validator(mode="after")
+    def _is_consistent(self) -> "Table":
+        """Refuse rows that do not fit each other, and scales that do not fit the rows."""
+        labels = [row.label for row in self.rows]
+        for row in self.rows:
+            for label in row.minus or ():
+                if label not in labels:
+                    raise ValueError(
+                        f"row {row.label!r} is derived from unknown {label!r}"
+                        f"{nearest(label, labels)}"
+                    )
+        for name, settings in self.scales.items():
+            check_scale(name)
+            has_full = any(row.method == "full" for row in self.rows)
+            if has_full and not settings.full_protocol:
+                raise ValueError(f"scales.{name}: `full_protocol` is missing")
+            for column in settings.columns:
+                self._check_labels(name, column)
+        return self
+
+    def _check_labels(self, scale: str, column: Column) -> None:
+        """Refuse two rows of one label that have cells in one column."""
+        shown = Counter(
+            row.label
+            for row in self.rows
+            if row.when.hold(scale=scale, dataset=column.dataset, ipc=column.ipc)
+        )
+        for label, count in shown.items():
+            if count > 1:
+                raise ValueError(
+                    f"two rows are labelled {label!r} at scale {scale} on {column.dataset}, ipc "
+                    f"{column.ipc}; rename one"
+                )
+
+    @property
+    def printed(self) -> tuple[PrintedNumber, ...]:
+        """Return the printed numbers, in the order of their file."""
+        return read_published(self.published) if self.published else ()
 
     def settings(self, scale: str) -> ScaleSettings:
         """Return the settings of one scale, or say which scales there are."""
@@ -155,7 +189,8 @@ class Table:
             protocol: replaces the protocol of every row but the full data's.
 
         Raises:
-            ValueError: unknown scale, a protocol that judges no sets, or no sets.
+            ValueError: unknown scale, a protocol that judges no sets, no sets, or a method's file
+                is wrong.
         """
         settings = self.settings(scale)
         if protocol is not None:
@@ -163,47 +198,50 @@ class Table:
         sets = settings.seeds if seeds is None else seeds
         if sets < 1:
             raise ValueError(f"seeds is {sets}; expected at least 1 set per cell")
-        found = []
+        entries = []
         for row in self.rows:
-            if row.method == "full":
-                found += self._full_entries(row, scale, settings)
-            elif row.method is not None:
-                for column in settings.columns:
-                    if not hold(row.when, scale=scale, dataset=column.dataset, ipc=column.ipc):
-                        continue
-                    cell = (column.dataset, column.ipc, row.variant or row.method, column.arch)
-                    judged_by = protocol or row.protocol or settings.protocol
-                    found.append(
-                        Entry(
-                            row, (column,), *cell, judged_by, scale, sets, settings.repeats,
-                            self.published(row, column, column.ipc),
-                        )
-                    )  # fmt: skip
-        return found
+            if row.method is None:
+                continue
+            description = _description(row.variant)
+            for columns in _groups(row, settings, scale):
+                first = columns[0]
+                if row.method == "full":
+                    ipc, judged_by, runs = 0, settings.full_protocol, (1, settings.full_repeats)
+                else:
+                    ipc, judged_by = first.ipc, protocol or row.protocol or settings.protocol
+                    runs = (sets, settings.repeats)
+                cell = Cell(first.dataset, ipc, row.variant, first.arch, judged_by, scale)
+                number = self._published(row, first, ipc)
+                entries.append(Entry(row, columns, cell, *runs, number, description))
+        return entries
 
-    def _full_entries(self, row: Row, scale: str, settings: ScaleSettings) -> list[Entry]:
-        """Expand the full-data row: one cell per dataset and network, whatever the ipc."""
-        groups: dict[tuple[str, str], list[Column]] = {}
-        for column in settings.columns:
-            groups.setdefault((column.dataset, column.arch), []).append(column)
-        return [
-            Entry(
-                row, tuple(columns), dataset, 0, "full", arch, settings.full_protocol, scale,
-                1, settings.full_repeats, self.published(row, columns[0], 0),
-            )
-            for (dataset, arch), columns in groups.items()
-        ]  # fmt: skip
-
-    def published(self, row: Row, column: Column, ipc: int) -> Published | None:
+    def _published(self, row: Row, column: Column, ipc: int) -> Published | None:
         """Return the number that was printed for a row, data set, ipc and network, if one was."""
         for number in self.printed:
-            where = (number.label, number.dataset, number.ipc, number.arch)
-            if where == (row.label, column.dataset, ipc, column.published_arch):
+            place = (number.label, number.dataset, number.ipc, number.arch)
+            if place == (row.label, column.dataset, ipc, column.published_arch):
                 if number.mean is None:
                     return None
-                arch = PUBLISHED_ARCHS.get(number.arch, number.arch)
+                arch, judged_by = PUBLISHED_ARCHS[number.arch], row.published_protocol
                 return Published(
-                    number.dataset, number.ipc, arch, number.mean, number.std,
-                    row.published_protocol,
-                )  # fmt: skip
+                    number.dataset, number.ipc, arch, number.mean, number.std, judged_by
+                )
+        return None
+
+
+def _groups(row: Row, settings: ScaleSettings, scale: str) -> list[tuple[Column, ...]]:
+    """Group the columns that show one cell of a row: whatever the ipc, for the full data's."""
+    groups: dict[tuple, list[Column]] = {}
+    for column in settings.columns:
+        if row.when.hold(scale=scale, dataset=column.dataset, ipc=column.ipc):
+            ipc = 0 if row.method == "full" else column.ipc
+            groups.setdefault((column.dataset, ipc, column.arch), []).append(column)
+    return [tuple(columns) for columns in groups.values()]
+
+
+def _description(method: str) -> methods.Method | None:
+    """Read a method, if a file describes it."""
+    try:
+        return methods.load(method)
+    except NotImplementedYet:
         return None

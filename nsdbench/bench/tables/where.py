@@ -1,11 +1,13 @@
 """Filters on cells, as the option --where gives them."""
 
 from collections.abc import Iterable
+from dataclasses import fields
 
+from nsdbench.bench.cell import Cell
 from nsdbench.bench.tables.table import Entry
 from nsdbench.errors import nearest
 
-WHERE_KEYS = ("dataset", "ipc", "method", "arch", "protocol")
+WHERE_KEYS = tuple(field.name for field in fields(Cell) if field.name != "scale")
 
 
 def parse_where(conditions: Iterable[str]) -> dict[str, list[str]]:
@@ -33,7 +35,7 @@ def keep_where(entries: list[Entry], where: dict[str, list[str]]) -> list[Entry]
         ValueError: no entry has a value that was asked for; the message names those known.
     """
     for key, wanted in where.items():
-        known = dict.fromkeys(str(getattr(entry, key)) for entry in entries)
+        known = dict.fromkeys(str(getattr(entry.cell, key)) for entry in entries)
         if not known:
             raise ValueError(f"--where {key}={wanted[0]} matches no cell: there is none to choose")
         for value in wanted:
@@ -45,5 +47,5 @@ def keep_where(entries: list[Entry], where: dict[str, list[str]]) -> list[Entry]
     return [
         entry
         for entry in entries
-        if all(str(getattr(entry, key)) in wanted for key, wanted in where.items())
+        if all(str(getattr(entry.cell, key)) in wanted for key, wanted in where.items())
     ]

@@ -1,0 +1,12 @@
+from .published import PrintedNumber as PrintedNumber
+from .reading import FOLDERS_VARIABLE as FOLDERS_VARIABLE
+from .reading import choose as choose
+from .reading import load as load
+from .reading import names as names
+from .schema import SCALES as SCALES
+from .schema import Column as Column
+from .schema import Row as Row
+from .schema import ScaleSettings as ScaleSettings
+from .schema import Similarity as Similarity
+from .table import Entry as Entry
+from .table import Table as Table

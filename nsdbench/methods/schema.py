@@ -1,0 +1,131 @@
+"""What a method file may say: its keys, and the types and ranges of their values.
+
+This is the form of a file. What an objective, a parameterization or a coreset may be told is known
+where its name is; here their sections are tables of plain values.
+"""
+
+import json
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from typing_extensions import TypedDict
+
+from nsdbench.methods.conditions import Conditions
+
+# The upper ends are ours: beyond them lies a slip of the pen.
+Count = Annotated[int, Field(ge=1, le=10**6)]
+Rate = Annotated[float, Field(ge=0, le=10**6, allow_inf_nan=False)]
+Decay = Annotated[float, Field(ge=0, lt=1)]
+Text = Annotated[str, Field(min_length=1)]
+
+
+def _plain(value: Any) -> Any:
+    """Refuse what no record can hold: dates, and numbers that are not finite."""
+    try:
+        json.dumps(value, allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise ValueError(
+            f"{value!r} is no setting; expected a finite number, true or false, text, or several"
+        ) from error
+    return value
+
+
+class Form(BaseModel):
+    """A table with known keys, whose values are taken as they are."""
+
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
+
+
+class Part(Form):
+    """The section of something that has a name; the name decides which other keys there are."""
+
+    model_config = ConfigDict(extra="allow")
+    __pydantic_extra__: dict[str, Annotated[Any, AfterValidator(_plain)]] = Field(init=False)
+    name: Text = ""
+
+
+class Data(TypedDict, total=False):
+    """How real images are prepared."""
+
+    preprocessing: Text
+
+
+class Experts(TypedDict, total=False):
+    """Networks trained on real data, see `experts.ExpertRecipe`; or the buffer that holds them."""
+
+    buffer: str
+    num_experts: Count
+    epochs: Count
+    lr: Rate
+    momentum: Decay
+    weight_decay: Rate
+    batch_size: Count
+    dsa_strategy: str
+    optimiser: Text
+    rho: Rate
+    alpha: Rate
+    keeps_correctness: bool
+
+
+class Optimiser(TypedDict, total=False):
+    """What distillation descends with."""
+
+    momentum: Decay
+    iterations: Count
+    lr_syn: Rate
+    lr_kernels: Rate
+    lr_lr: Rate
+    ema_decay: Decay
+
+
+class Network(TypedDict, total=False):
+    """The network of experts and students."""
+
+    name: Text
+    depth: Annotated[int, Field(ge=1, le=16)]
+    width: Annotated[int, Field(ge=1, le=2**16)]
+
+
+class Coreset(Part):
+    """A selection of real images."""
+
+    draw_per_network: bool = False
+
+
+class BlockForm(Form):
+    """One [[settings]] block; all keys but two are sections, of which a block may say a part."""
+
+    when: Conditions = Conditions()
+    source: Text
+    data: Data = {}
+    parameterization: Part = Part()
+    objective: Part = Part()
+    experts: Experts = {}
+    optimiser: Optimiser = {}
+    network: Network = {}
+    coreset: Coreset = Coreset()
+
+
+SECTIONS = tuple(key for key in BlockForm.model_fields if key not in ("when", "source"))
+
+
+class FileForm(Form):
+    """A method file; its blocks are checked one by one."""
+
+    name: Text
+    title: Text
+    kind: Literal["distillation", "coreset", "full"] | None = None
+    extends: Text | None = None
+    source: Text | None = None
+    settings: list[Any] = []
+
+    @model_validator(mode="after")
+    def _is_complete(self) -> "FileForm":
+        """Ask for what no other method hands down."""
+        for key, what in (
+            ("kind", "say distillation, coreset or full"),
+            ("source", "cite the paper or code of the method"),
+        ):
+            if self.extends is None and getattr(self, key) is None:
+                raise ValueError(f"`{key}` is missing; {what}, or extend a method that does")
+        return self
