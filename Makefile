@@ -4,7 +4,7 @@
 #   make bench       every benchmark (results/benchmarks/bench.json); `pytest --benchmark-only` a quick part
 #   make bench-quick the headline ratios within 3 minutes (results/benchmarks/headline.json)
 #   make cuda-check  compile and link the CUDA code, list its resources, fail on spills (needs nvcc)
-#   make lint, make clean
+#   make lint        style, format and types   make clean
 
 PYTHON ?= python3
 VENV ?= .venv
