@@ -1,4 +1,4 @@
-"""Which images a coreset takes: selections by name, and the rules on features and counts they use.
+"""How coresets choose images: selections by name, and the rules on features and counts.
 
 Rules see one class. They return row numbers within the class in the order of selection, so that the
 coreset of a smaller ipc is the beginning of a larger one. Where two images are equally good, rules

@@ -1,4 +1,4 @@
-"""What a method file may say: its keys, and the types and ranges of their values.
+"""The schema of method files: keys, types and ranges.
 
 This is the form of a file. What an objective, a parameterization or a coreset may be told is known
 where its name is; here their sections are tables of plain values.

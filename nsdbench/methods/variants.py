@@ -1,4 +1,4 @@
-"""Variants: a method with a few settings of its own, which are its name.
+"""Variants: a method with a few settings changed, which its name spells out.
 
     nsd+objective.guided_weight=0.1+parameterization.t1=2
 

@@ -1,4 +1,4 @@
-"""A user's own pictures: one folder per class, named `folder:PATH[@SIZE]`."""
+"""A user's own images: one folder per class, named `folder:PATH[@SIZE]`."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
