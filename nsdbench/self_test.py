@@ -25,7 +25,6 @@ def run(device: str) -> list[dict]:
         "reconstruct": _reconstruct,
         "dsa": _dsa,
         "inorm_relu_pool": _inorm_relu_pool,
-        "trajectory_distance": _trajectory_distance,
         "convnet": _convnet_step,
     }
     results = []
@@ -88,14 +87,6 @@ def _dsa(device: str) -> list[float]:
         )
         errors += _errors(ours, twins)
     return errors
-
-
-def _trajectory_distance(device: str) -> list[float]:
-    operands = _draw(device, (4099,), (4099,), (4099,))
-    return _errors(
-        _with_gradients(ops.trajectory_distance, operands),
-        _with_gradients(reference.trajectory_distance, operands),
-    )
 
 
 def _inorm_relu_pool(device: str) -> list[float]:

@@ -13,7 +13,6 @@
 #include "cuda/reconstruct.cu"  // NOLINT: the very source that nvcc compiles
 #include "sanitize_dsa.h"
 #include "sanitize_inorm_relu_pool.h"
-#include "sanitize_trajectory_distance.h"
 #include "simt_programs.h"
 
 namespace {
@@ -138,7 +137,6 @@ int main(int argc, char** argv) {
       for (const Case& test : cases) run(test);
       run_programs();
       nsdbench::bindings::sanitize_dsa();
-      nsdbench::bindings::sanitize_trajectory_distance();
       nsdbench::bindings::sanitize_inorm_relu_pool();
     }
   } catch (const std::exception& error) {

@@ -112,20 +112,6 @@ STABLE_TORCH_LIBRARY(nsdbench, m) {
       "int depth, int width, int padding, bool needs_theta, bool needs_x, bool needs_y"
       ") -> (Tensor, Tensor, Tensor, Tensor, Tensor)");
 
-  // |theta - theta_target|^2 / |theta_start - theta_target|^2.
-  //   all [P]; returns the scalar, and its numerator and denominator [2] in float64
-  m.def(
-      "trajectory_distance("
-      "Tensor theta, Tensor theta_start, Tensor theta_target"
-      ") -> (Tensor, Tensor)");
-
-  // Gradients of grad * trajectory_distance(...), grad a scalar, sums as returned by it.
-  //   wanted: bits 0 to 2 ask for those in theta, theta_start, theta_target; [0] where not wanted
-  m.def(
-      "trajectory_distance_backward("
-      "Tensor grad, Tensor theta, Tensor theta_start, Tensor theta_target, Tensor sums, int wanted"
-      ") -> (Tensor, Tensor, Tensor)");
-
   // Instruction set of the CPU kernels: 0 baseline, 1 AVX2, 2 AVX-512.
   m.def("simd_level() -> int");
 }

@@ -11,7 +11,6 @@ from nsdbench.ops.dsa import dsa, dsa_backward, dsa_jvp
 from nsdbench.ops.inorm_relu_pool import inorm_relu_pool, inorm_relu_pool_jvp
 from nsdbench.ops.reconstruct import reconstruct, reconstruct_jvp
 from nsdbench.ops.switch import is_native_enabled
-from nsdbench.ops.trajectory_distance import trajectory_distance
 
 __all__ = [
     "dsa",
@@ -23,5 +22,4 @@ __all__ = [
     "library",
     "reconstruct",
     "reconstruct_jvp",
-    "trajectory_distance",
 ]

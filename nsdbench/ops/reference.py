@@ -65,11 +65,6 @@ def inorm_relu_pool(x: Tensor, weight: Tensor, bias: Tensor, eps: float = 1e-5) 
     return F.avg_pool2d(F.relu(y), kernel_size=2, stride=2)
 
 
-def trajectory_distance(theta: Tensor, theta_start: Tensor, theta_target: Tensor) -> Tensor:
-    """Compute |theta - target|^2 / |start - target|^2 (arXiv:2203.11932, eq. 2); all [P]."""
-    return (theta - theta_target).square().sum() / (theta_start - theta_target).square().sum()
-
-
 def convnet_features(
     theta: Tensor, x: Tensor, depth: int, width: int, padding: int
 ) -> tuple[Tensor, Tensor]:
