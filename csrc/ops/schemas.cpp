@@ -1,9 +1,10 @@
-// The signatures of all native operators. Shapes are in the comment above each; implementations are
-// registered per device in cpu_impl.cpp and cuda_impl.cpp, fake kernels and autograd in nsdbench/ops.
+// The signatures of all native operators, with the shapes in the comment above each. Implementations
+// are registered per device in <operator>_cpu.cpp and <operator>_cuda.cpp, fake kernels and autograd in
+// nsdbench/ops.
 
 #include <torch/csrc/stable/library.h>
 
-#include "cpu/matrix.h"
+#include "cpu/simd.h"
 
 STABLE_TORCH_LIBRARY(nsdbench, m) {
   // x[i,j] = T_i x1 K1_j x2 K2_j x3 K3_j x4 K4_j for all pairs, or the images listed in `index`.
