@@ -18,7 +18,7 @@ from torch.nn import functional as F
 
 from benchmarks.conftest import keep_result
 from nsdbench import augment, ops
-from nsdbench.ops import library
+from nsdbench.ops import backend
 
 BATCH = 256
 SHAPES = {"cifar10": (3, 32, 32), "fashion-mnist": (1, 28, 28)}
@@ -93,8 +93,8 @@ def test_dsa(benchmark, monkeypatch, name, operation):
         return step(augment.apply, x, params, g)
 
     def operator():
-        out = torch.ops.nsdbench.dsa(images.detach(), *arguments, False)
-        return out, torch.ops.nsdbench.dsa_backward(grad, *arguments)
+        out = backend.operators().dsa(images.detach(), *arguments, False)
+        return out, backend.operators().dsa_backward(grad, *arguments)
 
     def copy():
         targets[0].copy_(images.detach())
@@ -126,7 +126,7 @@ def test_dsa(benchmark, monkeypatch, name, operation):
         "operation": operation,
         "dtype": "float32",
         "threads": torch.get_num_threads(),
-        "simd": library.simd_level(),
+        "simd": backend.simd_level(),
         "code_path": "native",
         "milliseconds": {key: round(1e3 * value, 3) for key, value in seconds.items()},
         "median_milliseconds": {
@@ -140,4 +140,4 @@ def test_dsa(benchmark, monkeypatch, name, operation):
     benchmark.extra_info.update(facts)
     benchmark.pedantic(native, rounds=TURNS * CALLS, warmup_rounds=2)
     keep_result("dsa", f"{name}-{operation}", facts)
-    assert ops.is_native_enabled()
+    assert ops.is_native()

@@ -17,7 +17,7 @@ from pathlib import Path
 import torch
 
 from benchmarks.arms import MIB, Arm, Job
-from nsdbench.ops import library
+from nsdbench.ops import backend
 
 RESULTS = Path(__file__).resolve().parents[1] / "results" / "benchmarks"
 
@@ -96,7 +96,7 @@ def machine() -> dict:
     return {
         "cpu": names[0] if names else platform.processor(),
         "cores": len(os.sched_getaffinity(0)),
-        "simd": library.simd_level(),
+        "simd": backend.simd_level(),
         "torch": torch.__version__,
         "python": platform.python_version(),
         "system": platform.platform(),

@@ -12,7 +12,7 @@ from nsdbench.data import spec
 from nsdbench.distillation import student_arch
 from nsdbench.errors import NsdbenchError
 from nsdbench.estimate import estimate
-from nsdbench.ops import library
+from nsdbench.ops import backend
 from nsdbench.tables import SCALES, load, names
 from nsdbench.tables.where import keep_where
 
@@ -127,7 +127,7 @@ def _code_path(recipe: methods.Recipe, cell: Cell) -> str:
     paths = ", ".join(
         f"{unroll.code_path(model.to(device), mode)} code path on {name}"
         for device, name in (("cpu", "the CPU"), ("cuda", "CUDA"))
-        if device in library.devices()
+        if device in backend.devices()
     )
     return f", unrolled gradient: mode {mode}, {paths}"
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from nsdbench import _build_info, errors
-from nsdbench.ops import library
+from nsdbench import _build_info
+from nsdbench.ops import backend
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -93,21 +93,4 @@ def test_build_facts():
     facts = _build_info.facts()
     assert facts["torch"] == torch.__version__
     assert facts["cxx_standard"] >= 202002
-    assert bool(facts["cuda_compiler"]) == (library.FOLDER / "_C_cuda.so").exists()
-
-
-def test_missing_library_lists_the_likely_causes(tmp_path, monkeypatch):
-    monkeypatch.setattr(library, "FOLDER", tmp_path)
-    with pytest.raises(errors.ExtensionUnavailable) as caught:
-        library._load_cpu()
-    message = str(caught.value)
-    assert str(tmp_path / "_C.so") in message
-    assert "not built: the file is missing" in message
-    assert "pip install --no-build-isolation -e ." in message
-
-
-def test_damaged_library_is_unavailable_too(tmp_path, monkeypatch):
-    (tmp_path / "_C.so").write_bytes(b"not an object file")
-    monkeypatch.setattr(library, "FOLDER", tmp_path)
-    with pytest.raises(errors.ExtensionUnavailable, match="not built: the file is there"):
-        library._load_cpu()
+    assert bool(facts["cuda_compiler"]) == (backend.FOLDER / "_C_cuda.so").exists()

@@ -9,7 +9,7 @@ import torch
 
 from nsdbench import doctor, ops, self_test
 from nsdbench.convnet_step import STEPS
-from nsdbench.ops import library
+from nsdbench.ops import backend
 
 
 @pytest.fixture(scope="module")
@@ -28,10 +28,10 @@ def test_report_is_true(report):
     assert report["cuda"]["loaded"] == (
         torch.version.cuda is not None
         and torch.cuda.is_available()
-        and (library.FOLDER / "_C_cuda.so").exists()
+        and (backend.FOLDER / "_C_cuda.so").exists()
     )
     assert report["cuda"]["loaded"] or report["cuda"]["reason"]
-    built = (library.FOLDER / "_C_cuda.so").exists()
+    built = (backend.FOLDER / "_C_cuda.so").exists()
     assert report["cuda"]["architectures_built"] == (["sm_75", "sm_80", "sm_90"] if built else [])
 
 

@@ -82,6 +82,10 @@ def test_empty_standstill_and_nan(device):
 
 def test_wrong_shapes_are_refused():
     theta, start, target = draw(4)
-    for operands in ((theta, start[:3], target), (theta.view(2, 2),) * 3, (theta, start, target[0])):
+    for operands in (
+        (theta, start[:3], target),
+        (theta.view(2, 2),) * 3,
+        (theta, start, target[0]),
+    ):
         with pytest.raises(ValueError, match="three vectors .P. of one length, got"):
             matching_distance(*operands)

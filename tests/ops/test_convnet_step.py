@@ -11,11 +11,12 @@ from torch.nn import functional as F
 
 from nsdbench import augment, models, unroll
 from nsdbench.ops import reference
+from nsdbench.ops.backend import operators
 from nsdbench.ops.convnet import convnet_step, convnet_step_adjoint
 from tests.ops.test_convnet_features import CASES, Case, error, without_conv_biases
 
 NUM_CLASSES = 5
-NATIVE = torch.ops.nsdbench
+NATIVE = operators()
 CASES = CASES | {"one-image": Case(1, 3, (8, 8), 2, 4)}
 
 
@@ -183,6 +184,7 @@ def test_equal_calls_give_equal_bits_whatever_the_number_of_threads():
         ({"x": lambda x: x[0]}, r"x: expected 4 dimensions"),
         ({"x": lambda x: x[:0], "y": lambda y: y[:0]}, "expected at least one image, got none"),
         ({"y": lambda y: y[1:]}, "y: expected 3 rows, one an image, got 2"),
+        ({"y": lambda y: y.to("meta")}, "y: expected the device of x, cpu, got meta"),
         ({"y": lambda y: y.int()}, r"y: expected classes \[N\] int64 or probabilities \[N, K\]"),
         ({"y": lambda y: torch.rand(3, 5)}, "y: expected classes"),
         ({"y": lambda y: torch.rand(3, 4).double()}, r"theta: expected shape \[\d+\], got"),
@@ -199,7 +201,8 @@ def test_wrong_arguments(changes, message):
     arguments |= {name: change(arguments[name]) for name, change in changes.items()}
     with pytest.raises(ValueError, match=message):
         convnet_step_adjoint(*arguments.values(), problem.shape)
-    with pytest.raises(ValueError, match=message):
+    argument = message.split(":")[0] if ":" in message else "x"
+    with pytest.raises(ValueError, match=f"convnet: {argument}: expected"):
         NATIVE.convnet_step_adjoint(*arguments.values(), 2, 4, 1, True, True, False)
     if "direction" not in changes:
         theta, x, y, _ = arguments.values()
@@ -207,16 +210,18 @@ def test_wrong_arguments(changes, message):
             convnet_step(theta, x, y, 0.1, problem.shape)
 
 
-def test_classes_out_of_range_and_derivatives_of_classes():
+def test_classes_out_of_range_and_derivatives_of_classes(monkeypatch):
     problem = Problem(Case(3, 3, (8, 8), 2, 4), False)
     with pytest.raises(ValueError, match="y: classes have no derivative"):
         problem.adjoint(needs=(True, True, True))
-    problem.y[1] = NUM_CLASSES
-    with pytest.raises(ValueError, match=r"classes in \[0, 5\), got 5 at position 1"):
-        problem.step()
-    problem.y[1] = -1
-    with pytest.raises(ValueError, match=r"classes in \[0, 5\), got -1 at position 1"):
-        problem.adjoint()
+    for native in ("1", "0"):
+        monkeypatch.setenv("NSDBENCH_NATIVE", native)
+        problem.y[1] = NUM_CLASSES
+        with pytest.raises(ValueError, match=r"classes in \[0, 5\), got 5 at position 1"):
+            problem.step()
+        problem.y[1] = -1
+        with pytest.raises(ValueError, match=r"classes in \[0, 5\), got -1 at position 1"):
+            problem.adjoint()
 
 
 def test_vmap_is_refused_in_words():

@@ -136,8 +136,8 @@ int main(int argc, char** argv) {
       simt::host::settings() = {order, 3};
       for (const Case& test : cases) run(test);
       run_programs();
-      nsdbench::bindings::sanitize_dsa();
-      nsdbench::bindings::sanitize_inorm_relu_pool();
+      nsdbench::tests::sanitize_dsa();
+      nsdbench::tests::sanitize_inorm_relu_pool();
     }
   } catch (const std::exception& error) {
     std::fprintf(stderr, "%s\n", error.what());
