@@ -1,6 +1,7 @@
 """What the build says when a compiler is missing or wrong, and what an installed package holds."""
 
 import os
+import re
 import subprocess
 import sys
 import tomllib
@@ -87,6 +88,13 @@ def test_operators_include_no_iostreams():
     for path in sources:
         text = path.read_text()
         assert "stream>" not in text and "stringstream" not in text, path
+
+
+def test_only_the_package_is_installed():
+    """What the tests build (tests/native) is in no wheel."""
+    text = (ROOT / "CMakeLists.txt").read_text()
+    assert set(re.findall(r"install\(TARGETS (\w+)", text)) == {"_C", "_C_cuda", "_build_info"}
+    assert "tests" not in text
 
 
 def test_build_facts():

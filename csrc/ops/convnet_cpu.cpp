@@ -121,10 +121,12 @@ Tensor features_jvp(const Tensor& theta, const Tensor& x, const MaybeTensor& the
   return out_t;
 }
 
-std::tuple<Tensor, Tensor, Tensor> features_backward_jvp(
-    const Tensor& grad, const Tensor& theta, const Tensor& x, const MaybeTensor& grad_t,
-    const MaybeTensor& theta_t, const MaybeTensor& x_t, int64_t depth, int64_t width,
-    int64_t padding, bool needs_theta, bool needs_x) {
+std::tuple<Tensor, Tensor, Tensor> features_backward_jvp(const Tensor& grad, const Tensor& theta,
+                                                         const Tensor& x, const MaybeTensor& grad_t,
+                                                         const MaybeTensor& theta_t,
+                                                         const MaybeTensor& x_t, int64_t depth,
+                                                         int64_t width, int64_t padding,
+                                                         bool needs_theta, bool needs_x) {
   const Call call = check_call(theta, x, depth, width, padding);
   const Tensor cotangent = check(refuse, "grad", grad, call.features_shape(), call.x);
   const MaybeTensor along_grad = check(refuse, "grad_t", grad_t, call.features_shape(), call.x);

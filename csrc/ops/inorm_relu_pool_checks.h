@@ -14,9 +14,7 @@ struct Call {
   Tensor x, weight, bias;
   double eps;
 
-  Shape pooled() const {
-    return {sizes.images, sizes.channels, sizes.height / 2, sizes.width / 2};
-  }
+  Shape pooled() const { return {sizes.images, sizes.channels, sizes.height / 2, sizes.width / 2}; }
 };
 
 inline Call check_call(const Tensor& x, const Tensor& weight, const Tensor& bias, double eps) {

@@ -21,22 +21,24 @@ class Cuda {
   template <typename T>
   void forward_jvp(const PlaneSizes& sizes, const NormInput<T>& input,
                    const NormTangent<T>& tangent, T* out_t) const {
-    check_launch(refuse, cuda::launch_inorm_relu_pool_jvp<T>(sizes, input, tangent, out_t, stream_));
+    check_launch(refuse,
+                 cuda::launch_inorm_relu_pool_jvp<T>(sizes, input, tangent, out_t, stream_));
   }
   template <typename T>
   void backward(const PlaneSizes& sizes, const T* grad, const NormInput<T>& input,
                 const NormGradient<T>& result) const {
     const Tensor workspace = allocate_workspace(sizes);
-    check_launch(refuse, cuda::launch_inorm_relu_pool_bwd<T>(sizes, grad, input, result,
-                                              workspace.mutable_data_ptr<T>(), stream_));
+    check_launch(refuse, cuda::launch_inorm_relu_pool_bwd<T>(
+                             sizes, grad, input, result, workspace.mutable_data_ptr<T>(), stream_));
   }
   template <typename T>
   void backward_jvp(const PlaneSizes& sizes, const T* grad, const NormInput<T>& input,
                     const T* grad_t, const NormTangent<T>& tangent,
                     const NormGradient<T>& result) const {
     const Tensor workspace = allocate_workspace(sizes);
-    check_launch(refuse, cuda::launch_inorm_relu_pool_bwd_jvp<T>(sizes, grad, input, grad_t, tangent, result,
-                                                  workspace.mutable_data_ptr<T>(), stream_));
+    check_launch(
+        refuse, cuda::launch_inorm_relu_pool_bwd_jvp<T>(sizes, grad, input, grad_t, tangent, result,
+                                                        workspace.mutable_data_ptr<T>(), stream_));
   }
 
  private:

@@ -47,8 +47,7 @@ Tensor forward(const Tensor& x, const Tensor& weight, const Tensor& bias, double
 
 template <typename Device>
 Tensor forward_jvp(const Tensor& x, const Tensor& weight, const Tensor& bias, double eps,
-                   const MaybeTensor& x_t, const MaybeTensor& weight_t,
-                   const MaybeTensor& bias_t) {
+                   const MaybeTensor& x_t, const MaybeTensor& weight_t, const MaybeTensor& bias_t) {
   const Call call = check_call(x, weight, bias, eps);
   const Tangent tangent = check_tangent(call, x_t, weight_t, bias_t);
   const Device device(call.x);
