@@ -101,7 +101,7 @@ def check_classifier(
     if is_hard and x.dim() == 4 and theta.dim() == 1:  # only theta can tell
         missing = theta.numel() - shape.num_parameters(x)
         num_classes = max(1, missing // (shape.num_features(x) + 1))
-    expected = [shape.num_parameters(x, num_classes)] if x.dim() == 4 else []
+    expected = list(theta.shape)
     check(theta, x, shape, num_classes, **{n: (t, expected) for n, t in others.items()})
 
 

@@ -323,12 +323,13 @@ def test_switch(monkeypatch):
 
 PEAK = """
 import re, sys, torch
-from nsdbench import models, unroll
+from nsdbench import models, ops, unroll
+from nsdbench.ops import convnet
 def peak():  # of this process alone; getrusage's would include the one that started it
     return 1024 * int(re.search(r"VmHWM:\\s+(\\d+)", open("/proc/self/status").read())[1])
 num_steps, path = int(sys.argv[1]), sys.argv[2]
 torch.set_num_threads(1)
-models.convnet._device_path = lambda device: path
+convnet.path_on = lambda device: ops.is_native(device) and path
 model = models.build("convnet", in_channels=3, image_size=32, num_classes=10)
 theta = models.flatten(model)
 images = torch.randn(16, 3, 32, 32, requires_grad=True)
