@@ -8,7 +8,7 @@ import torch
 
 import nsdbench
 from nsdbench import _build_info
-from nsdbench.ops import library
+from nsdbench.ops import backend
 from nsdbench.student import self_test, unroll
 
 PACKAGES = ("numpy", "scipy", "scikit-learn", "matplotlib", "safetensors", "pooch")
@@ -29,7 +29,7 @@ def report() -> dict:
     return {
         "nsdbench": {
             "version": facts.pop("version"),
-            "folder": str(library.FOLDER),
+            "folder": str(backend.FOLDER),
         },
         "python": platform.python_version(),
         "platform": platform.platform(),
@@ -41,7 +41,7 @@ def report() -> dict:
         },
         "build": facts,
         "cpu": {
-            "simd": library.simd_level(),
+            "simd": backend.simd_level(),
             "cores": os.cpu_count(),
             "threads": torch.get_num_threads(),
             "openmp": torch.backends.openmp.is_available(),
@@ -51,14 +51,14 @@ def report() -> dict:
             "compiler": cuda_compiler or None,
             "architectures_built": architectures,
             "devices": [torch.cuda.get_device_name(n) for n in range(torch.cuda.device_count())],
-            "loaded": not library.cuda_unavailable_because,
-            "reason": library.cuda_unavailable_because or None,
+            "loaded": not backend.cuda_unavailable_because(),
+            "reason": backend.cuda_unavailable_because() or None,
         },
         "convnet": {
-            device: unroll.code_path(self_test.student().to(device)) for device in library.devices()
+            device: unroll.code_path(self_test.student().to(device)) for device in backend.devices()
         },
         "datasets": _datasets(),
-        "self_test": [test for device in library.devices() for test in self_test.run(device)],
+        "self_test": [test for device in backend.devices() for test in self_test.run(device)],
     }
 
 

@@ -18,7 +18,7 @@ from nsdbench.ops import reference
 
 ROOT = Path(__file__).resolve().parents[2]
 SOURCES = ("convnet", "convnet_classifier", "convnet_first", "convnet_layout", "convnet_winograd",
-           "first_conv", "norm_block", "tile_product", "winograd", "matrix")
+           "first_conv", "norm_block", "simd", "tile_product", "winograd")
 COMPILER = shutil.which(os.environ.get("CXX", "c++"))
 FLAGS = ("-std=c++20", "-ffp-contract=fast", "-Wno-psabi", "-DNSDBENCH_SERIAL")
 

@@ -1,7 +1,7 @@
 """DSA rebuilt with one wrong index, sign or barrier at a time: the comparison must notice each.
 
 The program runs the CPU code beside the CUDA source on the host, every operation and its transpose
-(csrc/bindings/sanitize_dsa.cpp); only one of the two is mutated.
+(sanitize_dsa.cpp); only one of the two is mutated.
 """
 
 import os
@@ -12,17 +12,17 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[2]
-CSRC = ROOT / "csrc"
+NATIVE = Path(__file__).resolve().parent
+CSRC = NATIVE.parents[1] / "csrc"
 COMPILER = shutil.which(os.environ.get("CXX", "c++"))
 FLAGS = ("-std=c++20", "-O1", "-Wno-psabi", "-DNSDBENCH_SERIAL")
 SOURCES = {
-    "matrix": CSRC / "cpu" / "matrix.cpp",
+    "simd": CSRC / "cpu" / "simd.cpp",
     "dsa": CSRC / "cpu" / "dsa.cpp",
     "dsa_rotate": CSRC / "cpu" / "dsa_rotate.cpp",
     "dsa_scale": CSRC / "cpu" / "dsa_scale.cpp",
-    "sanitize_dsa": CSRC / "bindings" / "sanitize_dsa.cpp",
-    "program": ROOT / "tests" / "native" / "dsa_program.cpp",
+    "sanitize_dsa": NATIVE / "sanitize_dsa.cpp",
+    "program": NATIVE / "dsa_program.cpp",
 }
 KERNEL = CSRC / "kernels" / "dsa.cuh"
 MUTATIONS = {
@@ -60,7 +60,7 @@ pytestmark = [
 
 def compile_one(source: Path, target: Path, *first: Path) -> Path:
     """Compile a file, looking for headers in `first` before the project's folders."""
-    folders = [*first, CSRC, CSRC / "cpu", CSRC / "bindings", CSRC / "kernels"]
+    folders = [*first, CSRC, CSRC / "cpu", NATIVE, CSRC / "kernels"]
     command = [COMPILER, *FLAGS, *(f"-I{folder}" for folder in folders), "-c", str(source), "-o",
                str(target)]
     done = subprocess.run(command, capture_output=True, text=True)

@@ -11,12 +11,13 @@ from torch.nn import functional as F
 
 from nsdbench import models
 from nsdbench.ops import reference
+from nsdbench.ops.backend import operators
 from nsdbench.ops.convnet import convnet_step, convnet_step_adjoint
 from nsdbench.student import augment, unroll
 from tests.ops.test_convnet_features import CASES, Case, error, without_conv_biases
 
 NUM_CLASSES = 5
-NATIVE = torch.ops.nsdbench
+NATIVE = operators()
 CASES = CASES | {"one-image": Case(1, 3, (8, 8), 2, 4)}
 
 
@@ -184,6 +185,7 @@ def test_equal_calls_give_equal_bits_whatever_the_number_of_threads():
         ({"x": lambda x: x[0]}, r"x: expected 4 dimensions"),
         ({"x": lambda x: x[:0], "y": lambda y: y[:0]}, "expected at least one image, got none"),
         ({"y": lambda y: y[1:]}, "y: expected 3 rows, one an image, got 2"),
+        ({"y": lambda y: y.to("meta")}, "y: expected the device of x, cpu, got meta"),
         ({"y": lambda y: y.int()}, r"y: expected classes \[N\] int64 or probabilities \[N, K\]"),
         ({"y": lambda y: torch.rand(3, 5)}, "y: expected classes"),
         ({"y": lambda y: torch.rand(3, 4).double()}, r"theta: expected shape \[\d+\], got"),
@@ -200,7 +202,8 @@ def test_wrong_arguments(changes, message):
     arguments |= {name: change(arguments[name]) for name, change in changes.items()}
     with pytest.raises(ValueError, match=message):
         convnet_step_adjoint(*arguments.values(), problem.shape)
-    with pytest.raises(ValueError, match=message):
+    argument = message.split(":")[0] if ":" in message else "x"
+    with pytest.raises(ValueError, match=f"convnet: {argument}: expected"):
         NATIVE.convnet_step_adjoint(*arguments.values(), 2, 4, 1, True, True, False)
     if "direction" not in changes:
         theta, x, y, _ = arguments.values()
@@ -208,16 +211,18 @@ def test_wrong_arguments(changes, message):
             convnet_step(theta, x, y, 0.1, problem.shape)
 
 
-def test_classes_out_of_range_and_derivatives_of_classes():
+def test_classes_out_of_range_and_derivatives_of_classes(monkeypatch):
     problem = Problem(Case(3, 3, (8, 8), 2, 4), False)
     with pytest.raises(ValueError, match="y: classes have no derivative"):
         problem.adjoint(needs=(True, True, True))
-    problem.y[1] = NUM_CLASSES
-    with pytest.raises(ValueError, match=r"classes in \[0, 5\), got 5 at position 1"):
-        problem.step()
-    problem.y[1] = -1
-    with pytest.raises(ValueError, match=r"classes in \[0, 5\), got -1 at position 1"):
-        problem.adjoint()
+    for native in ("1", "0"):
+        monkeypatch.setenv("NSDBENCH_NATIVE", native)
+        problem.y[1] = NUM_CLASSES
+        with pytest.raises(ValueError, match=r"classes in \[0, 5\), got 5 at position 1"):
+            problem.step()
+        problem.y[1] = -1
+        with pytest.raises(ValueError, match=r"classes in \[0, 5\), got -1 at position 1"):
+            problem.adjoint()
 
 
 def test_vmap_is_refused_in_words():
@@ -319,13 +324,14 @@ def test_switch(monkeypatch):
 
 PEAK = """
 import re, sys, torch
-from nsdbench import models
+from nsdbench import models, ops
+from nsdbench.ops import convnet
 from nsdbench.student import unroll
 def peak():  # of this process alone; getrusage's would include the one that started it
     return 1024 * int(re.search(r"VmHWM:\\s+(\\d+)", open("/proc/self/status").read())[1])
 num_steps, path = int(sys.argv[1]), sys.argv[2]
 torch.set_num_threads(1)
-models.convnet._device_path = lambda device: path
+convnet.path_on = lambda device: ops.is_native(device) and path
 model = models.build("convnet", in_channels=3, image_size=32, num_classes=10)
 theta = models.flatten(model)
 images = torch.randn(16, 3, 32, 32, requires_grad=True)

@@ -7,9 +7,10 @@ import torch
 
 from nsdbench import ops
 from nsdbench.ops import reference
+from nsdbench.ops.backend import operators
 
-FORWARD = torch.ops.nsdbench.reconstruct.default
-BACKWARD = torch.ops.nsdbench.reconstruct_backward.default
+FORWARD = operators().reconstruct.default
+BACKWARD = operators().reconstruct_backward.default
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,6 @@
 #include "cuda/reconstruct.cu"  // NOLINT: the very source that nvcc compiles
 #include "sanitize_dsa.h"
 #include "sanitize_inorm_relu_pool.h"
-#include "sanitize_trajectory_distance.h"
 #include "simt_programs.h"
 
 namespace {
@@ -137,9 +136,8 @@ int main(int argc, char** argv) {
       simt::host::settings() = {order, 3};
       for (const Case& test : cases) run(test);
       run_programs();
-      nsdbench::bindings::sanitize_dsa();
-      nsdbench::bindings::sanitize_trajectory_distance();
-      nsdbench::bindings::sanitize_inorm_relu_pool();
+      nsdbench::tests::sanitize_dsa();
+      nsdbench::tests::sanitize_inorm_relu_pool();
     }
   } catch (const std::exception& error) {
     std::fprintf(stderr, "%s\n", error.what());

@@ -1,4 +1,6 @@
-"""The twin of `ops.dsa` in plain PyTorch, written to be read."""
+"""The twin of `ops.dsa`."""
+
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -13,6 +15,26 @@ def dsa(images: Tensor, operation: str, parameters: Tensor, align_corners: bool 
     if operation in ("scale", "rotate"):
         return _APPLY[operation](images, *columns, align_corners=align_corners)
     return _APPLY[operation](images, *columns)
+
+
+def dsa_jvp(
+    images_t: Tensor, operation: str, parameters: Tensor, align_corners: bool = True
+) -> Tensor:
+    """Apply the operation without the offset of color: all operations are linear but for it."""
+    if operation == "color":
+        parameters = parameters * parameters.new_tensor([0.0, 1.0, 1.0])
+    return dsa(images_t, operation, parameters, align_corners)
+
+
+def dsa_backward(
+    grad: Tensor, operation: str, parameters: Tensor, align_corners: bool = True
+) -> Tensor:
+    """Apply the transpose."""
+
+    def run(images: Tensor) -> Tensor:
+        return dsa(images, operation, parameters, align_corners)
+
+    return torch.func.vjp(run, torch.zeros_like(grad))[1](grad)[0]
 
 
 def _color(x: Tensor, offset: Tensor, saturation: Tensor, contrast: Tensor) -> Tensor:
@@ -70,7 +92,7 @@ def _resample(x: Tensor, matrix: tuple[Tensor, ...], align_corners: bool) -> Ten
     )
 
 
-_APPLY = {
+_APPLY: dict[str, Callable[..., Tensor]] = {
     "color": _color,
     "crop": _crop,
     "cutout": _cutout,

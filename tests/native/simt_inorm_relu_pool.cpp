@@ -15,7 +15,7 @@
 
 namespace py = pybind11;
 
-namespace nsdbench::bindings {
+namespace nsdbench::tests {
 namespace {
 
 template <typename T>
@@ -126,4 +126,4 @@ void define_inorm_relu_pool(py::module_& m) {
   define<double>(m, "_float64");
 }
 
-}  // namespace nsdbench::bindings
+}  // namespace nsdbench::tests

@@ -11,7 +11,7 @@
 #include "cpu/dsa.h"
 #include "cuda/dsa.cu"  // NOLINT: the very source that nvcc compiles
 
-namespace nsdbench::bindings {
+namespace nsdbench::tests {
 namespace {
 
 std::vector<double> draw(int64_t count, double low, double high, std::mt19937& random) {
@@ -82,4 +82,4 @@ void sanitize_dsa() {
   }
 }
 
-}  // namespace nsdbench::bindings
+}  // namespace nsdbench::tests

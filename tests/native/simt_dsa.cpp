@@ -11,7 +11,7 @@
 
 namespace py = pybind11;
 
-namespace nsdbench::bindings {
+namespace nsdbench::tests {
 namespace {
 
 template <typename T>
@@ -44,4 +44,4 @@ void define_dsa(py::module_& m) {
   define<double>(m, "float64");
 }
 
-}  // namespace nsdbench::bindings
+}  // namespace nsdbench::tests

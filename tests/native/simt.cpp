@@ -13,7 +13,6 @@
 #include "simt_dsa.h"
 #include "simt_inorm_relu_pool.h"
 #include "simt_programs.h"
-#include "simt_trajectory_distance.h"
 
 namespace py = pybind11;
 namespace programs = nsdbench::simt_programs;
@@ -164,9 +163,8 @@ PYBIND11_MODULE(_simt, m) {
   m.def("set_order", &set_order, py::arg("order"), py::arg("seed") = 0);
   define<float>(m, "float32");
   define<double>(m, "float64");
-  nsdbench::bindings::define_dsa(m);
-  nsdbench::bindings::define_trajectory_distance(m);
-  nsdbench::bindings::define_inorm_relu_pool(m);
+  nsdbench::tests::define_dsa(m);
+  nsdbench::tests::define_inorm_relu_pool(m);
   m.def("reverse", &reverse, py::arg("values"), py::arg("has_barrier"));
   m.def("shift", &shift, py::arg("values"), py::arg("has_barrier"));
   m.def("prefix_sum", &prefix_sum, py::arg("values"), py::arg("has_barrier"));

@@ -11,7 +11,7 @@
 #include "cpu/inorm_relu_pool.h"
 #include "cuda/inorm_relu_pool.cu"  // NOLINT: the very source that nvcc compiles
 
-namespace nsdbench::bindings {
+namespace nsdbench::tests {
 namespace {
 
 template <typename T>
@@ -93,4 +93,4 @@ void sanitize_inorm_relu_pool() {
   }
 }
 
-}  // namespace nsdbench::bindings
+}  // namespace nsdbench::tests
