@@ -80,7 +80,7 @@ def published_grid(table: Table, scale: str, cells: list[CellReport]) -> list[Gr
         return []
     columns = _places(table.settings("paper" if "paper" in table.scales else scale).columns)
     above = _places(table.settings(scale).columns)
-    printed = {(n.label, n.dataset, n.ipc, n.arch): n for n in reversed(table.printed)}
+    printed = {(n.label, n.dataset, n.ipc, str(n.arch)): n for n in reversed(table.printed)}
     rows = []
     for row in table.rows:
         texts = []

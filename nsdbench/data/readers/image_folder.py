@@ -3,7 +3,6 @@
 With =NAME they are a lossy copy of the data set NAME and stand for it.
 """
 
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -31,11 +30,6 @@ LAYOUT = (
 )
 
 
-_NAME = re.compile(
-    r"folder:(?P<path>.*?)(@(?P<size>0*[1-9]\d*))?(=(?P<stands_for>[^/=]+))?", re.DOTALL
-)
-
-
 class FolderName(NamedTuple):
     """What `folder:PATH[@SIZE][=NAME]` says.
 
@@ -52,11 +46,14 @@ class FolderName(NamedTuple):
 
 def parse(name: str) -> FolderName:
     """Split the name of a folder; a path that ends like =NAME itself needs a slash at its end."""
-    match = _NAME.fullmatch(name)
-    size = match["size"]
-    return FolderName(
-        Path(match["path"]).expanduser(), int(size) if size else None, match["stands_for"] or ""
-    )
+    rest = name.removeprefix("folder:")
+    head, _, stands_for = rest.rpartition("=")
+    if not head or not stands_for or "/" in stands_for:
+        head, stands_for = rest, ""
+    path, at, size = head.rpartition("@")
+    if at and size.isdigit() and int(size) > 0:
+        return FolderName(Path(path).expanduser(), int(size), stands_for)
+    return FolderName(Path(head).expanduser(), None, stands_for)
 
 
 def describe_copy(name: str, original: DatasetSpec) -> DatasetSpec:
