@@ -11,6 +11,7 @@ from nsdbench.report.content import CellReport, gain, mean_and_std
 if TYPE_CHECKING:
     from nsdbench.bench.record import Result
     from nsdbench.bench.tables import Column, Row, Table
+    from nsdbench.bench.tables.published import PrintedNumber
 
 _PHASES = {"experts": "experts", "distill": "distillation", "evaluate": "evaluation"}
 
@@ -80,7 +81,9 @@ def published_grid(table: Table, scale: str, cells: list[CellReport]) -> list[Gr
         return []
     columns = _places(table.settings("paper" if "paper" in table.scales else scale).columns)
     above = _places(table.settings(scale).columns)
-    printed = {(n.label, n.dataset, n.ipc, str(n.arch)): n for n in reversed(table.printed)}
+    printed: dict[tuple[str, str, int, str], PrintedNumber] = {
+        (n.label, n.dataset, n.ipc, n.arch): n for n in reversed(table.printed)
+    }
     rows = []
     for row in table.rows:
         texts = []
