@@ -77,6 +77,8 @@ def explain(cell: Cell) -> str:
         f"data set   {cell.dataset}: {described.num_classes} classes of {shape} images, {budget}",
         f"           source: {described.source}",
     ]
+    if described.stands_for:
+        lines.append(f"           stands for {described.stands_for}: its recipes and numbers hold")
     protocol = protocols.get(cell.protocol)
     lines += [
         f"judged by  {cell.arch}",
