@@ -29,7 +29,6 @@ RATIO_SCALE = 1.2
 RATIO_ROTATE_DEGREES = 15.0
 
 
-
 @dataclass(frozen=True)
 class DsaParams:
     """One operation and its drawn parameters for a batch.

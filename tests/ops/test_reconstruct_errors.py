@@ -28,9 +28,7 @@ def through_operator(spectra, kernels, index=None):
 
 
 def through_backward(spectra, kernels, index=None):
-    return NATIVE.reconstruct_backward(
-        spectra.new_zeros(18, *U[1:]), spectra, *kernels, index, 1
-    )
+    return NATIVE.reconstruct_backward(spectra.new_zeros(18, *U[1:]), spectra, *kernels, index, 1)
 
 
 def refused(run, in_full, operand):
@@ -181,9 +179,7 @@ def test_gradient_of_an_identity(device):
     spectra, kernels = operands(device)
     kernels[1] = None
     with pytest.raises(ValueError, match="wanted: there is no kernel2"):
-        NATIVE.reconstruct_backward(
-            spectra.new_zeros(18, 3, 6, 7), spectra, *kernels, None, 4
-        )
+        NATIVE.reconstruct_backward(spectra.new_zeros(18, 3, 6, 7), spectra, *kernels, None, 4)
 
 
 def test_wrong_tangent():
@@ -212,7 +208,5 @@ def test_index_out_of_range_is_nan_and_has_no_gradient_off_the_cpu(implementatio
     images = implementation.forward([spectra, *kernels], index)
     assert images[0].isfinite().all() and images[1:].isnan().all()
     grads = implementation.backward(torch.ones_like(images), [spectra, *kernels], index, 31)
-    alone = implementation.backward(
-        torch.ones_like(images[:1]), [spectra, *kernels], index[:1], 31
-    )
+    alone = implementation.backward(torch.ones_like(images[:1]), [spectra, *kernels], index[:1], 31)
     assert all(map(torch.equal, grads, alone))
