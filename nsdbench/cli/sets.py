@@ -23,7 +23,7 @@ from nsdbench.errors import counted
 
 def distill(
     method: Annotated[str, typer.Option(help="see `list methods`")],
-    dataset: Annotated[str, typer.Option(help="see `list datasets`; also folder:PATH@SIZE")],
+    dataset: Annotated[str, typer.Option(help="see `list datasets`; also folder:PATH[@SIZE]")],
     ipc: Annotated[int, typer.Option(help="budget in images per class", min=1)],
     out: Annotated[Path, typer.Option(help="file to write (.safetensors)")],
     scale: Scale = "smoke",

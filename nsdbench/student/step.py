@@ -11,7 +11,6 @@ from torch import nn
 from torch.nn import functional as F
 
 from nsdbench import models
-from nsdbench.ops.convnet import composed
 
 
 class InnerStep:
@@ -29,8 +28,7 @@ class InnerStep:
         self.num_parameters = models.num_parameters(model)
 
     def loss(self, theta: torch.Tensor, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
-        with composed():
-            return F.cross_entropy(models.functional(self.model, theta, x), y)
+        return F.cross_entropy(models.functional(self.model, theta, x, path="generic"), y)
 
     def advance(
         self,

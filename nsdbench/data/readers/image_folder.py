@@ -1,7 +1,11 @@
-"""A user's own images: one folder per class, named `folder:PATH[@SIZE]`."""
+"""A user's own images: one folder per class, named `folder:PATH[@SIZE][=NAME]`.
 
+With =NAME they are a lossy copy of the data set NAME and stand for it.
+"""
+
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from nsdbench.data.description import (
     DSA_WITH_FLIP,
@@ -13,6 +17,8 @@ from nsdbench.data.description import (
 from nsdbench.errors import DataCorrupt, DataMissing
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from nsdbench.data.split import Split
 
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".ppm", ".pgm", ".webp", ".tif", ".tiff"})
@@ -24,13 +30,56 @@ LAYOUT = (
 )
 
 
-def parse(name: str) -> tuple[Path, int | None]:
-    """Split `folder:PATH[@SIZE]` into the path and the side in pixels (None: that of the files)."""
+class FolderName(NamedTuple):
+    """What `folder:PATH[@SIZE][=NAME]` says.
+
+    Attributes:
+        path: the folder.
+        size: side of the images in pixels; None = that of the files.
+        stands_for: the data set that the pictures are a copy of; empty = none.
+    """
+
+    path: Path
+    size: int | None
+    stands_for: str
+
+
+def parse(name: str) -> FolderName:
+    """Split the name of a folder; a path that ends like =NAME itself needs a slash at its end."""
     rest = name.removeprefix("folder:")
-    path, at, size = rest.rpartition("@")
+    head, _, stands_for = rest.rpartition("=")
+    if not head or not stands_for or "/" in stands_for:
+        head, stands_for = rest, ""
+    path, at, size = head.rpartition("@")
     if at and size.isdigit() and int(size) > 0:
-        return Path(path).expanduser(), int(size)
-    return Path(rest).expanduser(), None
+        return FolderName(Path(path).expanduser(), int(size), stands_for)
+    return FolderName(Path(head).expanduser(), None, stands_for)
+
+
+def describe_copy(name: str, original: DatasetSpec) -> DatasetSpec:
+    """Describe a folder that stands for a data set, without looking at its files.
+
+    Raises:
+        ValueError: the data set is a copy itself, or has no fixed number of images for every class,
+            or @SIZE is not the side of its images.
+    """
+    path, size, _ = parse(name)
+    if original.stands_for:
+        raise ValueError(
+            f"{name}: {original.name} is a copy itself; take folder:PATH={original.stands_for}"
+        )
+    sizes = (original.train_size, original.test_size)
+    if any(not total or total % original.num_classes for total in sizes):
+        raise ValueError(
+            f"{name}: no folder stands for {original.name}, whose classes have no fixed number of "
+            f"images; take folder:{path}"
+        )
+    _, height, width = original.image_shape
+    if size not in (None, height):
+        raise ValueError(f"{name}: images of {original.name} have {width} pixels, got @{size}")
+    return original.copy(
+        name, f"pictures in {path}, a copy of {original.name}; constants: those of {original.name}"
+    )
 
 
 def describe(name: str) -> DatasetSpec:
@@ -48,7 +97,7 @@ def describe(name: str) -> DatasetSpec:
     """
     from PIL import Image, UnidentifiedImageError
 
-    path, size = parse(name)
+    path, size, _ = parse(name)
     classes = class_names(path)
     if (path / "train").is_dir():
         files, _ = list_part(path, "train")
@@ -85,27 +134,93 @@ def describe(name: str) -> DatasetSpec:
 
 
 def read(folder: Path, spec: DatasetSpec, part: str) -> "Split":
-    """Read one split of a user's folder; labels follow the sorted class names.
+    """Read one split of a user's folder.
+
+    Labels follow the sorted class names; those of a copy are the labels of the data set it stands
+    for.
 
     Args:
         folder: unused, the name of the spec holds the path.
-        spec: from `describe`.
+        spec: from `describe` or `describe_copy`.
         part: "train" or "test".
 
     Raises:
         DataMissing: a folder has gone.
-        DataCorrupt: a picture does not decode, or has another size than the first and no @SIZE was
-            given.
+        DataCorrupt: a picture does not decode, or has another size than the first (or the data set
+            it stands for) and no @SIZE was given; a copy has other classes or numbers of images.
     """
     import torch
 
     from nsdbench.data.formats.decode import decode_all
     from nsdbench.data.split import Split
 
-    path, size = parse(spec.name)
+    path, size, stands_for = parse(spec.name)
+    if stands_for:
+        return read_copy(path, spec, part, is_resized=size is not None)
     files, labels = list_part(path, part)
     images = decode_all(files, spec.image_shape, is_resized=size is not None)
     return Split(images, torch.tensor(labels))
+
+
+def read_copy(path: Path, spec: DatasetSpec, part: str, *, is_resized: bool = False) -> "Split":
+    """Read one split of a copy from PATH/train/CLASS/ and PATH/test/CLASS/ (or val for test).
+
+    Args:
+        path: the folder.
+        spec: of the copy; names and numbers its classes.
+        part: "train" or "test".
+        is_resized: take pictures of other sizes.
+
+    Raises:
+        DataMissing: the folder of the split is absent.
+        DataCorrupt: a class is absent or unknown, or has another number of pictures, all of which
+            the message names; or a picture does not decode.
+    """
+    from nsdbench.data.formats.decode import decode_all
+
+    base = path / part if part == "train" else _test_folder(path)
+    if not base.is_dir():
+        raise DataMissing(f"{base}: no such folder; expected {LAYOUT}")
+    inside = {name: _pictures(base / name) for name in _folders(base)}
+    check_counts(base, {name: len(files) for name, files in inside.items()}, spec, part)
+    files = [file for name in spec.class_folders for file in inside[name]]
+    return labelled(decode_all(files, spec.image_shape, is_resized=is_resized), spec)
+
+
+def check_counts(where: Path, counts: Mapping[str, int], spec: DatasetSpec, part: str) -> None:
+    """Refuse other classes than those of a data set, and other numbers of images.
+
+    Args:
+        where: as the message begins.
+        counts: number of pictures by name of the class.
+        spec: of a copy.
+        part: "train" or "test".
+
+    Raises:
+        DataCorrupt: the message names every class that is wrong.
+    """
+    per_class = spec.size(part) // spec.num_classes
+    expected = dict.fromkeys(spec.class_folders, per_class)
+    wrong = [
+        f"{name}: {counts.get(name, 'absent') if name in expected else 'unknown'}"
+        for name in [*expected, *counts.keys() - expected.keys()]
+        if counts.get(name) != expected.get(name)
+    ]
+    if wrong:
+        raise DataCorrupt(
+            f"{where}: expected {per_class} pictures in each of {', '.join(expected)}; got "
+            f"{', '.join(wrong)}"
+        )
+
+
+def labelled(images: "Tensor", spec: DatasetSpec) -> "Split":
+    """Label images that lie class by class, equally many of each."""
+    import torch
+
+    from nsdbench.data.split import Split
+
+    labels = torch.arange(spec.num_classes).repeat_interleave(len(images) // spec.num_classes)
+    return Split(images, labels)
 
 
 def class_names(path: Path) -> list[str]:
@@ -113,7 +228,7 @@ def class_names(path: Path) -> list[str]:
     base = path / "train" if (path / "train").is_dir() else path
     if not base.is_dir():
         raise DataMissing(f"{base}: no such folder; expected {LAYOUT}")
-    names = sorted(p.name for p in base.iterdir() if p.is_dir() and not p.name.startswith("."))
+    names = _folders(base)
     if len(names) < 2:
         raise DataMissing(
             f"{base}: expected at least two class folders, got {names or 'none'}; expected {LAYOUT}"
@@ -136,10 +251,25 @@ def list_part(path: Path, part: str) -> tuple[list[Path], list[int]]:
         return [files[row] for row in rows], [labels[row] for row in rows]
     if part == "train":
         return list_classes(path / "train", classes)
+    return list_classes(_test_folder(path), classes)
+
+
+def _test_folder(path: Path) -> Path:
+    """Find the folder of the test split."""
     base = next((path / name for name in TEST_FOLDERS if (path / name).is_dir()), None)
     if base is None:
         raise DataMissing(f"{path}: there is train/ but neither test/ nor val/; expected {LAYOUT}")
-    return list_classes(base, classes)
+    return base
+
+
+def _folders(base: Path) -> list[str]:
+    """Name the folders in a folder, sorted, but hidden ones."""
+    return sorted(p.name for p in base.iterdir() if p.is_dir() and not p.name.startswith("."))
+
+
+def _pictures(folder: Path) -> list[Path]:
+    """List the pictures in a folder, sorted by name."""
+    return sorted(p for p in folder.iterdir() if p.suffix.lower() in SUFFIXES)
 
 
 def _test_share(num_files: int, num_classes: int) -> int:
@@ -160,7 +290,7 @@ def list_classes(base: Path, classes: list[str]) -> tuple[list[Path], list[int]]
         folder = base / name
         if not folder.is_dir():
             raise DataMissing(f"{folder}: no such folder; expected one for each of {classes}")
-        inside = sorted(p for p in folder.iterdir() if p.suffix.lower() in SUFFIXES)
+        inside = _pictures(folder)
         if not inside:
             raise DataCorrupt(f"{folder}: expected pictures ({', '.join(sorted(SUFFIXES))}), got 0")
         files += inside
