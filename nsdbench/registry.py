@@ -157,8 +157,8 @@ def plugin_folders(group: str) -> list[Path]:
             spec = None
         if spec is None or not spec.submodule_search_locations:
             raise ValueError(
-                f"{_plugin(entry)} is entered in {group}, but {entry.value!r} is no package; name "
-                "the package whose folder holds the TOML files"
+                f"{_plugin(entry)} is registered under {group}, but {entry.value!r} is not a "
+                "package; name the package whose folder holds the TOML files"
             )
         folders += map(Path, spec.submodule_search_locations)
     return list(dict.fromkeys(folders))

@@ -194,8 +194,8 @@ def explain(
         for option, value in (("--protocol", protocol), ("--scale", scale), ("--where", where)):
             if value:
                 raise ValueError(
-                    f"{option} goes with a table, and {cell!r} is none; a cell's id says which "
-                    "cell it is, and is looked up at every scale"
+                    f"{option} goes with a table, and {cell!r} is not a table; the id of a "
+                    "cell is complete, and is looked up at every scale"
                 )
         cells, none = explaining.find_cells(cell), ""
     sys.stdout.write(("\n\n".join(map(explaining.explain, cells)) or none) + "\n")

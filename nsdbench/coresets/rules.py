@@ -161,7 +161,7 @@ def _by_features(
     """Apply a rule to the features of the network of the recipe, trained on all real images."""
     if task.arch is None:
         raise ValueError(
-            "this coreset looks at images through a network; set `network` in the recipe"
+            "this coreset needs a network to embed images; set `network` in the recipe"
         )
     buffer = task.experts()
     model = models.for_dataset(task.arch, task.real)

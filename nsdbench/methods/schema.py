@@ -23,7 +23,7 @@ def _plain(value: Any) -> Any:
         json.dumps(value, allow_nan=False)
     except (TypeError, ValueError) as error:
         raise ValueError(
-            f"{value!r} is no setting; expected a finite number, true or false, text, or several"
+            f"{value!r} is not a setting; expected a finite number, true or false, text, or several"
         ) from error
     return value
 
