@@ -100,8 +100,8 @@ def evaluate(
         sys.stdout.write(json.dumps({**asdict(result), **asdict(accuracy)}) + "\n")
         return
     text = f"{accuracy} over {counted(accuracy.n, 'network')}"
-    if accuracy.ci95 is not None:
-        text += ", 95 % interval {:.2f} to {:.2f}".format(*accuracy.ci95)
+    if accuracy.interval is not None:
+        text += ", 95 % interval {:.2f} to {:.2f}".format(*accuracy.interval)
     console.print(
         f"{text}; {result.steps} steps at rate {result.lr:g} on {result.num_images} images"
     )
