@@ -289,11 +289,11 @@ def _make_plan(
             f"labels are {list(labels.shape)} {labels.dtype}; expected classes [{len(images)}] "
             f"torch.int64 or probabilities [{len(images)}, num_classes] {images.dtype}"
         )
-    if isinstance(lr, torch.Tensor) and lr.numel() != 1:
-        raise ValueError(f"lr must be a scalar, got a tensor of shape {list(lr.shape)}")
+    _check_rate(lr, theta.device)
     if not 0 <= momentum < 1:
         raise ValueError(f"momentum must be in [0, 1), got {momentum}")
     vectors = _check_batches(batches, len(images), images.device)
+    _check_classes(labels, step.num_classes(theta, images))
     if augment is not None:
         if len(augment) != len(vectors):
             raise ValueError(
@@ -301,6 +301,35 @@ def _make_plan(
             )
         augment = [params.to(images.device) for params in augment]
     return _Plan(step, vectors, augment, float(momentum), mode)
+
+
+def _check_rate(lr: float | torch.Tensor, device: torch.device) -> None:
+    if not isinstance(lr, torch.Tensor):
+        return
+    if lr.numel() != 1 or not lr.is_floating_point():
+        raise ValueError(
+            f"lr must be a scalar, got a tensor of shape {list(lr.shape)} {lr.dtype}; expected one "
+            "float"
+        )
+    if lr.device not in (device, torch.device("cpu")):
+        raise ValueError(f"lr is on {lr.device}, theta on {device}: move them to one device")
+
+
+def _check_classes(labels: torch.Tensor, num_classes: int) -> None:
+    """Compare labels with the K logits of the model; -100, which torch leaves out, is no class."""
+    if labels.dim() == 2:
+        if labels.shape[1] != num_classes:
+            raise ValueError(
+                f"labels are {list(labels.shape)}, but the model has {num_classes} logits; "
+                f"expected probabilities [{len(labels)}, {num_classes}]"
+            )
+        return
+    lowest, highest = labels.aminmax()
+    if lowest < 0 or highest >= num_classes:
+        raise ValueError(
+            f"labels run from {int(lowest)} to {int(highest)}; the model has {num_classes} logits, "
+            f"so they must lie in [0, {num_classes})"
+        )
 
 
 def _check_batches(
@@ -314,6 +343,10 @@ def _check_batches(
             raise ValueError(
                 f"batches[{k}] is {list(vector.shape)} {vector.dtype}; expected a non-empty "
                 "vector of torch.int64 row numbers"
+            )
+        if vector.device not in (device, vectors[0].device) or vector.is_meta:
+            raise ValueError(
+                f"batches[{k}] is on {vector.device}, the images on {device}: move it there"
             )
     together = torch.cat(vectors)
     lowest, highest = together.aminmax()
