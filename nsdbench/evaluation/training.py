@@ -85,7 +85,8 @@ def evaluate(
         labels_are: what soft labels of such a set are, if not probabilities: "logits" or "centred".
         data_root: folder of the data set, see `nsdbench.data.load`.
         device: where networks are trained.
-        progress: called as progress(phase, done, total, note) after every network.
+        progress: called as progress(phase, done, total, note) at the start and after every
+            network.
 
     Returns:
         The accuracies with how they came about.
@@ -106,6 +107,7 @@ def evaluate(
     meaning = Meaning(preprocessing_kind, pixels, labels_are)
     judge = Judge(source, data, arch, protocol, device, meaning)
     networks = []
+    progress("evaluate", 0, repeats, f"{judge.steps} steps a network")
     for repeat in range(repeats):
         networks.append(judge.network(seed, repeat))
         progress("evaluate", repeat + 1, repeats, f"{networks[-1].accuracies[0]:.2f} %")
@@ -144,6 +146,11 @@ class Judge:
         self._arch = models.resolve_id(arch, data.spec)
         self._protocol = protocol
         self._device = device
+
+    @property
+    def steps(self) -> int:
+        """Optimiser steps of a network."""
+        return self._protocol.total_steps(self._set.num_images)
 
     def network(self, seed: int, repeat: int) -> Evaluation:
         """Train and test network `repeat`; networks of equal seed and number are the same network.
