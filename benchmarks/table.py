@@ -85,19 +85,19 @@ def headline() -> str:
 
 
 def operators() -> str:
-    """Render the table of single operators, from bench.json and dsa.json."""
-    seconds = {
-        (entry["group"], entry["name"]): entry["stats"]["median"]
-        for entry in read("bench")["benchmarks"]
-    }
+    """Render the table of single operators, from bench.json."""
+    entries = read("bench")["benchmarks"]
+    seconds = {(entry["group"], entry["name"]): entry["stats"]["median"] for entry in entries}
     rows = [
         timed_row(what, seconds[group, fast], seconds[group, slow])
         for what, group, slow, fast in OPERATORS
     ]
     against = {"pytorch": "vectorised PyTorch", "reference_loop": "loop over images"}
-    for name, facts in read("dsa")["rows"].items():
-        dataset, _, operation = name.rpartition("-")
-        times = facts["milliseconds"]
+    for entry in entries:
+        if not entry["name"].startswith("test_dsa"):
+            continue
+        dataset, _, operation = entry["param"].rpartition("-")
+        times = entry["extra_info"]["milliseconds"]
         for other in (key for key in against if key in times):
             what = f"DSA, {dataset}, {operation} / {against[other]}"
             rows.append(timed_row(what, times["native"] / 1e3, times[other] / 1e3))

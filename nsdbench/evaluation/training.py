@@ -25,7 +25,12 @@ from nsdbench.experts import Progress, silent
 from nsdbench.seeding import generator
 from nsdbench.sets.artefact import Artefact
 from nsdbench.sets.foreign import ForeignSet, from_python, read_set
-from nsdbench.sets.meaning import UNSAID, Meaning, network_inputs, targets
+from nsdbench.sets.meaning import (
+    UNSAID,
+    Meaning,
+    network_inputs,
+    targets,
+)
 from nsdbench.student import augment
 
 Source = Artefact | ForeignSet | TrainingData
@@ -63,7 +68,7 @@ def evaluate(
     preprocessing_kind: str | None = None,
     pixels: str | None = None,
     labels_are: str | None = None,
-    data_root: str | os.PathLike | None = None,
+    data_root: str | os.PathLike[str] | None = None,
     device: str = "cpu",
     progress: Progress = silent,
 ) -> Evaluation:
@@ -162,7 +167,8 @@ class Judge:
         stream = generator(seed, "evaluate", self._arch, self._protocol.name, repeat)
         model = models.for_dataset(self._arch, self._data)
         models.initialize(model, stream)
-        model.to(self._device, memory_format=model.memory_format)
+        model.to(self._device)
+        model.to(memory_format=model.memory_format)  # type: ignore[call-overload]  # torch's stub lacks it
         strategy = self._data.spec.dsa_strategy
         steps = train(model, self._set, self._protocol, self._lr, strategy, stream)
         test = self._data.test
@@ -222,7 +228,8 @@ def train(
     for step, rows in zip(range(1, total + 1), batches, strict=False):
         images, labels = training_set.fetch(rows)
         images = images.to(device)
-        draw = augment.sample(strategy, len(images), tuple(images.shape[1:]), stream)
+        channels, height, width = images.shape[1:]
+        draw = augment.sample(strategy, len(images), (channels, height, width), stream)
         logits = model(augment.apply(images, draw.to(images.device)))
         loss = F.cross_entropy(logits, labels.to(device))
         sgd.zero_grad(set_to_none=True)
@@ -255,12 +262,13 @@ def _learning_rate(protocol: Protocol, source: Source) -> float:
     if protocol.lr is not None:
         return protocol.lr
     learned = source.metadata.get("learned", {}) if isinstance(source, Artefact) else {}
-    if "lr" not in learned:
+    rate: float | None = learned.get("lr")
+    if rate is None:
         raise ValueError(
             f"protocol {protocol.name} trains at the step size a distillation learned, and this "
             "set carries none; use protocol common"
         )
-    return learned["lr"]
+    return rate
 
 
 def _transform(source: Source, data: Dataset, meaning: Meaning) -> Preprocessing:

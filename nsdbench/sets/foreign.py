@@ -76,21 +76,22 @@ def load_tensors(path: str | os.PathLike, labels: str | os.PathLike | None = Non
         ValueError: labels are given although the file holds them.
     """
     content = _read(path)
-    is_pair = isinstance(content, list | tuple) and len(content) == 2
+    pair = content if isinstance(content, list | tuple) and len(content) == 2 else None
     if isinstance(content, Mapping) and {"images", "labels"} <= content.keys():
-        content, is_pair = (content["images"], content["labels"]), True
-    if is_pair and labels is not None:
-        raise _two_labels(path, labels)
-    if not is_pair and labels is None:
+        pair = content["images"], content["labels"]
+    if labels is not None:
+        if pair is not None:
+            raise _two_labels(path, labels)
+        pair = content, _read(labels)
+    if pair is None:
         what = "images alone; the file of their labels is needed: --labels FILE"
         if not isinstance(content, Tensor):
             what = (
                 f"a {type(content).__name__}; expected (images, labels) or a dict with these keys"
             )
         raise DataCorrupt(f"{path}: holds {what}")
-    images, targets = content if is_pair else (content, _read(labels))
     try:
-        return ForeignSet.of(images, targets, str(path))
+        return ForeignSet.of(*pair, str(path))
     except ValueError as error:
         raise DataCorrupt(str(error)) from None
 

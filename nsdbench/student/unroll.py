@@ -18,11 +18,13 @@ lambda_N = dJ/dtheta_N, p_N = 0, and h the directional derivative of grad L at t
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any, NoReturn
 
 import torch
 from torch import nn
 
 from nsdbench.student import augment as dsa
+from nsdbench.student import checks
 from nsdbench.student.selection import MODES, select_step
 from nsdbench.student.step import InnerStep
 
@@ -112,7 +114,14 @@ class _Unroll(torch.autograd.Function):
     """theta_N with constant activation memory; see the head of this file for the formulas."""
 
     @staticmethod
-    def forward(ctx, plan, theta, images, labels, lr):
+    def forward(
+        ctx: Any,
+        plan: _Plan,
+        theta: torch.Tensor,
+        images: torch.Tensor,
+        labels: torch.Tensor,
+        lr: torch.Tensor,
+    ) -> torch.Tensor:
         trajectory = theta.new_empty(len(plan.batches), theta.numel())
         last = _train(plan, theta, images, labels, lr, trajectory)
         ctx.plan = plan
@@ -120,15 +129,15 @@ class _Unroll(torch.autograd.Function):
         return last
 
     @staticmethod
-    def backward(ctx, grad_last):
-        trajectory, *inputs = ctx.saved_tensors
+    def backward(ctx: Any, grad_last: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        trajectory, theta, images, labels, lr = ctx.saved_tensors
+        needs = ctx.needs_input_grad[1:]
         with torch.no_grad():
-            gradients = _run_adjoint(
-                ctx.plan, trajectory, *inputs[1:], grad_last, ctx.needs_input_grad[1:]
-            )
+            gradients = _run_adjoint(ctx.plan, trajectory, images, labels, lr, grad_last, needs)
         if torch.is_grad_enabled():
             # Somebody asked for create_graph: the gradients must not pass for constants.
-            anchors = [t for t in (grad_last, *inputs) if t.requires_grad]
+            inputs = (grad_last, theta, images, labels, lr)
+            anchors = [tensor for tensor in inputs if tensor.requires_grad]
             gradients = [
                 None if gradient is None else _DifferentiableOnce.apply(gradient, *anchors)
                 for gradient in gradients
@@ -140,11 +149,11 @@ class _DifferentiableOnce(torch.autograd.Function):
     """Mark a gradient as depending on `anchors`, in a way that cannot be differentiated."""
 
     @staticmethod
-    def forward(ctx, gradient, *anchors):
+    def forward(ctx: Any, gradient: torch.Tensor, *anchors: torch.Tensor) -> torch.Tensor:
         return gradient.view_as(gradient)
 
     @staticmethod
-    def backward(ctx, grad):
+    def backward(ctx: Any, grad: torch.Tensor) -> NoReturn:
         raise RuntimeError(
             "the gradient of unrolled_sgd can be differentiated only once in modes 'exact' and "
             "'first_order'; use mode='full' to differentiate it again"
@@ -232,17 +241,17 @@ def _run_adjoint(
             direction,
             (needs_adjoint, needs_images, needs_labels),
         )
-        if needs_lr:
+        if grad_rate is not None:
             grad_rate -= along
-        if needs_images:
+        if grad_images is not None and h_x is not None:
             if x_augmented is not x:
                 h_x = torch.autograd.grad(x_augmented, x, h_x)[0]
             _scatter_add(grad_images, index, -rate * h_x)
-        if needs_labels:
+        if grad_labels is not None and h_y is not None:
             _scatter_add(grad_labels, index, -rate * h_y)
-        if needs_adjoint:
+        if h_theta is not None:
             adjoint = adjoint - rate * h_theta
-    if needs_lr:
+    if grad_rate is not None:
         grad_rate = grad_rate.to(lr).reshape(lr.shape)
     return [adjoint if needs_theta else None, grad_images, grad_labels, grad_rate]
 
@@ -289,11 +298,11 @@ def _make_plan(
             f"labels are {list(labels.shape)} {labels.dtype}; expected classes [{len(images)}] "
             f"torch.int64 or probabilities [{len(images)}, num_classes] {images.dtype}"
         )
-    _check_rate(lr, theta.device)
+    checks.check_rate(lr, theta.device)
     if not 0 <= momentum < 1:
         raise ValueError(f"momentum must be in [0, 1), got {momentum}")
-    vectors = _check_batches(batches, len(images), images.device)
-    _check_classes(labels, step.num_classes(theta, images))
+    vectors = checks.check_batches(batches, len(images), images.device)
+    checks.check_classes(labels, step.num_classes(theta, images))
     if augment is not None:
         if len(augment) != len(vectors):
             raise ValueError(
@@ -301,58 +310,3 @@ def _make_plan(
             )
         augment = [params.to(images.device) for params in augment]
     return _Plan(step, vectors, augment, float(momentum), mode)
-
-
-def _check_rate(lr: float | torch.Tensor, device: torch.device) -> None:
-    if not isinstance(lr, torch.Tensor):
-        return
-    if lr.numel() != 1 or not lr.is_floating_point():
-        raise ValueError(
-            f"lr must be a scalar, got a tensor of shape {list(lr.shape)} {lr.dtype}; expected one "
-            "float"
-        )
-    if lr.device not in (device, torch.device("cpu")):
-        raise ValueError(f"lr is on {lr.device}, theta on {device}: move them to one device")
-
-
-def _check_classes(labels: torch.Tensor, num_classes: int) -> None:
-    """Compare labels with the K logits of the model; -100, which torch leaves out, is no class."""
-    if labels.dim() == 2:
-        if labels.shape[1] != num_classes:
-            raise ValueError(
-                f"labels are {list(labels.shape)}, but the model has {num_classes} logits; "
-                f"expected probabilities [{len(labels)}, {num_classes}]"
-            )
-        return
-    lowest, highest = labels.aminmax()
-    if lowest < 0 or highest >= num_classes:
-        raise ValueError(
-            f"labels run from {int(lowest)} to {int(highest)}; the model has {num_classes} logits, "
-            f"so they must lie in [0, {num_classes})"
-        )
-
-
-def _check_batches(
-    batches: Sequence[torch.Tensor] | torch.Tensor, num_images: int, device: torch.device
-) -> list[torch.Tensor]:
-    vectors = list(batches)
-    if not vectors:
-        raise ValueError("batches is empty: give one index vector a step")
-    for k, vector in enumerate(vectors):
-        if vector.dtype != torch.int64 or vector.dim() != 1 or vector.numel() == 0:
-            raise ValueError(
-                f"batches[{k}] is {list(vector.shape)} {vector.dtype}; expected a non-empty "
-                "vector of torch.int64 row numbers"
-            )
-        if vector.device not in (device, vectors[0].device) or vector.is_meta:
-            raise ValueError(
-                f"batches[{k}] is on {vector.device}, the images on {device}: move it there"
-            )
-    together = torch.cat(vectors)
-    lowest, highest = together.aminmax()
-    if lowest < 0 or highest >= num_images:
-        raise ValueError(
-            f"batches hold row numbers from {int(lowest)} to {int(highest)}; there are "
-            f"{num_images} images, so they must lie in [0, {num_images})"
-        )
-    return list(together.to(device).split([len(vector) for vector in vectors]))

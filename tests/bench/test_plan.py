@@ -73,7 +73,7 @@ def store(tmp_path, monkeypatch):
 
 
 def done_record(planned, **changes):
-    asked = {"recipe_hash": planned.recipe.hash, "protocol_hash": planned.protocol.hash}
+    asked = {"recipe_hash": planned.task.recipe.hash, "protocol_hash": planned.task.protocol.hash}
     return Record.done(
         planned.cell,
         **asked | {"seeds": planned.seeds} | changes,
@@ -97,8 +97,8 @@ def test_cells_and_their_statuses(store):
     }
     first = made.cells[0]
     assert first.cell == Cell("Digits16", 1, "random", "convnet2-w8", "common-10ep", "smoke")
-    assert first.recipe.hash == methods.resolve("random", "Digits16", 1, "smoke").hash
-    assert first.protocol.hash == protocols.get("common-10ep").hash
+    assert first.task.recipe.hash == methods.resolve("random", "Digits16", 1, "smoke").hash
+    assert first.task.protocol.hash == protocols.get("common-10ep").hash
 
 
 def test_cells_that_tables_share_are_planned_once_with_the_larger_counts(store):
@@ -182,7 +182,7 @@ def test_only_what_can_be_downloaded_is_tried_and_only_once(store, monkeypatch):
         tried.append(name)
         raise DataMissing(f"{name}: the download failed")
 
-    monkeypatch.setattr(plan, "load", load)
+    monkeypatch.setattr(data, "load", load)
     said = []
     reasons = plan.fetch(make_plan(store.results, ["mine"], "paper"), notify=said.append)
     assert tried == ["CIFAR10"] and len(said) == 1 and "CIFAR10" in said[0]
@@ -197,7 +197,7 @@ def test_a_disk_that_is_full_keeps_one_data_set_out(store, monkeypatch):
     def load(name, root):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(plan, "load", load)
+    monkeypatch.setattr(data, "load", load)
     reasons = plan.fetch(make_plan(store.results, ["mine"], "paper"), notify=lambda text: None)
     assert list(reasons) == ["CIFAR10", "ImageNette"]
     assert "[OSError: [Errno 28] No space left on device]" in reasons["CIFAR10"]

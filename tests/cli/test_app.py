@@ -242,7 +242,7 @@ def test_the_plan_is_printed_once_and_before_a_download(nsdbench, folder, monkey
     monkeypatch.delenv("NSDBENCH_OFFLINE")
     fetched = []
     monkeypatch.setattr(planning, "locate", lambda name, root: folder if fetched else None)
-    monkeypatch.setattr(planning, "load", lambda name, root: fetched.append(name))
+    monkeypatch.setattr(planning.data, "load", lambda name, root: fetched.append(name))
     monkeypatch.setattr(running, "run_plan", lambda *_, **__: running.Outcome())
     code, out, _ = nsdbench("run mine --scale paper --where method=random")
     before, after = out.split("CIFAR10 is not on this machine; trying to download it\n")

@@ -5,8 +5,8 @@ and a module where none that exists decodes it.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from nsdbench.data import DatasetSpec
 from nsdbench.errors import BudgetExceeded, checked
@@ -111,8 +111,8 @@ def rebuild(settings: Mapping[str, Any], num_stored: int) -> "Parameterization":
         raise ValueError(f"`name` of the parameterization is {name!r:.200}; expected text")
     family = _REGISTRY.get(name)
     where = f"parameterization {name!r}"
-    known = family.shape.__dataclass_fields__
-    if unknown := settings.keys() - known.keys():
+    known = [field.name for field in fields(cast(Any, family.shape))]
+    if unknown := settings.keys() - known:
         raise ValueError(
             f"{where}: unknown {', '.join(sorted(unknown))}; known: {', '.join(known)}"
         )
