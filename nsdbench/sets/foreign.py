@@ -17,6 +17,8 @@ from torch.utils.data import TensorDataset
 from nsdbench.errors import DataCorrupt
 from nsdbench.sets.artefact import Artefact, load_artefact
 
+_LARGEST_EXPANDED = 2**32  # bytes that a view of fewer may be written out to; our choice
+
 
 @dataclass(frozen=True, eq=False)
 class ForeignSet:
@@ -91,7 +93,7 @@ def load_tensors(path: str | os.PathLike, labels: str | os.PathLike | None = Non
             )
         raise DataCorrupt(f"{path}: holds {what}")
     try:
-        return ForeignSet.of(*pair, str(path))
+        return ForeignSet.of(pair[0], pair[1], str(path))
     except ValueError as error:
         raise DataCorrupt(str(error)) from None
 
@@ -170,6 +172,8 @@ def _tensor(value: Any, what: str) -> Tensor:
         kind = "" if value.layout == torch.strided else f"a tensor of layout {value.layout}"
         kind = f"a tensor of {value.dtype}" if value.is_complex() or value.is_quantized else kind
         kind = "a tensor without values" if value.is_meta else kind
+        if not kind and value.nbytes > max(_LARGEST_EXPANDED, value.untyped_storage().nbytes()):
+            kind = f"{value.numel()} numbers that repeat a few"
         if not kind:
             return value.detach().cpu()
     else:

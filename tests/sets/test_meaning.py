@@ -239,6 +239,7 @@ def test_sets_in_memory_of_any_kind():
         ((torch.zeros(2), [[1], [1, 2]]), "the set: labels are a list"),
         ((torch.zeros(2, dtype=torch.complex64), [0, 1]), "images are a tensor of torch.complex64"),
         ((torch.zeros(2, device="meta"), [0, 1]), "images are a tensor without values"),
+        ((torch.zeros(1, 1, 4, 4).expand(10**12, 1, 4, 4), [0]), "numbers that repeat a few"),
         ((torch.eye(2).to_sparse(), [0, 1]), "layout torch.sparse_coo"),
         ((np.array(["a"]), [0]), "images are a ndarray of <U1"),
         (Pairs([object()], [0]), "image 0 are a object of object"),
