@@ -18,8 +18,13 @@ from nsdbench.sets import parameterizations
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
-PAGES = [README, *(page.read_text() for page in sorted((ROOT / "docs").glob("*.md")))]
-COMMANDS = sorted(set(re.findall(r"python -m nsdbench +([^`#\n]*[^`#\s])", "\n".join(PAGES))))
+PAGES = {
+    path: path.read_text()
+    for path in (ROOT / "README.md", ROOT / "results" / "README.md", *(ROOT / "docs").glob("*.md"))
+}
+COMMANDS = sorted(
+    set(re.findall(r"python -m nsdbench +([^`#\n]*[^`#\s])", "\n".join(PAGES.values())))
+)
 # The same calls at sizes that take seconds.
 TINY = {"experts.num_experts": 1, "experts.epochs": 4, "objective.max_start_epoch": 1}
 SHORTER = {
@@ -40,6 +45,17 @@ def test_commands_exist_with_these_options(line):
 def test_commands_are_found():
     names = {line.split()[0] for line in COMMANDS}
     assert names >= {"list", "plan", "run", "status", "report", "explain", "distill", "evaluate"}
+
+
+def test_links_lead_to_files():
+    links = {
+        path.parent / link
+        for path, text in PAGES.items()
+        for link in re.findall(r"(?:\]\(|src=\")([^#)\"\s]+)", text)
+        if not link.startswith("https://")
+    }
+    assert len(links) > 10
+    assert [str(link) for link in links if not link.exists()] == []
 
 
 @pytest.mark.slow
