@@ -33,9 +33,9 @@ def find_cells(cell_id: str) -> list[Cell]:
             table = load(name)
             for entry in table.entries(scale) if scale in table.scales else []:
                 cell = entry.cell
-                without_protocol = cell.id.removesuffix(entry.protocol)
+                without_protocol = cell.id.removesuffix(entry.cell.protocol)
                 protocol = cell_id.removeprefix(without_protocol)
-                if entry.ipc and protocol != cell_id and _is_protocol(protocol):
+                if entry.cell.ipc and protocol != cell_id and _is_protocol(protocol):
                     cell = replace(cell, protocol=protocol)
                 if cell.id == cell_id and cell not in cells:
                     cells.append(cell)
