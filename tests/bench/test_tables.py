@@ -118,7 +118,7 @@ def test_published_numbers_of_table_1():
     full = cells["Full dataset", "CIFAR100", 0]
     assert full.published.mean == 56.2 and [c.ipc for c in full.columns] == [1, 10]
     tiny = cells["NSD", "TinyImageNet", 1]
-    assert (tiny.arch, tiny.published.arch) == ("convnet4-w128", "convnet3-w128")
+    assert (tiny.cell.arch, tiny.published.arch) == ("convnet4-w128", "convnet3-w128")
 
 
 @pytest.mark.parametrize("name", TABLES)
