@@ -84,7 +84,7 @@ def record(
         "recipe": recipe.settings(),
         "seed": seed,
     }
-    name = f"{file_name(dataset.name)}-{arch_id}-{content_hash(identity)[:16]}"
+    name = file_name(dataset.name, arch_id, content_hash(identity)[:16])
     folder = Path(root or default_root()) / name
     total = recipe.num_experts * recipe.epochs
     with _locked(folder, total, run.progress):
