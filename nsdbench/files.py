@@ -33,7 +33,12 @@ def _plain(text: str) -> str:
     """Return a text that is fit for a file name as it is, another one altered and marked."""
     if _is_plain(text):
         return text
-    return _marked(re.sub(r"^\.|[^A-Za-z0-9._+=-]", "_", text), text)
+    return _marked(re.sub(r"^\.", "_", readable(text)), text)
+
+
+def readable(text: str) -> str:
+    """Show in a file name what it is about; other texts may give the same."""
+    return re.sub(r"[^A-Za-z0-9._-]", "_", text[:_LONGEST_PART])
 
 
 def _is_plain(text: str) -> bool:

@@ -11,6 +11,9 @@ class Display(Protocol):
     def started(self, planned: PlannedCell) -> None:
         """Work on a cell begins."""
 
+    def held(self, planned: PlannedCell, holder: str) -> None:
+        """A cell is left for last: somebody works on it ("process 4711 on host")."""
+
     def progress(self, planned: PlannedCell, phase: str, done: int, total: int, note: str) -> None:
         """A piece of work of a cell is done."""
 

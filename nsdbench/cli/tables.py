@@ -128,7 +128,7 @@ def status(
         return
     console = make_console()
     for part in found["tables"]:
-        console.print(f"{part['name']}: {part['title']}", markup=False)
+        console.print(f"{part['name']}: {part['title']}")
         show_table(console, *reporting.cell_rows(part))
         console.print()
     show_table(console, *reporting.count_rows(found))
@@ -206,7 +206,7 @@ def _records(results: Path, scale: str) -> list[dict]:
 
     records, warnings = Store(results).records(scale)
     for warning in warnings:
-        make_console(is_error=True).print(f"warning: {warning}", markup=False)
+        make_console(is_error=True).print(f"warning: {warning}")
     return records
 
 

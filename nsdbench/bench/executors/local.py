@@ -21,6 +21,7 @@ from nsdbench.bench import executors
 from nsdbench.bench.claim import Measure, measure_claimed, record_death
 from nsdbench.bench.display import Display
 from nsdbench.bench.plan import PlannedCell
+from nsdbench.bench.store import Store
 from nsdbench.experts import Run
 
 SECONDS_BETWEEN_MESSAGES = 0.2  # of one worker; a fast loop would flood the pipe
@@ -58,6 +59,7 @@ def in_this_process(
             )
             if record is None:
                 busy.append(planned)
+                display.held(planned, _holder(planned, run))
             else:
                 display.finished(planned, record)
 
@@ -101,6 +103,7 @@ def in_processes(
                 process.join()
                 if kind == "busy":
                     waiting.append((planned, True))
+                    display.held(planned, _holder(planned, run))
                 else:
                     display.finished(planned, content[0])
     finally:
@@ -108,6 +111,10 @@ def in_processes(
             process.terminate()
         for _, process in running.values():
             process.join()
+
+
+def _holder(planned: PlannedCell, run: Run) -> str:
+    return Store(run.results).holder(planned.cell.scale, planned.cell.id)
 
 
 def _work(
