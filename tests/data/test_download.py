@@ -214,6 +214,6 @@ def test_read_only_cache_is_missing_data(server, cache, monkeypatch):
     install(monkeypatch, server)
     cache.write_text("a file where the folder should be")
     with pytest.raises(
-        DataMissing, match=r"failed: OSError: .* cannot be made .* set NSDBENCH_CACHE"
+        DataMissing, match=r"failed: OSError: .* made .* set NSDBENCH_CACHE"
     ):
         data.load("Small", progress=lambda *_: None)

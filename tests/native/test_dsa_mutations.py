@@ -32,26 +32,14 @@ MUTATIONS = {
         "taps_of({map.xx, map.yx, map.xy, map.yy}, is_transposed)",
     ),
     "window of rows one early": ("dsa_rotate", "rotation.reach + 0.5", "rotation.reach - 0.5"),
-    "window of columns one too short": (
-        "dsa_rotate",
-        "problem.width - columns - w)",
-        "problem.width - columns - w - 1)",
-    ),
-    "transposed crop goes the same way": (
-        "dsa",
-        "crop(problem, -down, -right",
-        "crop(problem, -down, right",
-    ),
-    "flip is one pixel off": (
-        "dsa",
-        "source[width - 1 - w - l]",
-        "source[width - 1 - w - l + (w + l > 0)]",
-    ),
-    "kernel: transpose one column off": (
-        "kernel",
-        "kTransposed ? hat(at_w(reader, r, c)",
-        "kTransposed ? hat(at_w(reader, r, c + 1)",
-    ),
+    "window of columns one too short": ("dsa_rotate", "problem.width - columns - w)",
+                                        "problem.width - columns - w - 1)"),
+    "transposed crop goes the same way": ("dsa", "crop(problem, -down, -right", "crop(problem, "
+                                          "-down, right"),
+    "flip is one pixel off": ("dsa", "source[width - 1 - w - l]",
+                              "source[width - 1 - w - l + (w + l > 0)]"),
+    "kernel: transpose one column off": ("kernel", "kTransposed ? hat(at_w(reader, r, c)",
+                                         "kTransposed ? hat(at_w(reader, r, c + 1)"),
     "kernel: transposed window by the wrong row": (
         "kernel",
         "static_cast<scalar_t>(w) - at_w(reader, r, 0)",
@@ -59,15 +47,9 @@ MUTATIONS = {
     ),
     "kernel: transpose too narrow": ("kernel", "(yx + xx) / size", "xx / size"),
     "kernel: no barrier before the map is read": (
-        "kernel",
-        "  simt::barrier();\n  const Reader",
-        "  const Reader",
-    ),
+        "kernel", "  simt::barrier();\n  const Reader", "  const Reader"),
     "kernel: no barrier in the sum": (
-        "kernel",
-        "    simt::barrier();\n    if (t < half)",
-        "    if (t < half)",
-    ),
+        "kernel", "    simt::barrier();\n    if (t < half)", "    if (t < half)"),
 }
 
 pytestmark = [
@@ -79,15 +61,8 @@ pytestmark = [
 def compile_one(source: Path, target: Path, *first: Path) -> Path:
     """Compile a file, looking for headers in `first` before the project's folders."""
     folders = [*first, CSRC, CSRC / "cpu", CSRC / "bindings", CSRC / "kernels"]
-    command = [
-        COMPILER,
-        *FLAGS,
-        *(f"-I{folder}" for folder in folders),
-        "-c",
-        str(source),
-        "-o",
-        str(target),
-    ]
+    command = [COMPILER, *FLAGS, *(f"-I{folder}" for folder in folders), "-c", str(source), "-o",
+               str(target)]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return target
@@ -106,7 +81,9 @@ def agrees(folder: Path, objects: dict[str, Path]) -> bool:
 def objects(tmp_path_factory) -> dict[str, Path]:
     folder = tmp_path_factory.mktemp("intact")
     with ThreadPoolExecutor(2) as pool:
-        targets = pool.map(lambda name: compile_one(SOURCES[name], folder / f"{name}.o"), SOURCES)
+        targets = pool.map(
+            lambda name: compile_one(SOURCES[name], folder / f"{name}.o"), SOURCES
+        )
         return dict(zip(SOURCES, targets, strict=True))
 
 

@@ -64,15 +64,8 @@ def unchanged(tmp_path_factory) -> list[str]:
 
 
 def compile_with(target, *arguments):
-    command = [
-        COMPILER,
-        *FLAGS,
-        *arguments,
-        f"-I{ROOT / 'csrc'}",
-        f"-I{ROOT / 'csrc' / 'kernels'}",
-        "-o",
-        str(target),
-    ]
+    command = [COMPILER, *FLAGS, *arguments, f"-I{ROOT / 'csrc'}", f"-I{ROOT / 'csrc' / 'kernels'}",
+               "-o", str(target)]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
 

@@ -270,9 +270,8 @@ def test_one_input_alone_and_a_graph_used_twice():
     assert all(map(torch.equal, first, torch.autograd.grad(features, both, grad)))
     for n, leaf in enumerate((theta, x)):
         leaf = leaf.clone().requires_grad_()
-        features = convnet_features(
-            *(leaf if m == n else t for m, t in enumerate((theta, x))), case.shape
-        )
+        features = convnet_features(*(leaf if m == n else t for m, t in enumerate((theta, x))),
+                                    case.shape)
         assert torch.equal(torch.autograd.grad(features, leaf, grad)[0], first[n])
 
 

@@ -235,19 +235,12 @@ def test_vmap_is_refused_in_words():
 class Unrolled:
     """A trained student and a scalar J(theta_N)."""
 
-    def __init__(
-        self, case, num_steps, dtype=torch.float64, momentum=0.0, is_augmented=True, seed=0
-    ):
+    def __init__(self, case, num_steps, dtype=torch.float64, momentum=0.0, is_augmented=True,
+                 seed=0):
         generator = torch.Generator().manual_seed(seed)
         assert case.size[0] == case.size[1]
-        self.model = models.build(
-            "convnet",
-            in_channels=case.channels,
-            image_size=case.size[0],
-            num_classes=NUM_CLASSES,
-            width=case.width,
-            depth=case.depth,
-        )
+        self.model = models.build("convnet", in_channels=case.channels, image_size=case.size[0],
+                                  num_classes=NUM_CLASSES, width=case.width, depth=case.depth)
         models.initialize(self.model, generator)
         self.case, self.momentum = case, momentum
         self.theta = models.flatten(self.model).to(dtype)
@@ -256,34 +249,22 @@ class Unrolled:
         labels = torch.rand(case.images + 2, NUM_CLASSES, generator=generator)
         self.labels = labels.to(dtype).softmax(dim=1)
         self.lr = torch.tensor(0.05, dtype=dtype)
-        self.batches = [
-            torch.randperm(case.images + 2, generator=generator)[: case.images]
-            for _ in range(num_steps)
-        ]
+        self.batches = [torch.randperm(case.images + 2, generator=generator)[: case.images]
+                        for _ in range(num_steps)]
         strategy = "color_crop_cutout_flip_scale_rotate"
         self.draws = None
         if is_augmented:
-            self.draws = [
-                augment.sample(strategy, case.images, shape, generator) for _ in range(num_steps)
-            ]
+            self.draws = [augment.sample(strategy, case.images, shape, generator)
+                          for _ in range(num_steps)]
         noise = torch.randn(self.theta.shape, generator=generator).to(dtype)
         self.target = self.theta + 0.1 * noise
 
     def gradients(self, mode):
         """dJ/d(theta, images, labels, lr); conv biases are left out of theta and of J."""
-        leaves = [
-            t.detach().clone().requires_grad_()
-            for t in (self.theta, self.images, self.labels, self.lr)
-        ]
-        end = unroll.unrolled_sgd(
-            self.model,
-            *leaves[:3],
-            self.batches,
-            leaves[3],
-            mode=mode,
-            momentum=self.momentum,
-            augment=self.draws,
-        )
+        leaves = [t.detach().clone().requires_grad_()
+                  for t in (self.theta, self.images, self.labels, self.lr)]
+        end = unroll.unrolled_sgd(self.model, *leaves[:3], self.batches, leaves[3], mode=mode,
+                                  momentum=self.momentum, augment=self.draws)
         distance = without_conv_biases(self.case, torch.ones_like(end)) * (end - self.target)
         found = torch.autograd.grad(distance.square().sum(), leaves)
         return [without_conv_biases(self.case, found[0]), *found[1:]]
@@ -317,14 +298,12 @@ def test_unrolled_gradient_in_float32_is_as_accurate_as_autograd():
         wide = Unrolled(case, 6, is_augmented=False, seed=seed).gradients("full")
         problem = Unrolled(case, 6, torch.float32, is_augmented=False, seed=seed)
         tiny = torch.finfo(torch.float32).eps
-        ratios.append(
-            [
-                error(a, exact) / (2 * error(b, exact) + tiny)
-                for a, b, exact in zip(
-                    problem.gradients("exact"), problem.gradients("full"), wide, strict=True
-                )
-            ]
-        )
+        ratios.append([
+            error(a, exact) / (2 * error(b, exact) + tiny)
+            for a, b, exact in zip(
+                problem.gradients("exact"), problem.gradients("full"), wide, strict=True
+            )
+        ])
     assert max(map(statistics.median, zip(*ratios, strict=True))) <= 1
 
 

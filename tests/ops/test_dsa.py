@@ -243,10 +243,8 @@ def test_tangent_of_the_gradient(device, case):
     apply = differentiable(case, parameters)
     gradient = torch.func.grad(lambda x: apply(x).pow(4).sum() / 4)
     _, ours = torch.func.jvp(gradient, (images,), (images_t,))
-    inner = (
-        3
-        * apply(images) ** 2
-        * ops.dsa_jvp(images_t, case.operation, parameters, case.align_corners)
+    inner = 3 * apply(images) ** 2 * ops.dsa_jvp(
+        images_t, case.operation, parameters, case.align_corners
     )
     exact = ops.dsa_backward(inner, case.operation, parameters, case.align_corners)
     torch.testing.assert_close(ours, exact, rtol=1e-12, atol=1e-12)

@@ -142,7 +142,9 @@ def test_float32_is_as_accurate_as_the_twin_in_float32(implementation, name):
 def test_backward_computes_only_what_is_wanted(implementation, wanted):
     operands, index = draw(SMALL["every-mode"], device=implementation.device)
     _, grad_images, exact = twin(operands, index)
-    grads = implementation.backward(grad_images.to(implementation.device), operands, index, wanted)
+    grads = implementation.backward(
+        grad_images.to(implementation.device), operands, index, wanted
+    )
     for n, (grad, expected) in enumerate(zip(grads, exact, strict=True)):
         if wanted >> n & 1:
             assert error(grad, expected) <= 1e-12 * error(expected, torch.zeros_like(expected))
@@ -186,7 +188,8 @@ def test_tangent_equals_finite_difference(device, name):
 
     def along(step):
         moved = [
-            None if k is None else k + step * k_t for k, k_t in zip(kernels, kernels_t, strict=True)
+            None if k is None else k + step * k_t
+            for k, k_t in zip(kernels, kernels_t, strict=True)
         ]
         return ops.reconstruct(spectra + step * spectra_t, moved, index)
 
@@ -239,7 +242,7 @@ def test_non_contiguous_operands(device, name):
     leaf = operands[0].clone().requires_grad_()
     images = ops.reconstruct(leaf, operands[1:], index)
     images.backward(torch.ones((), dtype=images.dtype, device=device).expand(images.shape))
-    (ones,) = torch.autograd.grad(ops.reconstruct(leaf, operands[1:], index).sum(), leaf)
+    ones, = torch.autograd.grad(ops.reconstruct(leaf, operands[1:], index).sum(), leaf)
     assert torch.equal(leaf.grad, ones)
 
 

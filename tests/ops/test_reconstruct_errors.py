@@ -200,5 +200,7 @@ def test_index_out_of_range_is_nan_and_has_no_gradient_off_the_cpu(implementatio
     images = implementation.forward([spectra, *kernels], index)
     assert images[0].isfinite().all() and images[1:].isnan().all()
     grads = implementation.backward(torch.ones_like(images), [spectra, *kernels], index, 31)
-    alone = implementation.backward(torch.ones_like(images[:1]), [spectra, *kernels], index[:1], 31)
+    alone = implementation.backward(
+        torch.ones_like(images[:1]), [spectra, *kernels], index[:1], 31
+    )
     assert all(map(torch.equal, grads, alone))

@@ -261,7 +261,9 @@ def test_non_contiguous_operands(device):
     assert not spread[0].is_contiguous()
     value = ops.trajectory_distance(*spread)
     assert torch.equal(value, expected)
-    for found, exact in zip(torch.autograd.grad(value, spread), twin(operands)[1:], strict=True):
+    for found, exact in zip(
+        torch.autograd.grad(value, spread), twin(operands)[1:], strict=True
+    ):
         torch.testing.assert_close(found.cpu(), exact, rtol=1e-10, atol=1e-14)
 
 
