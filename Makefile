@@ -1,10 +1,10 @@
 # Every target creates .venv and builds the extension when they are missing or out of date.
 #   make demo        distil, evaluate and report Table 1 at scale smoke
 #   make test        all tests        make test-fast   without those marked slow
-#   make bench       operators beside what PyTorch offers (results/benchmarks/bench.json)
+#   make bench       every benchmark (results/benchmarks/bench.json); `pytest --benchmark-only` a quick part
 #   make bench-quick the headline ratios within 3 minutes (results/benchmarks/headline.json)
 #   make cuda-check  compile and link the CUDA code, list its resources, fail on spills (needs nvcc)
-#   make lint, make clean
+#   make lint        style, format and types   make clean
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -17,7 +17,7 @@ TEST_JOBS ?= 2
 DEMO_JOBS ?= $(shell $(PYTHON) -c 'import os; print(min(2, len(os.sched_getaffinity(0))))')
 
 # One thread a process: the tests run in parallel, and sums must not depend on the machine.
-TEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -p no:benchmark -n $(TEST_JOBS)
+TEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(TEST_JOBS)
 
 .PHONY: all env demo test test-fast bench bench-quick cuda-check lint clean
 all: $(BUILT)
@@ -46,7 +46,7 @@ test-fast: $(BUILT)
 
 bench: $(BUILT)
 	@mkdir -p results/benchmarks
-	$(BIN)/python -m pytest benchmarks -p no:xdist --benchmark-only \
+	$(BIN)/python -m pytest --benchmark-only --all-sizes \
 	  --benchmark-json=results/benchmarks/bench.json
 
 bench-quick: $(BUILT)
@@ -59,7 +59,9 @@ cuda-check: $(ENVIRONMENT)
 
 lint: $(BUILT)
 	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
 
 clean:
-	rm -rf build nsdbench/*.so nsdbench.egg-info .pytest_cache .ruff_cache .benchmarks
+	rm -rf build nsdbench/*.so nsdbench.egg-info .pytest_cache .ruff_cache .mypy_cache .benchmarks
 	rm -f $(BUILT)

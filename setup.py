@@ -18,7 +18,6 @@ from pathlib import Path
 from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
 from setuptools.command.build_py import build_py
-from setuptools.command.sdist import sdist
 
 ROOT = Path(__file__).resolve().parent
 PUBLISHED = "_published"  # results/paper inside an installed package
@@ -172,23 +171,7 @@ class BuildPython(build_py):
             self.copy_file(str(path), str(target / path.name))
 
 
-class SourceDistribution(sdist):
-    """Add what the build reads besides the Python package."""
-
-    def add_defaults(self) -> None:
-        super().add_defaults()
-        folders = [ROOT / "csrc", ROOT / "results" / "paper"]
-        paths = [path for folder in folders for path in sorted(folder.rglob("*"))]
-        paths += [ROOT / "CMakeLists.txt", ROOT / "constraints.txt"]
-        skipped = ("__pycache__", ".pyc")
-        self.filelist.extend(
-            str(path.relative_to(ROOT))
-            for path in paths
-            if path.is_file() and not any(part in str(path) for part in skipped)
-        )
-
-
 setup(
     ext_modules=[Extension("nsdbench._C", sources=[])],
-    cmdclass={"build_ext": CMakeBuild, "build_py": BuildPython, "sdist": SourceDistribution},
+    cmdclass={"build_ext": CMakeBuild, "build_py": BuildPython},
 )

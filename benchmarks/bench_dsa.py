@@ -16,15 +16,14 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from benchmarks.conftest import keep_result
-from nsdbench import ops
-from nsdbench.ops import library
+from nsdbench import ops, provenance
 from nsdbench.student import augment
 
 BATCH = 256
 SHAPES = {"cifar10": (3, 32, 32), "fashion-mnist": (1, 28, 28)}
-TURNS, CALLS = 10, 4
 OPERATIONS = augment.OPERATIONS
+QUICK = {f"cifar10-{operation}" for operation in OPERATIONS}
+TURNS, CALLS = 10, 4
 
 
 def reference_loop(x: torch.Tensor, params: augment.DsaParams) -> torch.Tensor:
@@ -122,23 +121,21 @@ def test_dsa(benchmark, monkeypatch, name, operation):
         for other in runs
         if other in ("pytorch", "reference_loop")
     }
-    facts = {
-        "shape": [BATCH, *shape],
-        "operation": operation,
-        "dtype": "float32",
-        "threads": torch.get_num_threads(),
-        "simd": library.simd_level(),
-        "code_path": "native",
-        "milliseconds": {key: round(1e3 * value, 3) for key, value in seconds.items()},
-        "median_milliseconds": {
+    benchmark.extra_info.update(
+        shape=[BATCH, *shape],
+        operation=operation,
+        dtype="float32",
+        threads=torch.get_num_threads(),
+        simd=provenance.machine("cpu")["build"]["simd"],
+        code_path="native",
+        milliseconds={key: round(1e3 * value, 3) for key, value in seconds.items()},
+        median_milliseconds={
             key: round(1e3 * statistics.median(values), 3) for key, values in times.items()
         },
-        "fraction_of_copy_bandwidth": round(seconds["copy"] / seconds["native"], 3),
-        "fraction_of_copy_bandwidth_operator": round(seconds["copy"] / seconds["operator"], 3),
-        "bytes_moved": 4 * grad.nbytes,
+        fraction_of_copy_bandwidth=round(seconds["copy"] / seconds["native"], 3),
+        fraction_of_copy_bandwidth_operator=round(seconds["copy"] / seconds["operator"], 3),
+        bytes_moved=4 * grad.nbytes,
         **ratios,
-    }
-    benchmark.extra_info.update(facts)
+    )
     benchmark.pedantic(native, rounds=TURNS * CALLS, warmup_rounds=2)
-    keep_result("dsa", f"{name}-{operation}", facts)
     assert ops.is_native_enabled()

@@ -16,6 +16,7 @@ SHAPES = {
     "32px-block3": (64, 128, 8, 8),
     "128px-block1": (10, 128, 128, 128),
 }
+QUICK = {"32px-block1-native-forward+backward", "32px-block1-composed-forward+backward"}
 
 
 def composed(x, weight, bias):

@@ -20,6 +20,7 @@ SHAPES = {  # num_spectra, num_kernel_sets, t, u
     "cifar10-ipc10": (10, 4, (32, 3, 16, 16), (62, 3, 32, 32)),
     "imagenet-subset-ipc1": (10, 4, (3, 3, 64, 64), (15, 3, 128, 128)),
 }
+QUICK = {"cifar10-ipc1-native-forward+backward", "cifar10-ipc1-einsum-forward+backward"}
 AXES = ("abcd", "wxyz")  # indices of a mode before and after its product
 
 

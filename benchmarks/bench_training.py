@@ -8,6 +8,17 @@ import pytest
 
 from benchmarks.arms import MIB, Arm, Job
 
+QUICK = {
+    "training_step-3-32-generic-stock",
+    "training_step-3-32-native-stock",
+    "training_step-3-32-generic-tuned",
+    "training_step-3-32-native-tuned",
+    "training_step-1-28-generic-stock",
+    "training_step-1-28-native-stock",
+    "inference-3-32-generic-stock",
+    "inference-3-32-native-stock",
+}
+
 
 @pytest.mark.parametrize("allocator", ["stock", "tuned"])
 @pytest.mark.parametrize("code_path", ["generic", "native"])

@@ -21,21 +21,30 @@ WAYS = {
 # Convolutions of one image, times two for multiply-adds, of the ConvNet3 above.
 CONV_FLOPS = 2 * 9 * 128 * (3 * 32 * 32 + 128 * 16 * 16 + 128 * 8 * 8)
 UNITS = {"full": 11, "exact": 11, "first_order": 9}  # convolutions a step
+CASES = [
+    *((8, way, allocator) for way in WAYS for allocator in ("stock", "tuned")),
+    *((24, way, "stock") for way in WAYS),  # for its memory
+]
+QUICK = {
+    "8-autograd-stock",
+    "8-native-stock",
+    "8-autograd-tuned",
+    "8-checkpointed-tuned",
+    "8-native-tuned",
+    "24-autograd-stock",
+    "24-native-stock",
+}
 
 
-@pytest.mark.parametrize("allocator", ["stock", "tuned"])
-@pytest.mark.parametrize("way", WAYS)
-@pytest.mark.parametrize("num_steps", [8, 24])
+@pytest.mark.parametrize(("num_steps", "way", "allocator"), CASES)
 def test_outer_step(benchmark, record, num_steps, way, allocator):
-    if num_steps == 24 and allocator == "tuned":
-        pytest.skip("N = 24 is measured for its memory")
     benchmark.group = f"outer step, N = {num_steps}, allocator {allocator}"
     code_path, mode = WAYS[way]
     job = Job("outer_step", code_path, allocator, mode=mode, num_steps=num_steps)
-    is_slow = code_path == "generic"
+    rounds = 1 if num_steps == 24 else 2 if code_path == "generic" else 5
     with Arm(job) as arm:
         arm.warm_up()
-        run = benchmark.pedantic(arm.run, rounds=2 if is_slow or num_steps == 24 else 5)
+        run = benchmark.pedantic(arm.run, rounds=rounds)
     record(
         shapes={"width": 128, "depth": 3, "image": (3, 32, 32), "batch": 64, "steps": num_steps},
         flops=UNITS[mode] * CONV_FLOPS * job.batch_size * num_steps,

@@ -7,7 +7,6 @@ process: the device's allocator counts memory by itself. Prints a table and writ
 results/benchmarks/cuda.json. Convolutions are cuDNN's, with TensorFloat-32 as PyTorch sets it.
 """
 
-import json
 import os
 import statistics
 import sys
@@ -20,7 +19,7 @@ from torch.nn import functional as F
 
 from benchmarks import bench_dsa, bench_inorm_relu_pool, bench_reconstruct
 from benchmarks.arms import MIB
-from benchmarks.headline import RESULTS, machine
+from benchmarks.headline import machine, save
 from nsdbench import models, ops
 from nsdbench.student import augment, unroll
 
@@ -90,8 +89,9 @@ def outer_step(shape: tuple, mode: str, dtype=torch.float32) -> Callable[[], tup
     """Make the outer step of trajectory matching: gradients of images and step size."""
     width, channels, size, batch, steps = shape
     generator = torch.Generator().manual_seed(0)
-    model = models.build("convnet", in_channels=channels, image_size=size, num_classes=10,
-                         width=width, depth=3)
+    model = models.build(
+        "convnet", in_channels=channels, image_size=size, num_classes=10, width=width, depth=3
+    )
     models.initialize(model, generator)
     theta = models.flatten(model)
     target = (theta + 0.01 * torch.randn(theta.shape, generator=generator)).to("cuda", dtype)
@@ -160,20 +160,32 @@ def measure_operators() -> dict:
         spectra, *kernels = (x.detach().cuda().requires_grad_() for x in (spectra, *kernels))
         arguments = (spectra, kernels, grad.cuda(), True)
         einsum, _ = bench_reconstruct.fastest_einsum(*arguments)
-        found[f"reconstruct, {name}"] = compared({
-            "native": (True, lambda a=arguments: bench_reconstruct.step(ops.reconstruct, *a)),
-            "fastest order of einsum":
-                (False, lambda a=arguments, e=einsum: bench_reconstruct.step(e, *a)),
-        })
+        found[f"reconstruct, {name}"] = compared(
+            {
+                "native": (True, lambda a=arguments: bench_reconstruct.step(ops.reconstruct, *a)),
+                "fastest order of einsum": (
+                    False,
+                    lambda a=arguments, e=einsum: bench_reconstruct.step(e, *a),
+                ),
+            }
+        )
     for name, shape in bench_inorm_relu_pool.SHAPES.items():
         tensors, grad = bench_inorm_relu_pool.draw(shape)
         arguments = [x.detach().cuda().requires_grad_() for x in tensors], grad.cuda(), True
-        found[f"norm, ReLU, pool, {name}"] = compared({
-            "native": (True, lambda a=arguments: bench_inorm_relu_pool.call(
-                ops.inorm_relu_pool, *a)),
-            "PyTorch's three layers": (False, lambda a=arguments: bench_inorm_relu_pool.call(
-                bench_inorm_relu_pool.composed, *a)),
-        })
+        found[f"norm, ReLU, pool, {name}"] = compared(
+            {
+                "native": (
+                    True,
+                    lambda a=arguments: bench_inorm_relu_pool.call(ops.inorm_relu_pool, *a),
+                ),
+                "PyTorch's three layers": (
+                    False,
+                    lambda a=arguments: bench_inorm_relu_pool.call(
+                        bench_inorm_relu_pool.composed, *a
+                    ),
+                ),
+            }
+        )
     shape = bench_dsa.SHAPES["cifar10"]
     for operation in bench_dsa.OPERATIONS:
         generator = torch.Generator().manual_seed(0)
@@ -193,11 +205,14 @@ def measure_operators() -> dict:
 def measure_training() -> dict:
     """Compare a training step of an evaluation: forward, backward, SGD; batch 256."""
     found = {}
-    for name, (channels, size, width) in {"3x32x32, w128": (3, 32, 128),
-                                          "1x28x28, w32": (1, 28, 32)}.items():
+    for name, (channels, size, width) in {
+        "3x32x32, w128": (3, 32, 128),
+        "1x28x28, w32": (1, 28, 32),
+    }.items():
         generator = torch.Generator().manual_seed(0)
-        model = models.build("convnet", in_channels=channels, image_size=size, num_classes=10,
-                             width=width, depth=3)
+        model = models.build(
+            "convnet", in_channels=channels, image_size=size, num_classes=10, width=width, depth=3
+        )
         models.initialize(model, generator)
         model.cuda()
         images = torch.randn(256, channels, size, size, generator=generator).cuda()
@@ -228,18 +243,23 @@ def main() -> int:
     if not torch.cuda.is_available():
         print("no CUDA device is available: nothing was measured")
         return 2
-    RESULTS.mkdir(parents=True, exist_ok=True)
-    device = {"gpu": torch.cuda.get_device_name(), "cuda": torch.version.cuda,
-             "cudnn": torch.backends.cudnn.version(), "threads": torch.get_num_threads()}
+    device = {
+        "gpu": torch.cuda.get_device_name(),
+        "cuda": torch.version.cuda,
+        "cudnn": torch.backends.cudnn.version(),
+        "threads": torch.get_num_threads(),
+    }
     result = {"machine": machine() | device}
     for group, measure in GROUPS.items():
         result[group] = measure()
-        (RESULTS / "cuda.json").write_text(json.dumps(result, indent=1) + "\n")
+        save("cuda", result)
     for group in ("outer_step", "training_step", "operators"):
         for name, ways in result[group].items():
             for way, facts in ways.items():
-                print(f"{name:46} {way:26} {1e3 * facts['seconds']:9.3f} ms "
-                      f"{facts['peak_mib']:9.1f} MiB")
+                print(
+                    f"{name:46} {way:26} {1e3 * facts['seconds']:9.3f} ms "
+                    f"{facts['peak_mib']:9.1f} MiB"
+                )
     for name, error in result["gradient_error"].items():
         print(f"gradient error, {name:36} {error:.1e}")
     return 0

@@ -6,18 +6,14 @@ medians. Prints a table and writes results/benchmarks/headline.json.
 
 import json
 import os
-import platform
 import statistics
-import subprocess
 import sys
 import time
 from contextlib import ExitStack
 from pathlib import Path
 
-import torch
-
 from benchmarks.arms import MIB, Arm, Job
-from nsdbench.ops import library
+from nsdbench import files, provenance
 
 RESULTS = Path(__file__).resolve().parents[1] / "results" / "benchmarks"
 
@@ -56,7 +52,7 @@ RATIOS = (
      2.2, 3.0),
     ("vs stock PyTorch, allocator tuned, 3x32x32", TRAINING, "stock, tuned 3x32x32",
      "native 3x32x32", None, None),
-)
+)  # fmt: skip
 
 
 def take_turns(jobs: dict[str, Job], rounds: int) -> dict[str, dict]:
@@ -89,21 +85,21 @@ def peaks(jobs: dict[str, Job]) -> dict[str, dict]:
 
 def machine() -> dict:
     """Facts that the numbers depend on."""
-    lines = Path("/proc/cpuinfo").read_text().splitlines()
-    names = [line.split(":")[1].strip() for line in lines if line.startswith("model name")]
-    commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True,
-                            cwd=RESULTS.parents[1]).stdout.strip()
+    commit, is_dirty = provenance.commit()
     return {
-        "cpu": names[0] if names else platform.processor(),
+        **provenance.machine("cpu"),
         "cores": len(os.sched_getaffinity(0)),
-        "simd": library.simd_level(),
-        "torch": torch.__version__,
-        "python": platform.python_version(),
-        "system": platform.platform(),
         "commit": commit,
+        "dirty": is_dirty,
         "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "load_before": os.getloadavg()[0],
     }
+
+
+def save(name: str, result: dict) -> None:
+    """Write results/benchmarks/NAME.json."""
+    text = json.dumps(result, indent=1) + "\n"
+    files.write_atomically(RESULTS / f"{name}.json", lambda path: path.write_text(text))
 
 
 def main(rounds: int = 2) -> int:
@@ -116,19 +112,21 @@ def main(rounds: int = 2) -> int:
     for what, arms, slow, fast, least, aim in RATIOS:
         seconds = {name: facts["seconds"] for name, facts in measured[id(arms)].items()}
         rows.append((what, seconds[slow] / seconds[fast], least, aim))
-    rows.append(("peak memory above the start, N = 24",
-                 memory["autograd"]["peak_mib"] / memory["native"]["peak_mib"], 10, 20))
+    ratio = memory["autograd"]["peak_mib"] / memory["native"]["peak_mib"]
+    rows.append(("peak memory above the start, N = 24", ratio, 10, 20))
     result |= {
         "outer_step": outer,
         "training_step": training,
         "memory_of_24_steps": memory,
         "ratios": {what: round(ratio, 2) for what, ratio, _, _ in rows},
     }
-    RESULTS.mkdir(parents=True, exist_ok=True)
-    (RESULTS / "headline.json").write_text(json.dumps(result, indent=1) + "\n")
+    save("headline", result)
 
-    for title, arms in (("outer step, N = 8, B = 64", outer), ("training step, B = 256", training),
-                        ("outer step, N = 24, one run", memory)):
+    for title, arms in (
+        ("outer step, N = 8, B = 64", outer),
+        ("training step, B = 256", training),
+        ("outer step, N = 24, one run", memory),
+    ):
         print(f"\n{title}")
         for name, facts in arms.items():
             print(f"  {name:28} {facts['seconds']:8.3f} s  {facts['peak_mib']:6} MiB")

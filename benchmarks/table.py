@@ -5,6 +5,8 @@
 
 import json
 
+from tabulate import tabulate
+
 from benchmarks.headline import RESULTS
 
 # (what, group in headline.json, slower arm, faster arm)
@@ -52,73 +54,78 @@ def duration(seconds: float) -> str:
     return f"{seconds:.3g} s" if seconds >= 0.1 else f"{1e3 * seconds:.3g} ms"
 
 
-def row(what: str, fast: str, slow: str, ratio: float) -> str:
+def row(what: str, fast: str, slow: str, ratio: float) -> list[str]:
     """Write one line of a table."""
-    ours, other = what.split(" / ")
-    return f"| {ours} | {other} | {fast} / {slow} | {ratio:.1f} |"
+    return [*what.split(" / "), f"{fast} / {slow}", f"{ratio:.1f}"]
 
 
-def timed_row(what: str, fast: float, slow: float) -> str:
+def timed_row(what: str, fast: float, slow: float) -> list[str]:
+    """Write one line of times in seconds."""
     return row(what, duration(fast), duration(slow), slow / fast)
 
 
-def headline_lines() -> list[str]:
+def table(header: str, sides: str, rows: list[list[str]]) -> str:
+    """Write a Markdown table whose columns stand to the left ("l") or to the right ("r")."""
+    align = [{"l": "left", "r": "right"}[side] for side in sides]
+    return tabulate(rows, header.split(" | "), "pipe", colalign=align, disable_numparse=True)
+
+
+def headline() -> str:
     """Render the README's table, from headline.json."""
-    headline = read("headline")
-    found = ["| what | against | time | ratio |", "|---|---|---:|---:|"]
+    measured = read("headline")
+    rows = []
     for what, group, slow, fast in HEADLINE:
-        arms = headline[group]
-        found.append(timed_row(what, arms[fast]["seconds"], arms[slow]["seconds"]))
-    peaks = {name: arm["peak_mib"] for name, arm in headline["memory_of_24_steps"].items()}
-    times = f"{peaks['native']} MiB", f"{peaks['autograd']:,} MiB"
-    ratio = peaks["autograd"] / peaks["native"]
-    return [*found, row("peak memory above the start, N = 24 / full autograd", *times, ratio)]
+        arms = measured[group]
+        rows.append(timed_row(what, arms[fast]["seconds"], arms[slow]["seconds"]))
+    peaks = {name: arm["peak_mib"] for name, arm in measured["memory_of_24_steps"].items()}
+    ours, other = peaks["native"], peaks["autograd"]
+    what = "peak memory above the start, N = 24 / full autograd"
+    rows.append(row(what, f"{ours} MiB", f"{other:,} MiB", other / ours))
+    return table("what | against | time | ratio", "llrr", rows)
 
 
-def operator_lines() -> list[str]:
-    """Render the table of single operators, from bench.json and dsa.json."""
-    found = ["| operator | against | time | ratio |", "|---|---|---:|---:|"]
-    seconds = {
-        (entry["group"], entry["name"]): entry["stats"]["median"]
-        for entry in read("bench")["benchmarks"]
-    }
-    for what, group, slow, fast in OPERATORS:
-        found.append(timed_row(what, seconds[group, fast], seconds[group, slow]))
+def operators() -> str:
+    """Render the table of single operators, from bench.json."""
+    entries = read("bench")["benchmarks"]
+    seconds = {(entry["group"], entry["name"]): entry["stats"]["median"] for entry in entries}
+    rows = [
+        timed_row(what, seconds[group, fast], seconds[group, slow])
+        for what, group, slow, fast in OPERATORS
+    ]
     against = {"pytorch": "vectorised PyTorch", "reference_loop": "loop over images"}
-    for name, facts in read("dsa")["rows"].items():
-        dataset, _, operation = name.rpartition("-")
-        times = facts["milliseconds"]
+    for entry in entries:
+        if not entry["name"].startswith("test_dsa"):
+            continue
+        dataset, _, operation = entry["param"].rpartition("-")
+        times = entry["extra_info"]["milliseconds"]
         for other in (key for key in against if key in times):
             what = f"DSA, {dataset}, {operation} / {against[other]}"
-            found.append(timed_row(what, times["native"] / 1e3, times[other] / 1e3))
-    return found
+            rows.append(timed_row(what, times["native"] / 1e3, times[other] / 1e3))
+    return table("operator | against | time | ratio", "llrr", rows)
 
 
-def cuda_lines() -> list[str]:
+def cuda() -> str:
     """Render what the CUDA code gains on a GPU, from cuda.json: times, then peak memory."""
-    found = ["| what | against | time | ratio | peak memory |", "|---|---|---:|---:|---:|"]
     measured = read("cuda")
     pairs = {
         "outer_step": ("outer step, ", "fused", "autograd"),
         "training_step": ("training step, B 256, ", "fused", "stock PyTorch"),
     }
+    rows = []
     for group in ("outer_step", "training_step", "operators"):
         for name, ways in measured[group].items():
             before, ours, other = pairs.get(group, ("", *ways))
             fast, slow = ways[ours], ways[other]
-            line = timed_row(f"{before}{name} / {other}", fast["seconds"], slow["seconds"])
-            found.append(f"{line} {fast['peak_mib']:,.0f} / {slow['peak_mib']:,.0f} MiB |")
-    return found
+            times = timed_row(f"{before}{name} / {other}", fast["seconds"], slow["seconds"])
+            rows.append([*times, f"{fast['peak_mib']:,.0f} / {slow['peak_mib']:,.0f} MiB"])
+    return table("what | against | time | ratio | peak memory", "llrrr", rows)
 
 
-def profile_lines() -> list[str]:
+def profile() -> str:
     """Render where an outer step spends its time, from profile.json."""
-    found = ["| share | kind | what |", "|---:|---|---|"]
-    return found + [
-        f"| {row['percent']} % | {row['kind']} | {row['what']} |" for row in read("profile")["rows"]
-    ]
+    rows = [[f"{x['percent']} %", x["kind"], x["what"]] for x in read("profile")["rows"]]
+    return table("share | kind | what", "rll", rows)
 
 
 if __name__ == "__main__":
-    for table in (headline_lines(), operator_lines(), cuda_lines(), profile_lines()):
-        print("\n".join(table), end="\n\n")
+    print(*(render() for render in (headline, operators, cuda, profile)), sep="\n\n")

@@ -1,8 +1,8 @@
 """nsdbench: an accelerated, honest benchmark suite for dataset distillation.
 
 `distill` learns a small set, `load_artefact` reads one, `evaluate` measures it on the test split;
-`data`, `models`, `augment`, `ops` and `unroll` are the parts, usable on their own. Every name is
-loaded when it is first asked for.
+`records` gives what was measured as a pandas frame; `data`, `models`, `augment`, `ops` and
+`unroll` are the parts, usable on their own. Every name is loaded when it is first asked for.
 """
 
 import lazy_loader

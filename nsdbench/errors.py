@@ -150,3 +150,8 @@ def _words(schema: dict[str, Any]) -> str:
         return " or ".join(_words(kind) for kind in kinds if kind.get("type") != "null")
     ranges = [words.format(schema[key]) for key, words in _RANGES.items() if key in schema]
     return " ".join(filter(None, [_TYPES.get(schema.get("type", "")), " and ".join(ranges)]))
+
+
+def counted(number: int, thing: str) -> str:
+    """Write how many things there are: "1 cell", "93 cells"."""
+    return f"{number} {thing}" if number == 1 else f"{number:,} {thing}s"

@@ -7,46 +7,68 @@ Spread is reported in the two ways the field needs: `std` is the population stan
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from dataclasses import dataclass
+
+_ROUNDING = 1e-9  # relative; what a summary that was written and read may differ by
 
 
-def in_words(accuracy: dict[str, Any]) -> str:
-    """Write a `summary` for the screen: "70.12 ± 0.34 %", a single run without a spread."""
-    spread = f" ± {accuracy['std']:.2f}" if accuracy["n"] > 1 else ""
-    return f"{accuracy['mean']:.2f}{spread} %"
+@dataclass(frozen=True)
+class Summary:
+    """The accuracies of S sets x R networks, in per cent; see `summary`.
+
+    Attributes:
+        values: [S][R]; rows may differ in length.
+        mean: of all of them.
+        std: population standard deviation.
+        ci95: low and high end of the 95 % interval; None of a single value.
+        n: how many values.
+
+    Raises:
+        ValueError: the other numbers are not those of the values.
+    """
+
+    values: tuple[tuple[float, ...], ...]
+    mean: float
+    std: float
+    ci95: tuple[float, float] | None
+    n: int
+
+    def __post_init__(self) -> None:
+        mean, squares, n = _moments(self.values)
+        std = math.sqrt(squares / n)
+        tolerance = _ROUNDING * max(1.0, abs(mean))
+        if self.n != n or abs(self.mean - mean) > tolerance or abs(self.std - std) > tolerance:
+            raise ValueError(
+                f"mean {self.mean}, std {self.std}, n {self.n} of values whose mean is {mean}, "
+                f"std {std}, n {n}"
+            )
+        if (self.ci95 is None) != (n < 2):
+            raise ValueError(f"ci95 {self.ci95} of {n} values; expected one of at least 2")
+        if self.ci95 is not None and not self.ci95[0] <= mean <= self.ci95[1]:
+            raise ValueError(f"ci95 {self.ci95} does not hold the mean {mean}")
+
+    def __str__(self) -> str:
+        """Write it for the screen: "70.12 ± 0.34 %", a single run without a spread."""
+        spread = f" ± {self.std:.2f}" if self.n > 1 else ""
+        return f"{self.mean:.2f}{spread} %"
 
 
-def summary(values: Sequence[Sequence[float]]) -> dict[str, Any]:
-    """Summarise the accuracies of S sets x R networks as a record stores them.
+def summary(values: Sequence[Sequence[float]]) -> Summary:
+    """Summarise the accuracies of S sets x R networks.
 
     Args:
         values: [S][R] accuracies in per cent; rows may differ in length.
 
-    Returns:
-        values (as lists of floats), mean, std (population), ci95 ([low, high] by the sample
-        standard deviation and Student's t; None if n < 2) and n.
-
     Raises:
-        ValueError: there is no value, or one is not finite.
+        ValueError: there is no value, or one is not 0 to 100.
     """
-    flat = [float(value) for row in values for value in row]
-    if not flat:
-        raise ValueError("summary of no values; expected at least one accuracy")
-    if not all(math.isfinite(value) for value in flat):
-        raise ValueError(f"summary of values that are not finite: {flat}")
-    n, mean = len(flat), math.fsum(flat) / len(flat)
-    squares = math.fsum((value - mean) ** 2 for value in flat)
+    rows = tuple(tuple(float(value) for value in row) for row in values)
+    mean, squares, n = _moments(rows)
     interval = None
     if n >= 2:
         half = student_quantile(n - 1) * math.sqrt(squares / (n - 1) / n)
-        interval = [mean - half, mean + half]
-    return {
-        "values": [[float(value) for value in row] for row in values],
-        "mean": mean,
-        "std": math.sqrt(squares / n),
-        "ci95": interval,
-        "n": n,
-    }
+        interval = (mean - half, mean + half)
+    return Summary(rows, mean, math.sqrt(squares / n), interval, n)
 
 
 def student_quantile(degrees: int, probability: float = 0.975) -> float:
@@ -54,3 +76,14 @@ def student_quantile(degrees: int, probability: float = 0.975) -> float:
     from scipy.special import stdtrit  # takes a fifth of a second to import
 
     return float(stdtrit(degrees, probability))
+
+
+def _moments(rows: Sequence[Sequence[float]]) -> tuple[float, float, int]:
+    """Return the mean of all values, the sum of squared differences from it, and their number."""
+    flat = [value for row in rows for value in row]
+    if not flat:
+        raise ValueError("summary of no values; expected at least one accuracy")
+    if not all(0 <= value <= 100 for value in flat):
+        raise ValueError(f"summary of values that are not per cent, 0 to 100: {flat}")
+    mean = math.fsum(flat) / len(flat)
+    return mean, math.fsum((value - mean) ** 2 for value in flat), len(flat)

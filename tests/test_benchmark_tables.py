@@ -1,5 +1,6 @@
 """The tables of speed in the pages are those the committed measurements give."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -9,17 +10,22 @@ from benchmarks import table
 ROOT = Path(__file__).resolve().parents[1]
 
 
+def narrow(text):
+    """Take the padding out of tables."""
+    return re.sub(r":?-{3,}", "---", re.sub(r" *\| *", "|", text))
+
+
 @pytest.mark.parametrize(
     ("page", "render"),
     [
-        ("README.md", table.headline_lines),
-        ("docs/speed.md", table.operator_lines),
-        ("docs/speed.md", table.cuda_lines),
-        ("docs/speed.md", table.profile_lines),
+        ("README.md", table.headline),
+        ("docs/speed.md", table.operators),
+        ("docs/speed.md", table.cuda),
+        ("docs/speed.md", table.profile),
     ],
 )
 def test_page_shows_the_committed_measurements(page, render):
-    assert "\n".join(render()) in (ROOT / page).read_text()
+    assert narrow(render()) in narrow((ROOT / page).read_text())
 
 
 @pytest.mark.parametrize(

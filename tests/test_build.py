@@ -1,9 +1,12 @@
 """What the build says when a compiler is missing or wrong, and what an installed package holds."""
 
 import os
+import shutil
 import subprocess
 import sys
+import tarfile
 import tomllib
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -54,16 +57,51 @@ def test_unknown_switch_is_one_line(tmp_path):
     assert "NSDBENCH_CUDA must be auto, 0 or 1, got 'maybe'" in complaint(done)
 
 
-def test_package_holds_recipes_tables_and_published_numbers(tmp_path):
-    done = build(tmp_path, "build_py", "--build-lib", str(tmp_path))
+@pytest.fixture(scope="module")
+def distributions(tmp_path_factory):
+    """The members of a source distribution and of a wheel, whose objects are left out."""
+    copy = tmp_path_factory.mktemp("distributions") / "project"
+    names = ("nsdbench", "csrc", "tests", "benchmarks", "results/paper")
+    for name in names:
+        ignored = shutil.ignore_patterns("__pycache__", "*.so")
+        shutil.copytree(ROOT / name, copy / name, ignore=ignored)
+    for path in filter(Path.is_file, ROOT.iterdir()):
+        shutil.copy(path, copy)
+    command = [sys.executable, "setup.py", "-q", "build_py", "bdist_wheel", "--skip-build", "sdist"]
+    done = subprocess.run(command, cwd=copy, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    built = tmp_path / "nsdbench"
-    for source in (ROOT / "nsdbench").rglob("*.toml"):
-        copy = built / source.relative_to(ROOT / "nsdbench")
-        assert copy.read_bytes() == source.read_bytes()
-    published = {path.name for path in (ROOT / "results" / "paper").glob("*.csv")}
-    assert {f"table{n}.csv" for n in range(1, 7)} <= published
-    assert {path.name for path in (built / "_published").glob("*.csv")} == published
+    (source,), (wheel,) = (copy.glob(f"dist/*{suffix}") for suffix in (".tar.gz", ".whl"))
+    with tarfile.open(source) as archive:
+        files = [member.name for member in archive.getmembers() if member.isfile()]
+    members = {name.partition("/")[2] for name in files}
+    return {"source": members, "wheel": set(zipfile.ZipFile(wheel).namelist())}
+
+
+def files_of(folder, *patterns):
+    """List the project's files in a folder, by their paths from the root."""
+    found = {path for pattern in patterns for path in (ROOT / folder).rglob(pattern)}
+    return {str(path.relative_to(ROOT)) for path in found if path.is_file()}
+
+
+def test_source_distribution_holds_what_a_build_needs(distributions):
+    package = files_of("nsdbench", "*.py", "*.pyi", "*.toml", "py.typed")
+    native = {name for name in files_of("csrc", "*") if "__pycache__" not in name}
+    published = files_of("results/paper", "*.csv")
+    assert {f"results/paper/table{n}.csv" for n in range(1, 7)} <= published
+    tools = {"setup.py", "pyproject.toml", "CMakeLists.txt", "MANIFEST.in", "constraints.txt"}
+    pages = {"README.md", "LICENSE", "CHANGELOG.md", "CITATION.cff"}
+    made = {"PKG-INFO", "setup.cfg"}
+    found = {name for name in distributions["source"] if ".egg-info/" not in name}
+    assert found == package | native | published | tools | pages | made
+
+
+def test_wheel_holds_the_package_recipes_tables_and_published_numbers(distributions):
+    package = files_of("nsdbench", "*.py", "*.pyi", "*.toml", "py.typed")
+    published = {
+        f"nsdbench/_published/{Path(name).name}" for name in files_of("results/paper", "*")
+    }
+    found = {name for name in distributions["wheel"] if ".dist-info/" not in name}
+    assert "nsdbench/py.typed" in package and found == package | published
 
 
 def test_constraints_pin_every_requirement():
@@ -111,3 +149,9 @@ def test_damaged_library_is_unavailable_too(tmp_path, monkeypatch):
     monkeypatch.setattr(library, "FOLDER", tmp_path)
     with pytest.raises(errors.ExtensionUnavailable, match="not built: the file is there"):
         library._load_cpu()
+
+
+def test_citation_names_this_version():
+    version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+    assert f"\nversion: {version}\n" in (ROOT / "CITATION.cff").read_text()
+    assert f"\n## [{version}]" in (ROOT / "CHANGELOG.md").read_text()

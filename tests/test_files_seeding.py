@@ -35,8 +35,8 @@ def test_names_that_files_can_have_stay(text):
 ODD_TEXTS = [
     "folder:d/a b", "folder:d/a_b", "folder:d/a/b", "folder:d_a_b", "folder:/a/b@16",
     "folder:/a_b@16", "folder:/a/b@1+6", "folder_a", "folder:a", "folder:A", "folder:\u00e4",
-    "folder:a\u0308", "folder:\udce4", "folder:\ud800", "", ".", "..", "../x", "/", "\\", "\0", "\n",
-    "a\n", "a ", " a", ".hidden", "_hidden", "~", "~home", "a~b", "a_b", "x" * 201, "x" * 202,
+    "folder:a\u0308", "folder:\udce4", "folder:\ud800", "", ".", "..", "../x", "/", "\\", "\0",
+    "\n", "a\n", "a ", " a", ".hidden", "_hidden", "~", "~home", "a~b", "a_b", "x" * 201, "x" * 202,
     "x" * 99 + ":" + "y", "x" * 99 + ":" + "z", "CON:", "\U0001f41d", "[/b]", "a*", "a?",
     "synthetic:3x1x8x8@20+4", "synthetic_3x1x8x8@20+4", "synthetic:3x1x8x8_20+4",
 ]  # fmt: skip

@@ -2,55 +2,59 @@
 
 import math
 import statistics as stdlib
+from dataclasses import replace
 
 import pytest
 from scipy import stats
 
+from nsdbench.bench.cell import Cell
+from nsdbench.bench.record import Record
 from nsdbench.bench.verdict import Published, comparability, verdict
-from nsdbench.spread import in_words, summary
+from nsdbench.spread import Summary, summary
 
 PUBLISHED = Published("CIFAR10", 1, "convnet3-w128", mean=68.5, std=0.8)
 
 
 def record(values, **changes):
     """Make a record that PUBLISHED may be compared with, then change its cell or budget."""
-    cell = {
-        "dataset": "CIFAR10",
-        "ipc": 1,
-        "method": "nsd",
-        "arch": "convnet3-w128",
-        "protocol": "common",
-        "scale": "paper",
-    }
-    budget = {"stored_bits": 100, "limit_bits": 100, "storage_dtype": "float32"}
-    for key, value in changes.items():
-        (cell if key in cell else budget)[key] = value
-    return {"status": "done", "cell": cell, "budget": budget, "accuracy": summary([values])}
+    cell = Cell("CIFAR10", 1, "nsd", "convnet3-w128", "common", "paper")
+    budget = {"stored_bits": 100, "limit_bits": 100}
+    of_cell = {key: value for key, value in changes.items() if hasattr(cell, key)}
+    of_budget = {key: value for key, value in changes.items() if key not in of_cell}
+    return Record.done(
+        replace(cell, **of_cell),
+        recipe_hash="",
+        protocol_hash="",
+        seeds=1,
+        repeats=len(values),
+        accuracy=summary([values]),
+        budget=budget | of_budget,
+    )
 
 
 def test_summary_against_the_standard_library():
     rows = [[10.0, 12.5], [11.0, 14.0], [9.5, 10.0]]
     flat = [value for row in rows for value in row]
     result = summary(rows)
-    assert result["n"] == 6 and result["values"] == rows
-    assert result["mean"] == pytest.approx(stdlib.fmean(flat), rel=1e-14)
-    assert result["std"] == pytest.approx(stdlib.pstdev(flat), rel=1e-14)
+    assert result.n == 6 and [list(row) for row in result.values] == rows
+    assert result.mean == pytest.approx(stdlib.fmean(flat), rel=1e-14)
+    assert result.std == pytest.approx(stdlib.pstdev(flat), rel=1e-14)
     low, high = stats.t.interval(0.95, 5, loc=stdlib.fmean(flat), scale=stats.sem(flat))
-    assert result["ci95"] == pytest.approx([low, high], rel=1e-12)
+    assert result.ci95 == pytest.approx([low, high], rel=1e-12)
 
 
 def test_summary_of_one_value_has_no_interval():
-    assert summary([[50.0]]) == {"values": [[50.0]], "mean": 50.0, "std": 0.0, "ci95": None, "n": 1}
+    assert summary([[50.0]]) == Summary(((50.0,),), mean=50.0, std=0.0, ci95=None, n=1)
 
 
 def test_a_summary_in_words_has_a_spread_only_where_there_are_several_runs():
-    assert in_words(summary([[70.0, 72.0]])) == "71.00 ± 1.00 %"
-    assert in_words(summary([[70.0]])) == "70.00 %"
+    assert str(summary([[70.0, 72.0]])) == "71.00 ± 1.00 %"
+    assert str(summary([[70.0]])) == "70.00 %"
 
 
-@pytest.mark.parametrize("values", [[], [[]], [[1.0, math.nan]], [[math.inf]]])
+@pytest.mark.parametrize("values", [[], [[]], [[1.0, math.nan]], [[math.inf]], [[-0.1]], [[100.1]]])
 def test_summary_refuses_what_has_no_mean(values):
-    with pytest.raises(ValueError, match="no values|not finite"):
+    with pytest.raises(ValueError, match="no values|not per cent"):
         summary(values)
 
 

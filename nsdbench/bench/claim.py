@@ -6,14 +6,14 @@ What goes wrong in a cell, up to the death of its process, becomes its failure r
 import signal
 import traceback
 from collections.abc import Callable
-from typing import Any
 
 from nsdbench.bench.plan import PlannedCell
-from nsdbench.bench.store import Store, failure_record, is_done
+from nsdbench.bench.record import Record
+from nsdbench.bench.store import Store
 from nsdbench.errors import DataCorrupt
 from nsdbench.experts import Run
 
-Measure = Callable[[PlannedCell, Run], dict[str, Any]]
+Measure = Callable[[PlannedCell, Run], Record]
 
 
 def measure_claimed(
@@ -23,7 +23,7 @@ def measure_claimed(
     started: Callable[[], None],
     *,
     wait_for_others: bool,
-) -> dict[str, Any] | None:
+) -> Record | None:
     """Measure one cell under its lock and write its record.
 
     Args:
@@ -45,15 +45,15 @@ def measure_claimed(
             existing = store.read(scale, cell_id)
         except DataCorrupt:
             existing = None
-        if is_done(existing, planned.identity, *planned.asked):
+        if planned.is_done(existing):
             return existing  # another process was faster
         started()
         try:
             record = measure(planned, run)
             store.write(record)
         except Exception as error:
-            record = _failure(planned, "error", f"{type(error).__name__}: {error}")
-            record["failure"]["traceback"] = traceback.format_exc()[-4000:]
+            reason = f"{type(error).__name__}: {error}"
+            record = _failure(planned, "error", reason, traceback.format_exc()[-4000:])
             store.write(record)
         return record
 
@@ -63,7 +63,7 @@ def record_missing_data(planned: PlannedCell, run: Run, reason: str) -> None:
     _write_unless_taken(planned, run, _failure(planned, "data_missing", reason))
 
 
-def record_death(planned: PlannedCell, exit_code: int | None, run: Run) -> dict[str, Any]:
+def record_death(planned: PlannedCell, exit_code: int | None, run: Run) -> Record:
     """Record that the process of a cell ended without a word, unless another run has the cell."""
     reason = f"its process ended with exit code {exit_code}"
     kind = "error"
@@ -76,22 +76,22 @@ def record_death(planned: PlannedCell, exit_code: int | None, run: Run) -> dict[
     return record
 
 
-def _write_unless_taken(planned: PlannedCell, run: Run, record: dict[str, Any]) -> None:
+def _write_unless_taken(planned: PlannedCell, run: Run, record: Record) -> None:
     store = Store(run.results)
     with store.lock(planned.cell.scale, planned.cell.id, wait=False) as is_ours:
         if is_ours:
             store.write(record)
 
 
-def _failure(planned: PlannedCell, kind: str, reason: str) -> dict[str, Any]:
+def _failure(planned: PlannedCell, kind: str, reason: str, traceback: str = "") -> Record:
     """Make the failure record of a planned cell."""
-    recipe_hash, protocol_hash, seeds, repeats = planned.asked
-    return failure_record(
-        planned.identity,
+    return Record.failed(
+        planned.cell,
         kind,
         reason,
-        recipe_hash=recipe_hash,
-        protocol_hash=protocol_hash,
-        seeds=seeds,
-        repeats=repeats,
+        traceback=traceback,
+        recipe=planned.recipe,
+        protocol=planned.protocol,
+        seeds=planned.seeds,
+        repeats=planned.repeats,
     )

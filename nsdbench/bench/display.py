@@ -1,8 +1,9 @@
 """What a run tells whoever watches it."""
 
-from typing import Any, Protocol
+from typing import Protocol
 
 from nsdbench.bench.plan import PlannedCell
+from nsdbench.bench.record import Record
 
 
 class Display(Protocol):
@@ -17,5 +18,5 @@ class Display(Protocol):
     def progress(self, planned: PlannedCell, phase: str, done: int, total: int, note: str) -> None:
         """A piece of work of a cell is done."""
 
-    def finished(self, planned: PlannedCell, record: dict[str, Any]) -> None:
+    def finished(self, planned: PlannedCell, record: Record) -> None:
         """A cell has a record."""

@@ -9,6 +9,7 @@ import time
 import traceback
 from datetime import UTC, datetime
 from functools import lru_cache
+from typing import Any
 
 import torch
 
@@ -17,7 +18,17 @@ from nsdbench.bench.artefacts import is_drawn_per_network, make_or_load
 from nsdbench.bench.networks import FinishedNetworks
 from nsdbench.bench.pictures import save_pictures
 from nsdbench.bench.plan import PlannedCell
-from nsdbench.bench.store import SCHEMA, Store
+from nsdbench.bench.record import (
+    Budget,
+    Cost,
+    Data,
+    Distillation,
+    Provenance,
+    Record,
+    Training,
+    Work,
+)
+from nsdbench.bench.store import Store
 from nsdbench.data import Dataset, TrainingData, load, preprocessing
 from nsdbench.errors import BudgetExceeded, DataCorrupt, DataMissing, Diverged
 from nsdbench.evaluation import Judge
@@ -34,7 +45,7 @@ _FAILURE_KINDS = (
 )
 
 
-def measure(planned: PlannedCell, run: Run) -> dict:
+def measure(planned: PlannedCell, run: Run) -> Record:
     """Measure a cell and return its record.
 
     Args:
@@ -46,37 +57,33 @@ def measure(planned: PlannedCell, run: Run) -> dict:
         A record of status "done", or of status "failed" with the reason; only an interrupt from
         the keyboard raises.
     """
-    record = {
-        "schema": SCHEMA,
-        "status": "done",
-        "cell": planned.identity,
-        "recipe": planned.recipe.values,
-        "recipe_hash": planned.recipe.hash,
-        "protocol": planned.protocol.as_dict(),
-        "protocol_hash": planned.protocol.hash,
-        "seeds": planned.seeds,
-        "repeats": planned.repeats,
-        "provenance": _provenance(run),
-    }
+    begun = _now()
     provenance.reset_peak()
     started = time.perf_counter()
+    asked: dict[str, Any] = {
+        "recipe": planned.recipe,
+        "protocol": planned.protocol,
+        "seeds": planned.seeds,
+        "repeats": planned.repeats,
+    }
     try:
-        record |= _measure(planned, run)
+        measured = _measure(planned, run)
     except Exception as error:
         kind = next((name for cls, name in _FAILURE_KINDS if isinstance(error, cls)), "error")
-        record["status"] = "failed"
-        record["cost"] = {"seconds": {"total": time.perf_counter() - started}}
-        record["failure"] = {
-            "kind": kind,
-            "reason": f"{type(error).__name__}: {error}",
-            "traceback": "" if kind == "data_missing" else traceback.format_exc()[-4000:],
-            "peak_bytes": provenance.peak_bytes(),
-        }
-    record["provenance"]["finished"] = _now()
-    return record
+        return Record.failed(
+            planned.cell,
+            kind,
+            f"{type(error).__name__}: {error}",
+            traceback="" if kind == "data_missing" else traceback.format_exc()[-4000:],
+            peak_bytes=provenance.peak_bytes(),
+            cost=Cost(seconds={"total": time.perf_counter() - started}),
+            provenance=_provenance(run, begun),
+            **asked,
+        )
+    return Record.done(planned.cell, **asked, **measured, provenance=_provenance(run, begun))
 
 
-def _measure(planned: PlannedCell, run: Run) -> dict:
+def _measure(planned: PlannedCell, run: Run) -> dict[str, Any]:
     """Return the measured part of the record."""
     data = load(planned.cell.dataset, run.data_root)
     networks = _train_networks(planned, data, run)
@@ -93,29 +100,30 @@ def _measure(planned: PlannedCell, run: Run) -> dict:
     seconds["evaluate"] = sum(network["seconds"] for network in flat)
     commits = [network["commit"] for network in flat]
     commits += [artefact.metadata["commit"] for artefact in sets]
-    measured = {
-        "work": {
-            "commits": sorted({str(commit) for commit, _ in commits}),
-            "is_dirty": any(is_dirty is not False for _, is_dirty in commits),
-        },
+    learned = sets[0].metadata.get("distillation") if sets else None
+    code_path = {"evaluation": flat[0]["code_path"]}
+    measured: dict[str, Any] = {
+        "work": Work(
+            commits=tuple(sorted({str(commit) for commit, _ in commits})),
+            is_dirty=any(is_dirty is not False for _, is_dirty in commits),
+        ),
         "accuracy": spread.summary([[network["accuracy"] for network in row] for row in networks]),
         "budget": _budget(planned, data, sets),
-        "cost": {"seconds": seconds, "peak_bytes": provenance.peak_bytes()},
-        "training": {
-            "steps": flat[0]["steps"],
-            "lr": [row[0]["lr"] for row in networks],
-            "num_images": flat[0]["num_images"],
-            "code_path": {"evaluation": flat[0]["code_path"]},
-        },
-        "data": {"checksum": data.checksum, "test_checksum": data.test.checksum},
+        "cost": Cost(seconds=seconds, peak_bytes=provenance.peak_bytes()),
+        "data": Data(checksum=data.checksum, test_checksum=data.test.checksum),
     }
     if sets:
         cell = planned.cell
         save_pictures(sets[0], data, Store(run.results).images_path(cell.scale, cell.id))
-        if "distillation" in sets[0].metadata:
-            distillation = sets[0].metadata["distillation"]
-            measured["distillation"] = distillation
-            measured["training"]["code_path"]["unroll"] = distillation["code_path"]
+    if learned is not None:
+        measured["distillation"] = Distillation(**learned)
+        code_path["unroll"] = learned["code_path"]
+    measured["training"] = Training(
+        steps=flat[0]["steps"],
+        lr=tuple(row[0]["lr"] for row in networks),
+        num_images=flat[0]["num_images"],
+        code_path=code_path,
+    )
     return measured
 
 
@@ -149,29 +157,30 @@ def _train_networks(planned: PlannedCell, data: Dataset, run: Run) -> list[list[
     return [[networks.get(s, r) for r in range(planned.repeats)] for s in range(planned.seeds)]
 
 
-def _budget(planned: PlannedCell, data: Dataset, sets: list[Artefact]) -> dict | None:
+def _budget(planned: PlannedCell, data: Dataset, sets: list[Artefact]) -> Budget | None:
     """Count what the first set stores; None for the full data."""
     if not sets:
         return None
     ledger = sets[0].ledger()
-    return {
+    return Budget(
         **ledger.as_dict(),
-        "limit_bits": budget.limit_bits(data.image_shape, data.num_classes, planned.cell.ipc),
-        "strict_ipc": budget.strict_ipc(ledger.stored_bits, data.image_shape, data.num_classes),
-        "decoded_images": sets[0].parameterization.num_images,
-        "storage_dtype": "float32",
-    }
+        limit_bits=budget.limit_bits(data.image_shape, data.num_classes, planned.cell.ipc),
+        strict_ipc=budget.strict_ipc(ledger.stored_bits, data.image_shape, data.num_classes),
+        decoded_images=sets[0].parameterization.num_images,
+        storage_dtype="float32",
+    )
 
 
-def _provenance(run: Run) -> dict:
+def _provenance(run: Run, started: str) -> Provenance:
     commit, dirty = provenance.commit()
-    return {
-        "commit": commit,
-        "dirty": dirty,
+    return Provenance(
+        commit=commit,
+        dirty=dirty,
         **provenance.machine(run.device),
-        "command": run.command or " ".join(sys.argv),
-        "started": _now(),
-    }
+        command=run.command or " ".join(sys.argv),
+        started=started,
+        finished=_now(),
+    )
 
 
 def _now() -> str:

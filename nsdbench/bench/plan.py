@@ -9,17 +9,19 @@ Cells that several tables share appear once.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from glob import escape
 from pathlib import Path
 
+from nsdbench import data
 from nsdbench.bench import tables
 from nsdbench.bench.cell import Cell
 from nsdbench.bench.cost import Estimate, Work, estimate
-from nsdbench.bench.store import Store, change_since, is_done
+from nsdbench.bench.record import Record
+from nsdbench.bench.store import Store
 from nsdbench.bench.tables import Entry
 from nsdbench.bench.tables.where import keep_where
-from nsdbench.data import how_to_get, load, locate, spec
+from nsdbench.data import how_to_get, locate, spec
 from nsdbench.data.fetching.lookup import is_offline
 from nsdbench.errors import DataCorrupt, NsdbenchError
 from nsdbench.evaluation import protocols
@@ -65,15 +67,12 @@ class PlannedCell:
     reason: str = ""
     estimate: Estimate | None = None
 
-    @property
-    def identity(self) -> dict:
-        """Return the cell as a record stores it."""
-        return {**asdict(self.cell), "id": self.cell.id}
-
-    @property
-    def asked(self) -> tuple[str, str, int, int]:
-        """Return what a record must have to count: hashes of recipe and protocol, and runs."""
-        return self.recipe.hash, self.protocol.hash, self.seeds, self.repeats
+    def is_done(self, record: Record | None) -> bool:
+        """Say whether a record is a result of this cell, recipe and protocol with enough runs."""
+        if record is None or self.recipe is None or self.protocol is None:
+            return False
+        hashes = self.recipe.hash, self.protocol.hash
+        return record.is_done(self.cell, *hashes, self.seeds, self.repeats)
 
 
 @dataclass(frozen=True)
@@ -154,7 +153,7 @@ def fetch(
             continue
         notify(f"{name} is not on this machine; trying to download it")
         try:
-            load(name, data_root)
+            data.load(name, data_root)
         except NsdbenchError as error:
             reasons[name] = str(error)
         except OSError as error:  # no space, no permission: the other data sets may fit
@@ -180,7 +179,7 @@ def _plan_entry(
         record = Store(run.results).read(cell.scale, cell.id)
     except DataCorrupt as error:
         warning = str(error)
-    if is_done(record, planned.identity, *planned.asked):
+    if planned.is_done(record):
         return replace(planned, status="done"), warning
     reason = "" if record is None else _why_again(record, planned)
     try:
@@ -226,9 +225,9 @@ def _missing(dataset: str, data_root: Path | None) -> str:
     return f"{dataset} is not on this machine" + ("; a run tries to download it" if offered else "")
 
 
-def _why_again(record: dict, planned: PlannedCell) -> str:
+def _why_again(record: Record, planned: PlannedCell) -> str:
     """Say why a cell that has a record is measured again."""
-    if record["status"] == "failed":
-        return f"failed before: {record['failure']['reason'].splitlines()[0]}"
-    change = change_since(record, planned.recipe.hash, planned.protocol.hash)
-    return change or f"has {record['seeds']} x {record['repeats']} runs"
+    if record.failure is not None:
+        return f"failed before: {record.failure.line}"
+    change = record.change_since(planned.recipe.hash, planned.protocol.hash)
+    return change or f"has {record.seeds} x {record.repeats} runs"

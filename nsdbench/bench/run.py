@@ -1,13 +1,13 @@
 """Measure the cells of a plan; a bad cell never stops the run."""
 
 from dataclasses import dataclass, field
-from typing import Any
 
 from nsdbench.bench.claim import Measure, record_missing_data
 from nsdbench.bench.display import Display
 from nsdbench.bench.executors import check_jobs, local
 from nsdbench.bench.measure import measure as measure_cell
 from nsdbench.bench.plan import Plan, PlannedCell
+from nsdbench.bench.record import Record
 from nsdbench.experts import Run
 
 
@@ -28,14 +28,14 @@ class Outcome:
             return 130
         return 3 if self.failed or self.data_missing else 0
 
-    def count(self, planned: PlannedCell, record: dict[str, Any]) -> None:
+    def count(self, planned: PlannedCell, record: Record) -> None:
         """File a finished cell under done, without data or failed."""
-        if record["status"] == "done":
+        if record.failure is None:
             self.done.append(planned.cell.id)
-        elif record["failure"]["kind"] == "data_missing":
+        elif record.failure.kind == "data_missing":
             self.data_missing.append(planned.cell.id)
         else:
-            self.failed[planned.cell.id] = record["failure"]["reason"]
+            self.failed[planned.cell.id] = record.failure.reason
 
 
 def run_plan(
@@ -94,6 +94,6 @@ class _Counting:
         self.progress = display.progress
         self._display = display
 
-    def finished(self, planned: PlannedCell, record: dict[str, Any]) -> None:
+    def finished(self, planned: PlannedCell, record: Record) -> None:
         self._outcome.count(planned, record)
         self._display.finished(planned, record)

@@ -6,8 +6,8 @@ runs.
 
 import math
 from dataclasses import dataclass
-from typing import Any
 
+from nsdbench.bench.record import Result
 from nsdbench.spread import student_quantile
 
 MINIMUM_N = 5  # runs below which no verdict is given
@@ -50,7 +50,7 @@ class Verdict:
         return f"{self.word}: {self.reason}" if self.reason else self.word
 
 
-def verdict(record: dict[str, Any], published: Published | None) -> Verdict:
+def verdict(record: Result, published: Published | None) -> Verdict:
     """Compare a measured record with a published number.
 
     With d the difference of the means and
@@ -62,20 +62,19 @@ def verdict(record: dict[str, Any], published: Published | None) -> Verdict:
     differ, the budget is broken, or n < 5, it is *not comparable* and the reason says why.
 
     Args:
-        record: a "done" record with cell, accuracy and budget.
+        record: the measured one.
         published: the printed number, or None where nothing was printed.
     """
     obstacle = comparability(record, published)
     if obstacle is not None or published is None:
         return Verdict("not comparable", obstacle or "no published number")
-    accuracy = record["accuracy"]
-    n, mean = accuracy["n"], accuracy["mean"]
-    sample_variance = accuracy["std"] ** 2 * n / (n - 1)
+    n, std = record.accuracy.n, record.accuracy.std
+    sample_variance = std**2 * n / (n - 1)
     published_variance = (published.std or 0.0) ** 2
     uncertainty = student_quantile(n - 1) * math.sqrt(
         sample_variance / n + published_variance / published.n
     )
-    difference = mean - published.mean
+    difference = record.accuracy.mean - published.mean
     if uncertainty > MAXIMUM_UNCERTAINTY and abs(difference) <= uncertainty:
         word = "inconclusive"
     elif abs(difference) <= max(TOLERANCE, uncertainty):
@@ -85,29 +84,25 @@ def verdict(record: dict[str, Any], published: Published | None) -> Verdict:
     return Verdict(word, "", difference, uncertainty)
 
 
-def comparability(record: dict[str, Any], published: Published | None) -> str | None:
+def comparability(record: Result, published: Published | None) -> str | None:
     """Return why a record must not be compared with a published number, or None if it may."""
-    cell = record["cell"]
-    if cell["scale"] != "paper":
-        return f"scale {cell['scale']}"
+    cell, budget = record.cell, record.budget
+    if cell.scale != "paper":
+        return f"scale {cell.scale}"
     if published is None:
         return "no published number"
     for what, measured, printed in (
-        ("dataset", cell["dataset"], published.dataset),
-        ("ipc", cell["ipc"], published.ipc),
-        ("architecture", cell["arch"], published.arch),
+        ("dataset", cell.dataset, published.dataset),
+        ("ipc", cell.ipc, published.ipc),
+        ("architecture", cell.arch, published.arch),
+        ("protocol", cell.protocol, published.protocol),
     ):
         if measured != printed:
             return f"{what} {measured}, published {printed}"
-    if cell["protocol"] != published.protocol:
-        return f"protocol {cell['protocol']}, published {published.protocol}"
-    budget = record.get("budget") or {}
-    stored, limit = budget.get("stored_bits"), budget.get("limit_bits")
-    if stored is not None and limit is not None and stored > limit:
-        return f"over budget ({100 * stored / limit:.1f} %)"
-    dtype = budget.get("storage_dtype", "float32")
-    if dtype not in (None, "float32"):
-        return f"stored as {dtype}"
-    if record["accuracy"]["n"] < MINIMUM_N:
-        return f"n = {record['accuracy']['n']} < {MINIMUM_N}"
+    if budget is not None and budget.stored_bits > budget.limit_bits:
+        return f"over budget ({budget.percent:.1f} %)"
+    if budget is not None and budget.storage_dtype != "float32":
+        return f"stored as {budget.storage_dtype}"
+    if record.accuracy.n < MINIMUM_N:
+        return f"n = {record.accuracy.n} < {MINIMUM_N}"
     return None

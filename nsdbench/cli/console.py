@@ -17,11 +17,11 @@ from rich.progress import BarColumn, Progress, TextColumn
 from rich.table import Table
 from rich.text import Text
 
-from nsdbench.report.words import counted
-from nsdbench.spread import in_words
+from nsdbench.errors import counted
 
 if TYPE_CHECKING:
     from nsdbench.bench.plan import Plan, PlannedCell
+    from nsdbench.bench.record import Record
     from nsdbench.bench.run import Outcome
 
 SECONDS_BETWEEN_LINES = 30.0  # of one run's progress where the output is not a terminal
@@ -241,8 +241,10 @@ class RunDisplay:
         elif time.monotonic() - self._last_line >= SECONDS_BETWEEN_LINES:
             self._print(f"    {planned.cell.id}: {text}{self._left()}")
 
-    def finished(self, planned: PlannedCell, record: dict[str, Any]) -> None:
+    def finished(self, planned: PlannedCell, record: Record) -> None:
         """Show what a cell came to, and learn from it how good the estimates are."""
+        from nsdbench.bench.record import Result
+
         cell_id = planned.cell.id
         now = time.monotonic()
         seconds = now - self._started_at.pop(cell_id, now)  # absent: another process measured it
@@ -251,12 +253,11 @@ class RunDisplay:
         self._spent_predicted += self._predicted.get(cell_id, 0.0)
         if cell_id in self._tasks and self._live is not None:
             self._live.remove_task(self._tasks.pop(cell_id))
-        if record["status"] == "done":
-            accuracy = record["accuracy"]
-            result = f"{in_words(accuracy)} (n = {accuracy['n']})"
+        if isinstance(record, Result):
+            outcome = f"{record.accuracy} (n = {record.accuracy.n})"
         else:
-            result = f"failed: {record['failure']['reason'].splitlines()[0]}"
-        self._print(f"    {cell_id}: {result}, {duration(seconds)}")
+            outcome = f"failed: {record.failure.line}" if record.failure else "failed"
+        self._print(f"    {cell_id}: {outcome}, {duration(seconds)}")
 
     def _left(self) -> str:
         """Estimate the time left from the predictions, corrected by the cells already measured."""

@@ -18,7 +18,7 @@ from nsdbench.cli.options import (
     read_overrides,
     resolve_device,
 )
-from nsdbench.report.words import counted
+from nsdbench.errors import counted
 
 
 def distill(
@@ -77,7 +77,7 @@ def evaluate(
 
     from nsdbench import evaluate as evaluate_set
     from nsdbench.sets.foreign import load_tensors
-    from nsdbench.spread import in_words, summary
+    from nsdbench.spread import summary
 
     console = make_console()
     source = file if file.suffix == ".safetensors" else load_tensors(file, labels)
@@ -96,13 +96,11 @@ def evaluate(
         )
     accuracy = summary([result.accuracies])
     if as_json:
-        sys.stdout.write(json.dumps({**asdict(result), **accuracy}) + "\n")
+        sys.stdout.write(json.dumps({**asdict(result), **asdict(accuracy)}) + "\n")
         return
-    interval = accuracy["ci95"]
-    networks = counted(accuracy["n"], "network")
-    text = f"{in_words(accuracy)} over {networks}"
-    if interval is not None:
-        text += f", 95 % interval {interval[0]:.2f} to {interval[1]:.2f}"
+    text = f"{accuracy} over {counted(accuracy.n, 'network')}"
+    if accuracy.ci95 is not None:
+        text += ", 95 % interval {:.2f} to {:.2f}".format(*accuracy.ci95)
     console.print(
         f"{text}; {result.steps} steps at rate {result.lr:g} on {result.num_images} images"
     )

@@ -4,7 +4,7 @@ import json
 import shlex
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -31,6 +31,9 @@ from nsdbench.cli.options import (
     Where,
     resolve_device,
 )
+
+if TYPE_CHECKING:
+    from nsdbench.bench.record import Record
 
 
 def plan(
@@ -150,17 +153,15 @@ def report(
 ) -> None:
     """Show measured beside published numbers with a verdict per cell; figures become files."""
     from nsdbench.bench import tables
-    from nsdbench.report import figures as plots
-    from nsdbench.report import writing
+    from nsdbench.report.figures import write_figures
+    from nsdbench.report.writers import write
 
     if markdown + latex + csv + (html is not None) > 1:
         raise ValueError("choose one of --markdown, --latex, --csv and --html FILE")
     kind = "latex" if latex else "csv" if csv else "html" if html else "markdown"
     records = _records(results, scale)
     picture_source = results / "images" / scale if images or html else None
-    text = writing.write(
-        table or None, scale, records, kind, picture_source, images, protocol=protocol
-    )
+    text = write(table or None, scale, records, kind, picture_source, images, protocol=protocol)
     if html is None:
         sys.stdout.write(text)
     else:
@@ -168,7 +169,7 @@ def report(
         html.write_text(text, encoding="utf-8")
         make_console().print(f"wrote {html}")
     chosen = tables.choose(table or None, scale)
-    for path in plots.write_plots(chosen, scale, records, results / "figures" / scale, protocol):
+    for path in write_figures(chosen, scale, records, results / "figures" / scale, protocol):
         make_console(is_error=True).print(f"wrote {path}")
 
 
@@ -200,7 +201,7 @@ def explain(
     sys.stdout.write(("\n\n".join(map(explaining.explain, cells)) or none) + "\n")
 
 
-def _records(results: Path, scale: str) -> list[dict]:
+def _records(results: Path, scale: str) -> "list[Record]":
     """Read the records of a scale; a file that is none is a warning."""
     from nsdbench.bench.store import Store
 

@@ -4,8 +4,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from nsdbench.distillation.moving_average import MovingAverage
 from nsdbench.distillation.objectives import Objective
 from nsdbench.files import write_atomically
 from nsdbench.sets.parameterizations import Parameterization
@@ -15,12 +15,17 @@ _CURVE_POINTS = 200
 
 @dataclass
 class LoopState:
-    """All that an outer loop changes; a checkpoint keeps all of it."""
+    """All that an outer loop changes; a checkpoint keeps all of it.
+
+    Attributes:
+        average: exponential moving average of what is stored over the steps, from its first values
+            (FTD, Du et al., CVPR 2023); None where the recipe has no `ema_decay`.
+    """
 
     parameterization: Parameterization
     objective: Objective
     optimiser: torch.optim.Optimizer
-    average: MovingAverage
+    average: AveragedModel | None
     step: int = 0
     losses: list[float] = field(default_factory=list)
     seconds: float = 0.0
@@ -38,7 +43,11 @@ class LoopState:
         """
         groups = parameterization.parameter_groups(settings) + objective.parameter_groups(settings)
         optimiser = torch.optim.SGD(groups, lr=0.0, momentum=settings["momentum"])
-        average = MovingAverage(parameterization, settings.get("ema_decay"))
+        average = None
+        if "ema_decay" in settings:
+            mean = get_ema_multi_avg_fn(settings["ema_decay"])
+            average = AveragedModel(parameterization, multi_avg_fn=mean)
+            average.update_parameters(parameterization)  # the first call copies
         return LoopState(parameterization, objective, optimiser, average)
 
     def summary(self) -> dict:
@@ -57,7 +66,7 @@ class LoopState:
             "parameterization": self.parameterization.state_dict(),
             "objective": self.objective.state_dict(),
             "optimiser": self.optimiser.state_dict(),
-            "average": self.average.state_dict(),
+            "average": {} if self.average is None else self.average.module.state_dict(),
             "step": self.step,
             "losses": self.losses,
             "seconds": self.seconds,
@@ -70,7 +79,8 @@ class LoopState:
         self.parameterization.load_state_dict(state["parameterization"])
         self.objective.load_state_dict(state["objective"])
         self.optimiser.load_state_dict(state["optimiser"])
-        self.average.load_state_dict(state.get("average", {}))  # older checkpoints have none
+        if self.average is not None:
+            self.average.module.load_state_dict(state["average"])
         self.step = state["step"]
         self.losses = state["losses"]
         self.seconds = state["seconds"]

@@ -61,7 +61,8 @@ def optimise(
         state.optimiser.step()
         state.parameterization.constrain()
         state.objective.constrain()
-        state.average.update()
+        if state.average is not None:
+            state.average.update_parameters(state.parameterization)
         state.losses.append(value)
         state.step += 1
         state.seconds += time.perf_counter() - started
@@ -162,7 +163,8 @@ def distill_recipe(
         checkpoint=checkpoint,
         progress=run.progress,
     )
-    state.average.apply()
+    if state.average is not None:
+        parameterization.load_state_dict(state.average.module.state_dict())
     parameterization = parameterization.cpu().requires_grad_(False)
     artefact = Artefact(
         parameterization,

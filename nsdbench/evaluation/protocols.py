@@ -40,6 +40,7 @@ class Protocol:
         """Return the optimiser steps one network takes on a set of that size."""
         if self.steps is not None:
             return self.steps
+        assert self.epochs is not None, "a protocol counts epochs or steps"
         return (self.epochs + 1) * ceil(num_images / self.batch_size)
 
     def decay_step(self, num_images: int) -> int:
@@ -50,6 +51,7 @@ class Protocol:
         """
         if self.steps is not None:
             return self.steps // 2
+        assert self.epochs is not None, "a protocol counts epochs or steps"
         return (self.epochs // 2 + 2) * ceil(num_images / self.batch_size)
 
     def as_dict(self) -> dict:

@@ -229,7 +229,7 @@ def write_correctness(folder: Path, expert: int, epoch: int, is_correct: torch.T
 
 def snapshot_hash(values: np.ndarray) -> str:
     """Identify a snapshot (sha256, hex)."""
-    return hashlib.sha256(np.ascontiguousarray(values)).hexdigest()
+    return hashlib.sha256(np.ascontiguousarray(values).data).hexdigest()
 
 
 def _create_array(file: Path, shape: tuple[int, ...], dtype: type) -> None:

@@ -32,11 +32,11 @@ def redirect_gradients(
     """
     parameters = list(parameters)
     start = [parameter.detach().clone() for parameter in parameters]
-    gradients = [parameter.grad for parameter in parameters]
+    gradients = [p.grad for p in parameters if p.grad is not None]
     with torch.no_grad():
         scale = rho / (_norm([w.abs() * g for w, g in zip(start, gradients, strict=True)]) + _EPS)
         for parameter, w, g in zip(parameters, start, gradients, strict=True):
-            parameter += scale * w.square() * g
+            parameter.add_(scale * w.square() * g)
     perturbed = torch.autograd.grad(loss(), parameters)
     with torch.no_grad():
         inner = sum((g * p).sum() for g, p in zip(gradients, perturbed, strict=True))

@@ -7,6 +7,7 @@ of the network's parameter tensors in the order of parameters().
 import hashlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -74,7 +75,7 @@ def import_mtt(
             f"the experts have {min(lengths)} to {max(lengths)} snapshots; import files of equal "
             "length together"
         )
-    manifest = {
+    manifest: dict[str, Any] = {
         "schema": SCHEMA,
         "kind": "imported",
         "name": name,

@@ -7,6 +7,7 @@ expert that was interrupted is trained anew from its start.)
 
 import contextlib
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -210,6 +211,10 @@ def _train_epoch(
     model.train()
     loss_sum = torch.zeros((), device=labels.device)
     is_correct = torch.zeros_like(labels, dtype=torch.bool)
+
+    def batch_loss(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        return F.cross_entropy(model(x), y)
+
     for rows in torch.randperm(len(labels), generator=stream).split(recipe.batch_size):
         x, y = fetch(rows), labels[rows]
         x = augment.apply(x, augment.sample(recipe.dsa_strategy, len(x), model.image_shape, stream))
@@ -220,7 +225,7 @@ def _train_epoch(
         if recipe.optimiser == "gsam":
             redirect_gradients(
                 model.parameters(),
-                lambda x=x, y=y: F.cross_entropy(model(x), y),
+                partial(batch_loss, x, y),
                 recipe.rho,
                 recipe.alpha,
             )

@@ -1,11 +1,9 @@
 """Reports: measured numbers beside published ones, from records and tables alone.
 
-`build` makes a document of a table at one scale; `markdown`, `latex`, `html` and `csv` write it.
-The same records give the same bytes.
+`records` gives results as a pandas frame; `build` makes a document of a table at one scale, `write`
+writes it as markdown, LaTeX, CSV or HTML. The same records give the same bytes.
 """
 
-from nsdbench.report.content import CellReport, collect
-from nsdbench.report.document import Document, Picture, build
-from nsdbench.report.grids import Grid
+import lazy_loader
 
-__all__ = ["CellReport", "Document", "Grid", "Picture", "build", "collect"]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

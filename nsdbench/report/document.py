@@ -1,12 +1,15 @@
 """A report as a document: paragraphs, grids of text, notes and pictures, for any writer."""
 
+from __future__ import annotations
+
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
-from nsdbench.bench.tables import Table
+from nsdbench.bench.record import Record
+from nsdbench.errors import counted
 from nsdbench.report.content import STATUSES, CellReport, collect, figure_stem
 from nsdbench.report.grids import (
     Grid,
@@ -17,7 +20,9 @@ from nsdbench.report.grids import (
     measured_grids,
     published_grid,
 )
-from nsdbench.report.words import counted
+
+if TYPE_CHECKING:
+    from nsdbench.bench.tables import Table
 
 
 @dataclass(frozen=True)
@@ -44,8 +49,8 @@ class Document:
 def build(
     table: Table,
     scale: str,
-    records: Iterable[dict[str, Any]],
-    images: Path | None = None,
+    records: Iterable[Record],
+    picture_source: Path | None = None,
     protocol: str | None = None,
 ) -> Document:
     """Make the report of a table at one scale.
@@ -54,7 +59,7 @@ def build(
         table: the table.
         scale: one of its scales.
         records: as `Store.records` returns them.
-        images: folder of the cells' decoded images (<cell id>.npz), if pictures are wanted.
+        picture_source: folder of the cells' decoded images (<cell id>.npz), if pictures are wanted.
         protocol: shows the cells that this protocol judges, instead of what the table says.
 
     Raises:
@@ -63,8 +68,13 @@ def build(
     settings = table.settings(scale)
     title = f"{table.name}: {table.title} ({scale})"
     cells = collect(table, scale, records, protocol)
-    if settings.similarity is not None:
-        return Document(title, _real_images(table, scale), (), (), table.footnotes)
+    if (images := settings.similarity) is not None:
+        text = (
+            f"Scale {scale}: {images.num_images} training images of class {images.label} of "
+            f"{images.dataset}, drawn in figures/{scale}/{table.name}.png below the results folder."
+        )
+        paragraphs = (f"Source: {table.source}.", settings.note, text)
+        return Document(title, tuple(filter(None, paragraphs)), (), (), table.footnotes)
     return Document(
         title,
         _paragraphs(table, scale, cells, protocol),
@@ -80,19 +90,8 @@ def build(
             *table.footnotes,
             *(f"{row.label}: {row.note}" for row in table.rows if row.note),
         ),
-        tuple(_pictures(cells, images)) if images is not None else (),
+        tuple(_pictures(cells, picture_source)) if picture_source is not None else (),
     )
-
-
-def _real_images(table: Table, scale: str) -> tuple[str, ...]:
-    """Say which real images a figure compares."""
-    settings = table.settings(scale)
-    images = settings.similarity
-    text = (
-        f"Scale {scale}: {images.num_images} training images of class {images.label} of "
-        f"{images.dataset}, drawn in figures/{scale}/{table.name}.png below the results folder."
-    )
-    return tuple(part for part in (f"Source: {table.source}.", settings.note, text) if part)
 
 
 def _paragraphs(
@@ -121,9 +120,7 @@ def _paragraphs(
     if table.axes:
         stem = figure_stem(table, protocol)
         text += f" Drawn in figures/{scale}/{stem}.png below the results folder."
-    return tuple(
-        part for part in (f"{origin}: {table.source}.", settings.note, text, style) if part
-    )
+    return tuple(filter(None, (f"{origin}: {table.source}.", settings.note, text, style)))
 
 
 def _judged_by(cells: list[CellReport]) -> str:
@@ -166,16 +163,13 @@ def _changed(cells: list[CellReport]) -> list[str]:
     ]
 
 
-def _pictures(cells: list[CellReport], images: Path) -> list[Picture]:
+def _pictures(cells: list[CellReport], folder: Path) -> list[Picture]:
     """Find the decoded images of the measured cells."""
-    found = []
-    for cell in cells:
-        if cell.record is None:
-            continue
-        stem = cell.record["cell"]["id"]
-        source = images / f"{stem}.npz"
+    pictures = []
+    for entry in (cell.entry for cell in cells if cell.record is not None):
+        source = folder / f"{entry.id}.npz"
         if source.is_file():
-            entry = cell.entry
-            caption = f"{entry.row.label}, {entry.dataset}, ipc {entry.ipc}: decoded images"
-            found.append(Picture(source, stem, caption))
-    return found
+            what = f"{entry.row.label}, {entry.dataset}, ipc {entry.ipc}"
+            caption = f"{what}: decoded images, a column a class"
+            pictures.append(Picture(source, entry.id, caption))
+    return pictures

@@ -3,28 +3,35 @@
 Nothing is computed here that a run has not stored; the same files give the same bytes.
 """
 
-import csv
+from __future__ import annotations
+
 import io
 from collections.abc import Iterable, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any
-from zipfile import BadZipFile
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 
-from nsdbench.bench.tables import Table
+from nsdbench.bench.record import Record
+from nsdbench.files import write_atomically
 from nsdbench.report.content import CellReport, collect, figure_stem
+from nsdbench.report.pictures import read_arrays
+from nsdbench.report.writers import comma_separated
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from nsdbench.bench.tables import Table
 
 _DPI = 120
 _SIMILARITY_PANELS = ("batch", "height", "width")
 
 
-def write_plots(
+def write_figures(
     tables: Iterable[Table],
     scale: str,
-    records: Sequence[dict[str, Any]],
+    records: Sequence[Record],
     folder: Path,
     protocol: str | None = None,
 ) -> list[Path]:
@@ -62,23 +69,23 @@ def write_plots(
             continue
         for suffix, content in ((".png", png), (".csv", text.encode())):
             path = folder / f"{stem}{suffix}"
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(content)
+            write_atomically(path, partial(Path.write_bytes, data=content))
             written.append(path)
     return written
 
 
 def settings_csv(cells: Iterable[CellReport], axes: tuple[str, ...]) -> str:
     """Write one line a cell: what it is, the two settings, and the number if there is one."""
-    what, found = ("dataset", "ipc", "arch", "protocol"), ("status", "mean", "std", "n")
-    lines = []
+    place, settings = ("dataset", "ipc", "arch", "protocol"), tuple(map(_short, axes))
+    rows = []
     for cell in cells:
-        accuracy = (cell.record or {}).get("accuracy", {})
-        number = [accuracy.get(key, "") for key in ("mean", "std", "n")]
-        entry = cell.entry
-        place = (entry.dataset, entry.ipc, entry.arch, entry.protocol, *_values(cell, axes))
-        lines.append((*place, cell.status, *number))
-    return _csv((*what, *map(_short, axes), *found), lines)
+        row = {name: getattr(cell.entry, name) for name in place} | {"status": cell.status}
+        row |= dict(zip(settings, _values(cell, axes), strict=True))
+        if cell.record is not None:
+            accuracy = cell.record.accuracy
+            row |= {"mean": accuracy.mean, "std": accuracy.std, "n": accuracy.n}
+        rows.append(row)
+    return comma_separated((*place, *settings, "status", "mean", "std", "n"), rows)
 
 
 def draw_over_settings(cells: Sequence[CellReport], axes: tuple[str, ...]) -> bytes:
@@ -94,7 +101,7 @@ def draw_over_settings(cells: Sequence[CellReport], axes: tuple[str, ...]) -> by
     for cell in cells:
         key = (cell.entry.dataset, cell.entry.ipc, cell.entry.arch, cell.entry.protocol)
         panels.setdefault(key, []).append(cell)
-    figure = Figure(figsize=(0.5 + 4.5 * len(panels), 3.8), dpi=_DPI, layout="constrained")
+    figure = _figure(0.5 + 4.5 * len(panels), 3.8)
     places = figure.subplots(1, len(panels), squeeze=False)[0]
     for place, ((dataset, ipc, arch, protocol), shown) in zip(places, panels.items(), strict=True):
         xs, ys = (sorted({_values(cell, axes)[i] for cell in shown}) for i in (0, 1))
@@ -103,8 +110,8 @@ def draw_over_settings(cells: Sequence[CellReport], axes: tuple[str, ...]) -> by
             x, y = _values(cell, axes)
             column, row = xs.index(x), ys.index(y)
             text = "stale" if cell.status == "stale" else "-"
-            if cell.status == "measured":
-                grid[row, column] = mean = cell.record["accuracy"]["mean"]
+            if cell.status == "measured" and cell.record is not None:
+                grid[row, column] = mean = cell.record.accuracy.mean
                 text = f"{mean:.1f}"
             place.text(column, row, text, ha="center", va="center", fontsize=9,
                        bbox={"color": "white", "alpha": 0.6, "pad": 1})  # fmt: skip
@@ -124,22 +131,22 @@ def similarity_csv(arrays: dict[str, np.ndarray]) -> str:
     Columns: dimension, distance |i - j| (empty for images, whose order means nothing), number of
     pairs i < j, mean.
     """
-    lines = []
+    header, rows = ("dimension", "distance", "pairs", "mean"), []
     for name in _SIMILARITY_PANELS:
         values = arrays[name].astype(np.float64)
-        first, second = np.triu_indices(len(values), k=1)
         if name == "batch":
-            lines.append((name, "", len(first), f"{values[first, second].mean():.6f}"))
-            continue
-        for distance in range(1, len(values)):
-            chosen = np.diagonal(values, distance)
-            lines.append((name, distance, len(chosen), f"{chosen.mean():.6f}"))
-    return _csv(("dimension", "distance", "pairs", "mean"), lines)
+            by_distance: dict[Any, np.ndarray] = {"": values[np.triu_indices(len(values), k=1)]}
+        else:
+            by_distance = {d: np.diagonal(values, d) for d in range(1, len(values))}
+        for distance, pairs in by_distance.items():
+            line = (name, distance, len(pairs), f"{pairs.mean():.6f}")
+            rows.append(dict(zip(header, line, strict=True)))
+    return comma_separated(header, rows)
 
 
 def draw_similarity(arrays: dict[str, np.ndarray]) -> bytes:
     """Draw the similarity matrices of images, rows and columns side by side; returns a PNG."""
-    figure = Figure(figsize=(13, 4.2), dpi=_DPI, layout="constrained")
+    figure = _figure(13, 4.2)
     for place, name in zip(figure.subplots(1, 3), _SIMILARITY_PANELS, strict=True):
         values = arrays[name].astype(np.float64)
         picture = place.imshow(values, vmin=0, vmax=1, cmap="viridis", interpolation="nearest")
@@ -150,11 +157,8 @@ def draw_similarity(arrays: dict[str, np.ndarray]) -> bytes:
 
 def _values(cell: CellReport, axes: tuple[str, ...]) -> tuple:
     """Return a cell's values of the two settings."""
-    found = []
-    for axis in axes:
-        section, _, key = axis.partition(".")
-        found.append(cell.entry.recipe.values[section][key])
-    return tuple(found)
+    settings = cell.entry.recipe.values
+    return tuple(settings[section][key] for section, _, key in (a.partition(".") for a in axes))
 
 
 def _short(axis: str) -> str:
@@ -163,22 +167,21 @@ def _short(axis: str) -> str:
 
 def _read_similarity(source: Path) -> dict[str, np.ndarray]:
     try:
-        with np.load(source, allow_pickle=False) as arrays:
-            return {name: arrays[name] for name in _SIMILARITY_PANELS}
-    except (OSError, KeyError, ValueError, BadZipFile) as error:
-        raise ValueError(
-            f"{source} does not hold similarities ({error}); delete it and run again"
-        ) from error
+        return dict(zip(_SIMILARITY_PANELS, read_arrays(source, _SIMILARITY_PANELS), strict=True))
+    except ValueError as error:
+        raise ValueError(f"{error}; delete it and run again") from error
 
 
-def _csv(header: Sequence[str], lines: Iterable[Sequence]) -> str:
-    stream = io.StringIO()
-    writer = csv.writer(stream, lineterminator="\n")
-    writer.writerows([header, *lines])
-    return stream.getvalue()
+def _figure(width: float, height: float) -> Figure:
+    """Make an empty figure of a size in inches."""
+    from matplotlib.figure import Figure  # takes half a second to import
+
+    return Figure(figsize=(width, height), dpi=_DPI, layout="constrained")
 
 
 def _png(figure: Figure) -> bytes:
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
     stream = io.BytesIO()
     FigureCanvasAgg(figure).print_png(stream, metadata={"Software": None})
     return stream.getvalue()

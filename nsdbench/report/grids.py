@@ -1,10 +1,16 @@
 """The tables of a report: measured and printed numbers, what is known of every cell, its cost."""
 
+from __future__ import annotations
+
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from nsdbench.bench.tables import Column, Row, Table
 from nsdbench.report.content import CellReport, gain, mean_and_std
+
+if TYPE_CHECKING:
+    from nsdbench.bench.record import Result
+    from nsdbench.bench.tables import Column, Row, Table
 
 _PHASES = {"experts": "experts", "distill": "distillation", "evaluate": "evaluation"}
 
@@ -73,19 +79,19 @@ def published_grid(table: Table, scale: str, cells: list[CellReport]) -> list[Gr
     if not table.printed:
         return []
     columns = table.settings("paper" if "paper" in table.scales else scale).columns
+    printed = {(n.label, n.dataset, n.ipc, n.arch): n for n in reversed(table.printed)}
     rows = []
     for row in table.rows:
         texts = []
         for column in columns:
             ipc = 0 if row.method == "full" else column.ipc
-            where = (row.label, column.dataset, ipc, column.published_arch)
-            found = [n for n in table.printed if (n.label, n.dataset, n.ipc, n.arch) == where]
-            mean = found[0].mean if found else None
-            texts.append("-" if mean is None else mean_and_std(mean, found[0].std))
+            number = printed.get((row.label, column.dataset, ipc, column.published_arch))
+            mean, std = (None, None) if number is None else (number.mean, number.std)
+            texts.append("-" if mean is None else mean_and_std(mean, std))
         rows.append((row.label, *texts))
     title = "Published"
-    printed = [cell.entry for cell in cells if cell.entry.published]
-    if not any(entry.published.protocol == entry.protocol for entry in printed):
+    entries = [cell.entry for cell in cells]
+    if not any(e.published and e.published.protocol == e.protocol for e in entries):
         title = "Published, judged by other protocols than above: no verdict"
     if scale != "paper":
         title = "Published, distilled at the full settings: no verdict at this scale"
@@ -98,32 +104,28 @@ def published_grid(table: Table, scale: str, cells: list[CellReport]) -> list[Gr
 
 def details_grid(cells: list[CellReport]) -> list[Grid]:
     """Make the grid of all that is known about the measured cells."""
-    measured = [cell for cell in cells if cell.record is not None and cell.verdict is not None]
-    if not measured:
-        return []
     header = (
         "method", "cell", "protocol", "measured", "n", "95 % interval", "published", "difference",
         "verdict", "budget used",
     )  # fmt: skip
     rows = []
-    for cell, label in zip(measured, cell_labels(measured), strict=True):
-        accuracy, verdict = cell.record["accuracy"], cell.verdict
-        interval = accuracy["ci95"]
+    for cell, record, where in _measured(cells):
+        verdict, interval = cell.verdict, record.accuracy.ci95
+        difference = verdict.difference if verdict is not None else None
+        percent = record.budget.percent if record.budget is not None else None
         rows.append(
             (
-                cell.entry.row.label,
-                label,
-                cell.entry.protocol,
+                *where,
                 cell.number,
-                str(accuracy["n"]),
-                "-" if interval is None else f"{interval[0]:.1f} to {interval[1]:.1f}",
+                str(record.accuracy.n),
+                "-" if interval is None else "{:.1f} to {:.1f}".format(*interval),
                 cell.published,
-                "-" if verdict.difference is None else f"{verdict.difference:+.1f}",
+                "-" if difference is None else f"{difference:+.1f}",
                 str(verdict),
-                "-" if cell.budget_percent is None else f"{cell.budget_percent:.1f} %",
+                "-" if percent is None else f"{percent:.1f} %",
             )
         )
-    return [Grid("Every measured cell", header, tuple(rows), num_labels=3)]
+    return [Grid("Every measured cell", header, tuple(rows), num_labels=3)] if rows else []
 
 
 def cost_grid(cells: list[CellReport]) -> list[Grid]:
@@ -132,31 +134,36 @@ def cost_grid(cells: list[CellReport]) -> list[Grid]:
     Networks of unequal steps or batches were not trained equally much: a protocol that counts
     epochs gives a set of more images more steps, and a set smaller than a batch is a batch.
     """
-    measured = [cell for cell in cells if cell.record is not None]
-    if not measured:
-        return []
     header = (
         "method", "cell", "protocol", "images", "batch", "steps", *_PHASES.values(),
         "peak memory", "device",
     )  # fmt: skip
     rows = []
-    for cell, label in zip(measured, cell_labels(measured), strict=True):
-        cost = cell.record.get("cost", {})
-        seconds = [cost.get("seconds", {}).get(phase) for phase in _PHASES]
-        peak = cost.get("peak_bytes")
+    for _, record, where in _measured(cells):
+        counts = (record.images, record.batch, record.training.steps)
+        seconds = [record.cost.seconds.get(phase) for phase in _PHASES]
+        peak = record.cost.peak_bytes
         rows.append(
             (
-                cell.entry.row.label,
-                label,
-                cell.entry.protocol,
-                *("-" if x is None else str(x) for x in (cell.images, cell.batch, cell.steps)),
+                *where,
+                *("-" if count is None else str(count) for count in counts),
                 *("-" if value is None else f"{value:.0f} s" for value in seconds),
                 "-" if peak is None else f"{peak / 2**20:.0f} MiB",
-                cell.record.get("provenance", {}).get("device") or "-",
+                record.provenance.device or "-",
             )
         )
     title = "What every measured cell took (images, batch and optimiser steps of one network)"
-    return [Grid(title, header, tuple(rows), num_labels=3)]
+    return [Grid(title, header, tuple(rows), num_labels=3)] if rows else []
+
+
+def _measured(cells: list[CellReport]) -> list[tuple[CellReport, Result, tuple[str, str, str]]]:
+    """Return the cells that have a number, its record, and the labels of their rows."""
+    measured = [(cell, cell.record) for cell in cells if cell.record is not None]
+    names = cell_labels([cell for cell, _ in measured])
+    return [
+        (cell, record, (cell.entry.row.label, name, cell.entry.protocol))
+        for (cell, record), name in zip(measured, names, strict=True)
+    ]
 
 
 def labels(keys: list[tuple[str, int, str]]) -> list[str]:

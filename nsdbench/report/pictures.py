@@ -1,60 +1,74 @@
-"""Draw decoded images of a cell as a PNG grid: a column per class, the same bytes every time."""
+"""Draw decoded images of a cell as a PNG: a column a class, the same bytes every time."""
 
 import io
+import zlib
+from collections.abc import Sequence
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 
-_INCHES_PER_IMAGE = 0.6
-_DPI = 120
+_SMALLEST_HEIGHT = 64  # pixels of an image as drawn
+_GAP = 1  # pixels between images, before they are enlarged
+# What reading a damaged npz file raises; TypeError where it holds one array without a name.
+_DAMAGES = (OSError, EOFError, KeyError, TypeError, ValueError, MemoryError, BadZipFile, zlib.error)
 
 
-def draw_images(source: Path, caption: str = "") -> bytes:
+def draw_images(source: Path) -> bytes:
     """Draw the pictures a run kept beside its record.
 
     Args:
-        source: npz with images [n, C, H, W] (uint8, or floats in [0, 1]) and labels [n].
-        caption: printed above the grid.
+        source: npz with images [n, 1 or 3, H, W] (uint8, or floats in [0, 1]) and labels [n].
 
     Returns:
-        The PNG file.
+        The PNG file; images are enlarged by a whole number, so that their pixels are seen.
 
     Raises:
         ValueError: the file does not hold pictures; the message names it.
     """
-    try:
-        with np.load(source, allow_pickle=False) as arrays:
-            images, labels = arrays["images"], arrays["labels"]
-    except (OSError, KeyError, ValueError, EOFError) as error:
-        raise ValueError(f"{source} does not hold images and labels: {error}") from error
-    if images.ndim != 4 or images.shape[1] not in (1, 3) or len(images) != len(labels):
-        raise ValueError(
-            f"{source}: images {images.shape} with {len(labels)} labels; expected [n, 1 or 3, H, W]"
-        )
-    if len(images) == 0:
-        raise ValueError(f"{source} holds no images")
-    pixels = images / 255.0 if images.dtype == np.uint8 else np.clip(images, 0, 1)
-    classes = sorted(set(labels.tolist()))
-    rows = max(int((labels == c).sum()) for c in classes)
-    size = (_INCHES_PER_IMAGE * (len(classes) + 0.2), _INCHES_PER_IMAGE * (rows + 0.9))
-    figure = Figure(figsize=size, dpi=_DPI, layout="constrained")
-    axes = figure.subplots(rows, len(classes), squeeze=False)
-    for column, label in enumerate(classes):
-        shown = pixels[labels == label]
-        for position, axis in enumerate(axes[:, column]):
-            axis.set_xticks([])
-            axis.set_yticks([])
-            if position >= len(shown):
-                axis.set_axis_off()
-                continue
-            image = shown[position].transpose(1, 2, 0)
-            axis.imshow(image.squeeze(-1) if image.shape[-1] == 1 else image,
-                        cmap="gray", vmin=0, vmax=1, interpolation="nearest")  # fmt: skip
-        axes[0, column].set_title(f"class {label}", fontsize=7)
-    if caption:
-        figure.suptitle(caption, fontsize=8)
+    from PIL import Image
+
+    images, labels = _read(source)
+    if images.dtype != np.uint8:
+        images = (np.clip(images, 0, 1) * 255).round().astype(np.uint8)
+    columns = [images[labels == label] for label in np.unique(labels)]
+    height, width = (size + _GAP for size in images.shape[2:])
+    size = (max(map(len, columns)) * height + _GAP, len(columns) * width + _GAP)
+    mosaic = np.full((images.shape[1], *size), 255, dtype=np.uint8)
+    for x, column in enumerate(columns):
+        for y, image in enumerate(column):
+            top, left = y * height + _GAP, x * width + _GAP
+            mosaic[:, top : top + height - _GAP, left : left + width - _GAP] = image
+    pixels = mosaic[0] if len(mosaic) == 1 else mosaic.transpose(1, 2, 0)
+    factor = -(-_SMALLEST_HEIGHT // images.shape[2])
+    picture = Image.fromarray(np.ascontiguousarray(pixels)).resize(
+        (size[1] * factor, size[0] * factor), Image.Resampling.NEAREST
+    )
     stream = io.BytesIO()
-    FigureCanvasAgg(figure).print_png(stream, metadata={"Software": None})
+    picture.save(stream, "PNG")
     return stream.getvalue()
+
+
+def read_arrays(source: Path, names: Sequence[str]) -> list[np.ndarray]:
+    """Read some arrays of an npz file.
+
+    Raises:
+        ValueError: it does not hold them, or is damaged; the message names it.
+    """
+    try:
+        with open(source, "rb") as file, np.load(file, allow_pickle=False) as arrays:
+            return [np.asarray(arrays[name]) for name in names]
+    except _DAMAGES as error:
+        raise ValueError(f"{source} does not hold {', '.join(names)} ({error})") from error
+
+
+def _read(source: Path) -> tuple[np.ndarray, np.ndarray]:
+    """Read images and labels, and check that they are."""
+    images, labels = read_arrays(source, ("images", "labels"))
+    is_picture = images.ndim == 4 and images.shape[1] in (1, 3) and images.size > 0
+    if not is_picture or labels.shape != images.shape[:1] or labels.dtype.kind not in "iu":
+        raise ValueError(
+            f"{source}: images {images.shape} with labels {labels.shape} of {labels.dtype}; "
+            "expected [n, 1 or 3, H, W] with n whole numbers"
+        )
+    return images, labels

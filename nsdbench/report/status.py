@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Iterable
 from typing import Any
 
+from nsdbench.bench.record import Record
 from nsdbench.bench.tables import Table
 from nsdbench.bench.tables.where import keep_where
 from nsdbench.report.content import STATUSES, CellReport, collect
@@ -14,7 +15,7 @@ Rows = tuple[tuple[str, ...], list[tuple[str, ...]]]
 def summarise(
     tables: Iterable[Table],
     scale: str,
-    records: Iterable[dict[str, Any]],
+    records: Iterable[Record],
     protocol: str | None = None,
     where: dict[str, list[str]] | None = None,
 ) -> dict[str, Any]:
@@ -38,7 +39,7 @@ def summarise(
     by_table = [(table, collect(table, scale, records, protocol)) for table in tables]
     kept = keep_where([cell.entry for _, cells in by_table for cell in cells], where or {})
     keys = {entry.key for entry in kept}
-    parts = []
+    parts: list[dict[str, Any]] = []
     for table, cells in by_table:
         shown = [_plain(cell) for cell in cells if cell.entry.key in keys]
         counts = _counts(cell["status"] for cell in shown)
@@ -49,24 +50,24 @@ def summarise(
 
 def cell_rows(part: dict[str, Any]) -> Rows:
     """Make header and rows of one table of `summarise`."""
-    rows = [(cell["id"], cell["row"], cell["status"], cell["reason"]) for cell in part["cells"]]
-    return ("cell", "row", "status", ""), rows
+    keys = ("id", "row", "status", "reason")
+    return ("cell", "row", "status", ""), [tuple(cell[k] for k in keys) for cell in part["cells"]]
 
 
-def count_rows(found: dict[str, Any]) -> Rows:
+def count_rows(summary: dict[str, Any]) -> Rows:
     """Make header and rows of the counts of `summarise`."""
-    lines = [(part["name"], part["counts"]) for part in found["tables"]]
-    lines.append(("distinct cells", found["counts"]))
+    lines = [(part["name"], part["counts"]) for part in summary["tables"]]
+    lines.append(("distinct cells", summary["counts"]))
     rows = [
         (name, str(sum(counts.values())), *(str(counts[status]) for status in STATUSES))
         for name, counts in lines
     ]
-    return (f"scale {found['scale']}", "cells", *STATUSES), rows
+    return (f"scale {summary['scale']}", "cells", *STATUSES), rows
 
 
 def _plain(cell: CellReport) -> dict[str, Any]:
     """Describe one cell in JSON values."""
-    entry, accuracy = cell.entry, (cell.record or {}).get("accuracy", {})
+    entry, record = cell.entry, cell.record
     return {
         "id": entry.id,
         "row": entry.row.label,
@@ -77,12 +78,12 @@ def _plain(cell: CellReport) -> dict[str, Any]:
         "protocol": entry.protocol,
         "status": cell.status,
         "reason": cell.reason,
-        "mean": accuracy.get("mean"),
-        "n": accuracy.get("n"),
+        "mean": None if record is None else record.accuracy.mean,
+        "n": None if record is None else record.accuracy.n,
     }
 
 
 def _counts(statuses: Iterable[str]) -> dict[str, int]:
     """Count every status, those that do not occur too."""
-    found = Counter(statuses)
-    return {status: found[status] for status in STATUSES}
+    counter = Counter(statuses)
+    return {status: counter[status] for status in STATUSES}

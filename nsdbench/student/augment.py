@@ -125,7 +125,8 @@ def sample(
             f"{tuple(image_shape)}"
         )
     names = parse_strategy(strategy)
-    op, values = IDENTITY, {}
+    op = IDENTITY
+    values: Values = {}
     if names:
         op = names[int(torch.randint(len(names), (), generator=generator))]
         draws = 1 if siamese else batch_size

@@ -33,6 +33,7 @@ def select_step(model: nn.Module, mode: str, theta: torch.Tensor | None = None) 
     if mode == "full":
         return InnerStep(model)
     path = models.code_path(model, None if theta is None else (theta,))
-    if path == "generic":
+    shape = models.native_shape(model)
+    if path == "generic" or shape is None:
         return InnerStep(model)
-    return STEPS[path](model, models.native_shape(model))
+    return STEPS[path](model, shape)

@@ -18,6 +18,7 @@ lambda_N = dJ/dtheta_N, p_N = 0, and h the directional derivative of grad L at t
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any, NoReturn
 
 import torch
 from torch import nn
@@ -112,7 +113,14 @@ class _Unroll(torch.autograd.Function):
     """theta_N with constant activation memory; see the head of this file for the formulas."""
 
     @staticmethod
-    def forward(ctx, plan, theta, images, labels, lr):
+    def forward(
+        ctx: Any,
+        plan: _Plan,
+        theta: torch.Tensor,
+        images: torch.Tensor,
+        labels: torch.Tensor,
+        lr: torch.Tensor,
+    ) -> torch.Tensor:
         trajectory = theta.new_empty(len(plan.batches), theta.numel())
         last = _train(plan, theta, images, labels, lr, trajectory)
         ctx.plan = plan
@@ -120,15 +128,15 @@ class _Unroll(torch.autograd.Function):
         return last
 
     @staticmethod
-    def backward(ctx, grad_last):
-        trajectory, *inputs = ctx.saved_tensors
+    def backward(ctx: Any, grad_last: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        trajectory, theta, images, labels, lr = ctx.saved_tensors
+        needs = ctx.needs_input_grad[1:]
         with torch.no_grad():
-            gradients = _run_adjoint(
-                ctx.plan, trajectory, *inputs[1:], grad_last, ctx.needs_input_grad[1:]
-            )
+            gradients = _run_adjoint(ctx.plan, trajectory, images, labels, lr, grad_last, needs)
         if torch.is_grad_enabled():
             # Somebody asked for create_graph: the gradients must not pass for constants.
-            anchors = [t for t in (grad_last, *inputs) if t.requires_grad]
+            inputs = (grad_last, theta, images, labels, lr)
+            anchors = [tensor for tensor in inputs if tensor.requires_grad]
             gradients = [
                 None if gradient is None else _DifferentiableOnce.apply(gradient, *anchors)
                 for gradient in gradients
@@ -140,11 +148,11 @@ class _DifferentiableOnce(torch.autograd.Function):
     """Mark a gradient as depending on `anchors`, in a way that cannot be differentiated."""
 
     @staticmethod
-    def forward(ctx, gradient, *anchors):
+    def forward(ctx: Any, gradient: torch.Tensor, *anchors: torch.Tensor) -> torch.Tensor:
         return gradient.view_as(gradient)
 
     @staticmethod
-    def backward(ctx, grad):
+    def backward(ctx: Any, grad: torch.Tensor) -> NoReturn:
         raise RuntimeError(
             "the gradient of unrolled_sgd can be differentiated only once in modes 'exact' and "
             "'first_order'; use mode='full' to differentiate it again"
@@ -232,17 +240,17 @@ def _run_adjoint(
             direction,
             (needs_adjoint, needs_images, needs_labels),
         )
-        if needs_lr:
+        if grad_rate is not None:
             grad_rate -= along
-        if needs_images:
+        if grad_images is not None and h_x is not None:
             if x_augmented is not x:
                 h_x = torch.autograd.grad(x_augmented, x, h_x)[0]
             _scatter_add(grad_images, index, -rate * h_x)
-        if needs_labels:
+        if grad_labels is not None and h_y is not None:
             _scatter_add(grad_labels, index, -rate * h_y)
-        if needs_adjoint:
+        if h_theta is not None:
             adjoint = adjoint - rate * h_theta
-    if needs_lr:
+    if grad_rate is not None:
         grad_rate = grad_rate.to(lr).reshape(lr.shape)
     return [adjoint if needs_theta else None, grad_images, grad_labels, grad_rate]
 

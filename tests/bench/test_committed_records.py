@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from nsdbench import methods
+from nsdbench.bench.record import Record
 from nsdbench.bench.store import Store
 from nsdbench.evaluation import protocols
 
@@ -13,23 +14,23 @@ RESULTS = Path(__file__).parents[2] / "results"
 STALE: dict[str, str] = {}
 
 
-def records() -> list[dict]:
+def records() -> list[Record]:
     found, warnings = Store(RESULTS).records()
     assert warnings == []
-    return [record for record in found if record["status"] == "done"]
+    return [record for record in found if record.status == "done"]
 
 
 def test_there_are_records():
     assert len(records()) >= 90
 
 
-@pytest.mark.parametrize("record", records(), ids=lambda r: r["cell"]["scale"] + r["cell"]["id"])
+@pytest.mark.parametrize("record", records(), ids=lambda r: r.cell.scale + r.cell.id)
 def test_a_committed_record_is_current(record):
-    cell = record["cell"]
-    recipe = methods.resolve(cell["method"], cell["dataset"], cell["ipc"], cell["scale"])
+    cell = record.cell
+    recipe = methods.resolve(cell.method, cell.dataset, cell.ipc, cell.scale)
     is_current = (
-        recipe.hash == record["recipe_hash"]
-        and recipe.values == record["recipe"]
-        and protocols.get(cell["protocol"]).hash == record["protocol_hash"]
+        recipe.hash == record.recipe_hash
+        and recipe.values == record.recipe
+        and protocols.get(cell.protocol).hash == record.protocol_hash
     )
-    assert is_current == (cell["id"] not in STALE), STALE.get(cell["id"], "the record is stale")
+    assert is_current == (cell.id not in STALE), STALE.get(cell.id, "the record is stale")

@@ -1,13 +1,11 @@
 """Cells: complete records, failures as records, resumption, shared sets."""
 
-import json
-
 import numpy
 import pytest
 
 from nsdbench.bench import artefacts
 from nsdbench.bench.cell import Cell
-from nsdbench.bench.store import comparable
+from nsdbench.bench.record import Record
 from nsdbench.evaluation import Judge
 
 NAME = "synthetic:3x1x8x8"
@@ -22,24 +20,24 @@ def cell(method="tiny-nsd", ipc=4, arch="convnet1-w8", protocol="common-20ep", d
 
 def test_a_record_is_complete_and_plain_json(tmp_path, measure_cell):
     record = measure_cell(cell(), tmp_path, seeds=2, repeats=2, command="test")
-    assert record["status"] == "done", record.get("failure")
-    assert json.loads(json.dumps(record, allow_nan=False)) == record
-    assert record["cell"]["id"] == "synthetic_3x1x8x8-ipc4-tiny-nsd-convnet1-w8-common-20ep"
-    values = record["accuracy"]["values"]
+    assert record.status == "done", record.failure
+    assert Record.parse(record.text()) == record
+    assert record.cell.id == "synthetic_3x1x8x8-ipc4-tiny-nsd-convnet1-w8-common-20ep"
+    values = record.accuracy.values
     assert [len(row) for row in values] == [2, 2]
-    assert record["accuracy"]["mean"] == pytest.approx(numpy.mean(values))
-    assert record["accuracy"]["std"] == pytest.approx(numpy.std(values))
-    assert record["accuracy"]["n"] == 4
-    stored, limit = record["budget"]["stored_bits"], record["budget"]["limit_bits"]
+    assert record.accuracy.mean == pytest.approx(numpy.mean(values))
+    assert record.accuracy.std == pytest.approx(numpy.std(values))
+    assert record.accuracy.n == 4
+    stored, limit = record.budget.stored_bits, record.budget.limit_bits
     assert 0 < stored <= limit == 4 * 3 * 64 * 32
-    assert sum(entry["bits"] for entry in record["budget"]["entries"]) == stored
-    assert record["budget"]["decoded_images"] == record["training"]["num_images"]
-    assert record["cost"]["seconds"].keys() == {"experts", "distill", "evaluate"}
-    assert record["cost"]["peak_bytes"] > 1e6
-    assert record["distillation"]["iterations"] == 6
-    assert record["training"]["code_path"] == {"evaluation": "native", "unroll": "native"}
-    assert record["provenance"]["build"]["native"] is True
-    assert len(record["work"]["commits"]) == 1
+    assert sum(tensor.bits for tensor in record.budget.entries) == stored
+    assert record.budget.decoded_images == record.training.num_images
+    assert record.cost.seconds.keys() == {"experts", "distill", "evaluate"}
+    assert record.cost.peak_bytes > 1e6
+    assert record.distillation.iterations == 6
+    assert record.training.code_path == {"evaluation": "native", "unroll": "native"}
+    assert record.provenance.build["native"] is True
+    assert len(record.work.commits) == 1
     with numpy.load(tmp_path / "images" / "smoke" / f"{cell().id}.npz") as pictures:
         assert pictures["images"].dtype == numpy.uint8
         assert pictures["images"].shape[1:] == (1, 8, 8)
@@ -50,12 +48,12 @@ def test_a_record_is_complete_and_plain_json(tmp_path, measure_cell):
 def test_coresets_and_full_data(tmp_path, method, protocol, measure_cell):
     ipc = 0 if method == "full" else 2
     record = measure_cell(cell(method, ipc, protocol=protocol), tmp_path, seeds=1, repeats=2)
-    assert record["status"] == "done", record.get("failure")
-    assert "distillation" not in record
+    assert record.status == "done", record.failure
+    assert record.distillation is None
     if method == "full":
-        assert record["budget"] is None
+        assert record.budget is None
     else:
-        assert record["budget"]["stored_bits"] == record["budget"]["limit_bits"]
+        assert record.budget.stored_bits == record.budget.limit_bits
         sets = list((tmp_path / "artefacts").glob("*.safetensors"))
         assert len(sets) == 2, "a set is drawn for every network"
 
@@ -76,7 +74,7 @@ def test_a_killed_cell_goes_on_and_ends_with_the_same_record(tmp_path, measure_c
         with pytest.raises(Killed):
             measure_cell(cell(), tmp_path / "b", progress=kill, **options)
     resumed = measure_cell(cell(), tmp_path / "b", **options)
-    assert comparable(resumed) == comparable(undisturbed)
+    assert resumed.comparable() == undisturbed.comparable()
 
 
 def test_finished_networks_are_not_trained_again(tmp_path, monkeypatch, measure_cell):
@@ -88,7 +86,7 @@ def test_finished_networks_are_not_trained_again(tmp_path, monkeypatch, measure_
     )
     more = measure_cell(cell(), tmp_path, seeds=1, repeats=3)
     assert trained == [2]
-    assert more["accuracy"]["values"][0][:2] == first["accuracy"]["values"][0]
+    assert more.accuracy.values[0][:2] == first.accuracy.values[0]
 
 
 def test_architectures_share_one_distilled_set(tmp_path, monkeypatch, measure_cell):
@@ -97,14 +95,14 @@ def test_architectures_share_one_distilled_set(tmp_path, monkeypatch, measure_ce
     monkeypatch.setattr(artefacts, "distill_recipe", lambda *a: calls.append(a) or distill(*a))
     for arch in ("convnet1-w8", "convnet2-w8"):
         record = measure_cell(cell(arch=arch), tmp_path)
-        assert record["status"] == "done", record.get("failure")
+        assert record.status == "done", record.failure
     assert len(calls) == 1
 
 
 def test_the_generic_path_says_so(tmp_path, monkeypatch, measure_cell):
     monkeypatch.setenv("NSDBENCH_NATIVE", "0")
     record = measure_cell(cell(), tmp_path)
-    assert record["training"]["code_path"] == {"evaluation": "generic", "unroll": "generic"}
+    assert record.training.code_path == {"evaluation": "generic", "unroll": "generic"}
 
 
 def test_another_protocol_does_not_reuse_numbers(tmp_path, measure_cell):
@@ -112,7 +110,7 @@ def test_another_protocol_does_not_reuse_numbers(tmp_path, measure_cell):
         measure_cell(cell(protocol=protocol), tmp_path)
         for protocol in ("common-20ep", "common-1ep")
     ]
-    assert numbers[0]["training"]["steps"] != numbers[1]["training"]["steps"]
+    assert numbers[0].training.steps != numbers[1].training.steps
 
 
 @pytest.mark.parametrize(
@@ -131,16 +129,16 @@ def test_failures_are_records(
     (tiny_methods / "tiny-greedy.toml").write_text(greedy)
     monkeypatch.setenv("NSDBENCH_OFFLINE", "1")
     record = measure_cell(cell(**arguments), tmp_path)
-    assert record["status"] == "failed"
-    assert record["failure"]["kind"] == kind
-    assert reason in record["failure"]["reason"]
-    assert record["failure"]["peak_bytes"] > 0
-    json.dumps(record, allow_nan=False)
+    assert record.status == "failed"
+    assert record.failure.kind == kind
+    assert reason in record.failure.reason
+    assert record.failure.peak_bytes > 0
+    assert Record.parse(record.text()) == record
 
 
 def test_a_diverging_cell_says_so(tmp_path, tiny_methods, measure_cell):
     text = (tiny_methods / "tiny-mtt.toml").read_text().replace("lr_lr = 1e-5", "lr_lr = 1e6")
     (tiny_methods / "tiny-wild.toml").write_text(text.replace("tiny-mtt", "tiny-wild"))
     record = measure_cell(cell("tiny-wild", 2), tmp_path)
-    assert record["failure"]["kind"] == "diverged"
-    assert "step" in record["failure"]["reason"]
+    assert record.failure.kind == "diverged"
+    assert "step" in record.failure.reason

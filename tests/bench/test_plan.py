@@ -1,6 +1,6 @@
 """Plans: what is to do, what is done, what stands in the way, and what it will cost."""
 
-from dataclasses import asdict, replace
+from dataclasses import replace
 from math import prod
 
 import pytest
@@ -9,7 +9,8 @@ from nsdbench import data, methods
 from nsdbench.bench import plan, tables
 from nsdbench.bench.cell import Cell
 from nsdbench.bench.cost import Work, estimate, network_size
-from nsdbench.bench.store import Store, failure_record
+from nsdbench.bench.record import Record
+from nsdbench.bench.store import Store
 from nsdbench.bench.tables.where import parse_where
 from nsdbench.data.fetching import lookup
 from nsdbench.errors import DataMissing
@@ -72,15 +73,13 @@ def store(tmp_path, monkeypatch):
 
 
 def done_record(planned, **changes):
-    return {
-        "status": "done",
-        "cell": planned.identity,
-        "recipe_hash": planned.recipe.hash,
-        "protocol_hash": planned.protocol.hash,
-        "seeds": planned.seeds,
-        "repeats": planned.repeats,
-        "accuracy": summary([[50.0]]),
-    } | changes
+    asked = {"recipe_hash": planned.recipe.hash, "protocol_hash": planned.protocol.hash}
+    return Record.done(
+        planned.cell,
+        **asked | {"seeds": planned.seeds} | changes,
+        repeats=planned.repeats,
+        accuracy=summary([[50.0]]),
+    )
 
 
 def statuses(made):
@@ -98,7 +97,6 @@ def test_cells_and_their_statuses(store):
     }
     first = made.cells[0]
     assert first.cell == Cell("Digits16", 1, "random", "convnet2-w8", "common-10ep", "smoke")
-    assert first.identity == {**asdict(first.cell), "id": first.cell.id}
     assert first.recipe.hash == methods.resolve("random", "Digits16", 1, "smoke").hash
     assert first.protocol.hash == protocols.get("common-10ep").hash
 
@@ -126,7 +124,7 @@ def test_done_cells_and_why_others_are_measured_again(store):
     ):
         again = planned_after(done_record(first, **changes))
         assert (again.status, again.reason) == ("todo", reason)
-    again = planned_after(failure_record(first.identity, "error", "broke\nin two"))
+    again = planned_after(Record.failed(first.cell, "error", "broke\nin two"))
     assert (again.status, again.reason) == ("todo", "failed before: broke")
 
 
@@ -184,7 +182,7 @@ def test_only_what_can_be_downloaded_is_tried_and_only_once(store, monkeypatch):
         tried.append(name)
         raise DataMissing(f"{name}: the download failed")
 
-    monkeypatch.setattr(plan, "load", load)
+    monkeypatch.setattr(data, "load", load)
     said = []
     reasons = plan.fetch(make_plan(store.results, ["mine"], "paper"), notify=said.append)
     assert tried == ["CIFAR10"] and len(said) == 1 and "CIFAR10" in said[0]
@@ -199,7 +197,7 @@ def test_a_disk_that_is_full_keeps_one_data_set_out(store, monkeypatch):
     def load(name, root):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(plan, "load", load)
+    monkeypatch.setattr(data, "load", load)
     reasons = plan.fetch(make_plan(store.results, ["mine"], "paper"), notify=lambda text: None)
     assert list(reasons) == ["CIFAR10", "ImageNette"]
     assert "[OSError: [Errno 28] No space left on device]" in reasons["CIFAR10"]

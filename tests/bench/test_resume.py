@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from nsdbench.bench.store import Store, comparable
+from nsdbench.bench.store import Store
 
 ROOT = Path(__file__).parents[2]
 METHOD = """
@@ -128,11 +128,11 @@ class Place:
     def results(self):
         """Return all that two runs must agree in, by name: fields of records and decoded images."""
         records, warnings = Store(self.folder / "results").records()
-        assert warnings == [] and [record["status"] for record in records] == ["done"] * 2
+        assert warnings == [] and [record.status for record in records] == ["done"] * 2
         found = {}
         for record in records:
-            for field, value in comparable(record).items():
-                found[f"{record['cell']['method']}: {field}"] = value
+            for field, value in record.comparable().items():
+                found[f"{record.cell.method}: {field}"] = value
         for path in sorted((self.folder / "results" / "images").rglob("*.npz")):
             with np.load(path) as arrays:
                 found |= {f"{path.name}: {name}": arrays[name].tolist() for name in arrays}

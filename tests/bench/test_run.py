@@ -18,6 +18,7 @@ from nsdbench.bench.cell import Cell
 from nsdbench.bench.claim import record_death
 from nsdbench.bench.executors import local
 from nsdbench.bench.plan import Plan, PlannedCell
+from nsdbench.bench.record import Record
 from nsdbench.bench.run import run_plan
 from nsdbench.bench.store import Store
 from nsdbench.evaluation import protocols
@@ -49,19 +50,16 @@ def fake_measure(planned, run):
         progress("distill", step, 600, "")
         time.sleep(0.1)
     progress("evaluate", 2, 2, "")
-    record = {
-        "status": "done",
-        "cell": planned.identity,
-        "recipe_hash": planned.recipe.hash,
-        "protocol_hash": planned.protocol.hash,
-        "seeds": planned.seeds,
-        "repeats": planned.repeats,
-        "accuracy": summary([[float(torch.get_num_threads())]]),
-    }
     if cell.method == "fails":
-        failure = {"kind": "diverged", "reason": "the loss is nan"}
-        record |= {"status": "failed", "failure": failure}
-    return record
+        return Record.failed(cell, "diverged", "the loss is nan")
+    return Record.done(
+        cell,
+        recipe=planned.recipe,
+        protocol=planned.protocol,
+        seeds=planned.seeds,
+        repeats=planned.repeats,
+        accuracy=summary([[float(torch.get_num_threads())]]),
+    )
 
 
 def die_while_speaking(planned, run, measure, pipe, threads, wait_for_others):
@@ -124,10 +122,10 @@ def test_a_bad_cell_never_stops_the_run(tmp_path):
     assert list(outcome.failed.values()) == ["RuntimeError: broken\ncell", "the loss is nan"]
     assert events.started_ids == ["good", "raises", "fails", "fine"] == list(events.records)
     assert ("good", "evaluate", 2, 2) in events.progressed
-    failure = record_of(tmp_path, "raises")["failure"]
-    assert failure["kind"] == "error" and "RuntimeError: broken" in failure["traceback"]
-    assert record_of(tmp_path, "fails")["failure"]["kind"] == "diverged"
-    assert record_of(tmp_path, "good")["seeds"] == 3
+    failure = record_of(tmp_path, "raises").failure
+    assert failure.kind == "error" and "RuntimeError: broken" in failure.traceback
+    assert record_of(tmp_path, "fails").failure.kind == "diverged"
+    assert record_of(tmp_path, "good").seeds == 3
     assert outcome.exit_code == 3
 
 
@@ -151,8 +149,8 @@ def test_missing_data_is_recorded_in_the_words_given(tmp_path):
     outcome, _ = run(tmp_path, [], missing={"Digits16": "go and get it"}, **{"far": "data missing"})
     assert outcome.data_missing == [planned_cell("far").cell.id]
     record = record_of(tmp_path, "far")
-    assert record["failure"]["kind"] == "data_missing"
-    assert record["failure"]["reason"] == "go and get it"
+    assert record.failure.kind == "data_missing"
+    assert record.failure.reason == "go and get it"
 
 
 def test_ctrl_c_stops_and_the_next_run_goes_on(tmp_path):
@@ -198,10 +196,10 @@ def test_two_processes_survive_everything_their_cells_do(tmp_path, two_cores):
     methods = ["good", "dies", "raises", "killed", "fails", "fine"]
     outcome, events = run(tmp_path, methods, jobs=2)
     assert set(outcome.done) == {planned_cell(m).cell.id for m in ("good", "fine")}
-    reasons = {m: record_of(tmp_path, m)["failure"] for m in ("dies", "raises", "killed", "fails")}
-    assert reasons["dies"]["reason"] == "its process ended with exit code 7"
-    assert reasons["killed"]["kind"] == "memory" and "signal 9" in reasons["killed"]["reason"]
-    assert reasons["raises"]["reason"] == "RuntimeError: broken\ncell"
+    reasons = {m: record_of(tmp_path, m).failure for m in ("dies", "raises", "killed", "fails")}
+    assert reasons["dies"].reason == "its process ended with exit code 7"
+    assert reasons["killed"].kind == "memory" and "signal 9" in reasons["killed"].reason
+    assert reasons["raises"].reason == "RuntimeError: broken\ncell"
     assert set(events.started_ids) == set(methods) == set(events.records)
     assert outcome.exit_code == 3
 
@@ -211,7 +209,7 @@ def test_a_process_killed_in_the_middle_of_a_message_is_a_failure(tmp_path, two_
     monkeypatch.setattr(local, "_work", die_while_speaking)
     outcome, _ = run(tmp_path, ["good", "fine"], jobs=2)
     assert len(outcome.failed) == 2 and not outcome.done
-    assert record_of(tmp_path, "good")["failure"]["kind"] == "memory"
+    assert record_of(tmp_path, "good").failure.kind == "memory"
 
 
 def test_a_death_is_not_recorded_over_another_run(tmp_path):
@@ -223,14 +221,14 @@ def test_a_death_is_not_recorded_over_another_run(tmp_path):
         recording.join(10)
         assert not recording.is_alive(), "it waits for the other run"
     assert record_of(tmp_path, "killed") is None
-    assert record_death(*arguments)["failure"]["kind"] == "memory"
-    assert record_of(tmp_path, "killed")["failure"]["kind"] == "memory"
+    assert record_death(*arguments).failure.kind == "memory"
+    assert record_of(tmp_path, "killed").failure.kind == "memory"
 
 
 @pytest.mark.slow
 def test_jobs_times_threads_stay_within_the_cores(tmp_path, two_cores):
     _, events = run(tmp_path, ["threads", "good"], jobs=2)
-    assert [record["accuracy"]["mean"] for record in events.records.values()] == [1.0, 1.0]
+    assert [record.accuracy.mean for record in events.records.values()] == [1.0, 1.0]
     pids = {path.name.rpartition("-")[2] for path in tmp_path.glob("ran-*")}
     assert len(pids) == 2 and str(os.getpid()) not in pids
     for jobs in (0, 3):

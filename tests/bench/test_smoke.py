@@ -17,11 +17,11 @@ def test_full_data_beats_nsd_and_nsd_beats_random_selection(tmp_path, monkeypatc
     ):
         cell = Cell("Digits16", ipc, method, "convnet2-w16", protocol, "smoke")
         record = measure_cell(cell, tmp_path)
-        assert record["status"] == "done", record.get("failure")
-        means[method] = record["accuracy"]["mean"]
-        if "distillation" in record:
-            assert record["distillation"]["images_moved"] > 0.1
-            assert record["distillation"]["loss_last"] < record["distillation"]["loss_first"]
+        assert record.status == "done", record.failure
+        means[method] = record.accuracy.mean
+        if record.distillation is not None:
+            assert record.distillation.images_moved > 0.1
+            assert record.distillation.loss_last < record.distillation.loss_first
     # chance is 10 %, and 360 test images make one accuracy uncertain by about 2.5 points
     assert means["full"] > means["nsd"] > means["random"] + 5
     assert means["mtt"] > means["random"] + 5

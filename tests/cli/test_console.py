@@ -9,6 +9,7 @@ from rich.console import Console
 from nsdbench.bench.cell import Cell
 from nsdbench.bench.cost import Estimate
 from nsdbench.bench.plan import Plan, PlannedCell
+from nsdbench.bench.record import Record
 from nsdbench.bench.run import Outcome
 from nsdbench.cli import console as printing
 from nsdbench.cli.console import RunDisplay, StepDisplay, duration, size
@@ -43,7 +44,9 @@ def make(is_terminal):
 
 
 def done(value=50.0):
-    return {"status": "done", "accuracy": summary([[value]])}
+    cell = Cell("Digits16", 1, "random", "convnet2-w8", "common-10ep", "smoke")
+    asked = {"recipe_hash": "r", "protocol_hash": "p", "seeds": 1, "repeats": 1}
+    return Record.done(cell, **asked, accuracy=summary([[value]]))
 
 
 def test_units():
@@ -86,8 +89,7 @@ def test_failures_show_their_first_line(clock):
     stream, cells, display = make(is_terminal=False)
     with display:
         display.started(cells[0])
-        failure = {"status": "failed", "failure": {"reason": "it broke\nbadly", "kind": "error"}}
-        display.finished(cells[0], failure)
+        display.finished(cells[0], Record.failed(cells[0].cell, "error", "it broke\nbadly"))
         display.finished(cells[1], done())  # by another process, never started here
     assert "failed: it broke, 0 s" in stream.getvalue() and "badly" not in stream.getvalue()
 

@@ -195,9 +195,9 @@ def test_too_few_images_are_noticed_before_anything_is_trained(tiny_coresets):
 def test_a_chosen_set_serves_all_networks_of_a_cell(tiny_coresets, tmp_path, measure_cell):
     cell = Cell(NAME, 2, "tiny-herding", "convnet1-w4", "common-20ep", "smoke")
     record = measure_cell(cell, tmp_path, seeds=1, repeats=2)
-    assert record["status"] == "done", record.get("failure")
+    assert record.status == "done", record.failure
     assert len(list((tmp_path / "artefacts").glob("*.safetensors"))) == 1
-    assert record["cost"]["seconds"]["experts"] > 0
+    assert record.cost.seconds["experts"] > 0
 
 
 def test_random_keeps_its_recipe_and_its_draws():

@@ -8,6 +8,7 @@ import torch
 from nsdbench import data, methods
 from nsdbench.bench import tables
 from nsdbench.bench.cell import Cell
+from nsdbench.bench.record import Data
 from nsdbench.data.description import Source
 from nsdbench.data.fetching import lookup
 from nsdbench.data.holdout import base_name, holdout_name, parse
@@ -104,10 +105,10 @@ def test_recipes_are_those_of_the_whole(method, ipc, scale):
 def test_a_cell_on_a_holdout_sees_training_data_alone(tmp_path, tiny_methods, opened, measure_cell):
     cell = Cell(NAME, 4, "tiny-nsd", "convnet1-w8", "common-2ep", "smoke")
     record = measure_cell(cell, tmp_path)
-    assert record["status"] == "done", record.get("failure")
+    assert record.status == "done", record.failure
     assert set(opened) == {"train"}
     held = data.load(NAME)
-    assert record["data"] == {"checksum": held.checksum, "test_checksum": held.test.checksum}
+    assert record.data == Data(checksum=held.checksum, test_checksum=held.test.checksum)
     assert cell.id.startswith("synthetic_3x1x8x8_20_4-holdout12-seed5~")
     measure_cell(replace(cell, dataset=WHOLE), tmp_path)
     buffers = list_buffers()

@@ -6,7 +6,6 @@ import torch
 from nsdbench import data, experts, methods
 from nsdbench.bench.cost import estimate
 from nsdbench.distillation import loop as distillation
-from nsdbench.distillation.moving_average import MovingAverage
 from nsdbench.evaluation import protocols
 from nsdbench.evaluation import training as evaluation
 
@@ -19,40 +18,8 @@ def tiny_ftd(tiny_methods):
     (tiny_methods / "tiny-ftd.toml").write_text(text + "ema_decay = 0.6\n")
 
 
-def test_average_is_the_weighted_sum_of_all_values():
-    module = torch.nn.Linear(3, 2).double()
-    average = MovingAverage(module, 0.9)
-    values = [[p.detach().clone() for p in module.parameters()]]
-    for step in range(5):
-        with torch.no_grad():
-            for parameter in module.parameters():
-                parameter += torch.full_like(parameter, 2.0**step)
-        values.append([p.detach().clone() for p in module.parameters()])
-        average.update()
-    average.apply()
-    for n, parameter in enumerate(module.parameters()):
-        expected = 0.9**5 * values[0][n]
-        for step in range(1, 6):
-            expected = expected + 0.1 * 0.9 ** (5 - step) * values[step][n]
-        torch.testing.assert_close(parameter.detach(), expected, rtol=1e-12, atol=0)
-
-
-@pytest.mark.parametrize("decay", [None, 0.0])
-def test_without_an_average_the_last_values_stay(decay):
-    module = torch.nn.Linear(3, 2)
-    average = MovingAverage(module, decay)
-    assert bool(average.state_dict()) == (decay is not None)
-    with torch.no_grad():
-        module.weight.fill_(3.0)
-    average.update()
-    average.apply()
-    assert torch.equal(module.weight, torch.full((2, 3), 3.0))
-
-
 @pytest.mark.parametrize("decay", [1.0, -0.1, 1.5])
 def test_decay_out_of_range_is_named(decay):
-    with pytest.raises(ValueError, match=f"ema_decay is {decay}; expected 0 <= ema_decay < 1"):
-        MovingAverage(torch.nn.Linear(2, 3), decay)
     with pytest.raises(ValueError, match=f"`optimiser.ema_decay` is {decay}; .* and below 1"):
         methods.resolve("tiny-ftd", NAME, 1, "smoke", {"optimiser.ema_decay": decay})
 

@@ -1,7 +1,5 @@
 """Variants: a method whose settings are its name, from a table's row to the record and its set."""
 
-import json
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -10,6 +8,7 @@ from nsdbench import data, methods
 from nsdbench.bench import plan, tables
 from nsdbench.bench.cell import Cell
 from nsdbench.bench.cost import estimate
+from nsdbench.bench.record import Record
 from nsdbench.bench.store import Store
 from nsdbench.bench.tables.where import parse_where
 from nsdbench.cli import explain
@@ -198,9 +197,9 @@ def test_a_search_runs_resumes_and_reports_like_any_table(search, tmp_path, meas
     for planned in made.cells:
         assert planned.status == "todo" and planned.estimate is not None
         record = measure_cell(planned.cell, store.results)
-        assert record["status"] == "done", record.get("failure")
+        assert record.status == "done", record.failure
         store.write(record)
-        assert record["recipe"]["objective"]["guided_weight"] == 0.5
+        assert record.recipe["objective"]["guided_weight"] == 0.5
     again = make_plan(store.results, ["search"], "smoke")
     assert {p.cell.method: p.status for p in again.cells} == {
         "tiny-nsd": "todo",
@@ -211,7 +210,7 @@ def test_a_search_runs_resumes_and_reports_like_any_table(search, tmp_path, meas
     assert not warnings
     document = build(tables.load("search"), "smoke", records)
     rows = {row[0]: row[1:] for row in document.grids[0].rows}
-    numbers = [f"{r['accuracy']['mean']:.1f}" for r in records]
+    numbers = [f"{r.accuracy.mean:.1f}" for r in records]
     assert sorted(rows["stronger guidance"]) == sorted(numbers)
     assert rows["as it is"] == ("not run", "not run")
     assert rows["one slice"] == ("not run", "-")
@@ -226,7 +225,7 @@ def test_a_set_of_a_variant_says_so_and_explain_knows_it(search, tmp_path, measu
     record = measure_cell(cell, tmp_path / "results")
     (path,) = (tmp_path / "results" / "artefacts").glob("*.safetensors")
     assert path.name.startswith("tiny-nsd_objective.batch_syn_6_objective.guided_weight_0.5-")
-    assert json.loads(json.dumps(record, allow_nan=False)) == record
+    assert Record.parse(record.text()) == record
 
 
 def test_the_search_changes_what_a_row_says_and_never_sees_the_test_split():

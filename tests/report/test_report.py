@@ -6,6 +6,7 @@ import io
 import re
 from dataclasses import replace
 from pathlib import Path
+from zipfile import ZipFile
 
 import numpy as np
 import pytest
@@ -13,44 +14,38 @@ import pytest
 import nsdbench.report
 from nsdbench import methods
 from nsdbench.bench import tables
-from nsdbench.bench.store import failure_record
+from nsdbench.bench.cell import Cell
+from nsdbench.bench.record import Record
 from nsdbench.evaluation import protocols
-from nsdbench.report import build, collect, latex, markdown, writing
-from nsdbench.report import pictures as figures
+from nsdbench.report import Document, Grid, build, collect, writers
 from nsdbench.report.content import gain
+from nsdbench.report.pictures import draw_images
+from nsdbench.report.writers import write
 from nsdbench.spread import summary
 
 
 def record_of(entry, values, **changes):
-    """Make the done record of a table's cell."""
-    cell = dict(
-        zip(("dataset", "ipc", "method", "arch", "protocol", "scale"), entry.key, strict=True)
-    )
-    return {
-        "schema": 1,
-        "status": "done",
-        "cell": cell | {"id": f"{entry.dataset}-ipc{entry.ipc}-{entry.method}"},
-        "recipe_hash": methods.resolve(entry.method, entry.dataset, entry.ipc, entry.scale).hash
-        if entry.is_implemented
-        else "gone",
-        "protocol_hash": protocols.get(entry.protocol).hash,
-        "protocol": protocols.get(entry.protocol).as_dict(),
+    """Make the record of a table's cell."""
+    recipe_hash = "gone"
+    if entry.is_implemented:
+        recipe = methods.resolve(entry.method, entry.dataset, entry.ipc, entry.scale)
+        recipe_hash = recipe.hash
+    fields = {
+        "cell": Cell(*entry.key),
+        "recipe_hash": recipe_hash,
+        "protocol": protocols.get(entry.protocol),
         "seeds": entry.seeds,
         "repeats": entry.repeats,
         "accuracy": summary([values]),
-        "budget": {
-            "stored_bits": 983,
-            "limit_bits": 1000,
-            "decoded_images": 560,
-            "storage_dtype": "float32",
-        },
+        "budget": {"stored_bits": 983, "limit_bits": 1000, "decoded_images": 560},
         "training": {"steps": 1001, "num_images": 560},
         "cost": {
             "seconds": {"experts": 10.0, "distill": 20.6, "evaluate": 3.0},
             "peak_bytes": 512 * 2**20,
         },
         "provenance": {"commit": "abc", "device": "a processor"},
-    } | changes
+    }
+    return Record.done(**fields | changes)
 
 
 def entry_of(name, scale, label, *, judged_by=None, **where):
@@ -92,7 +87,7 @@ def test_paper_scale_shows_measured_beside_published():
     assert grid(document, "Published")["NSD"]["CIFAR10 ipc 1"] == "68.5 ± 0.8"
     assert grid(document, "Published")["Full dataset"]["CIFAR100 ipc 10"] == "56.2 ± 0.3"
     assert grid(document, "Published")["IDC"]["TinyImageNet ipc 1"] == "-"
-    assert "does not cover the variation between sets" in markdown.render(document)
+    assert "does not cover the variation between sets" in writers.markdown(document)
 
 
 def test_other_protocols_show_no_difference():
@@ -150,7 +145,7 @@ def test_another_protocol_shows_its_own_cells_and_no_others():
         measured = grid(document, "Measured")
         titles = [g.title for g in document.grids if g.title.startswith("Published")]
         numbers = [measured[f"MTT{x}"][column] for x in ("", " w. ours", " gain (measured)")]
-        return numbers, titles, markdown.render(document)
+        return numbers, titles, writers.markdown(document)
 
     numbers, titles, text = shown(None, usual, equal, mtt)
     assert numbers == ["not run", "67.8 ± 0.0", "-"]
@@ -203,8 +198,7 @@ def test_records_of_other_cells_are_not_shown():
         ("arch", "convnet2-w64"),
         ("dataset", "Digits32"),
     ):
-        record = record_of(entry, [80.0])
-        record["cell"] |= {key: value}
+        record = record_of(entry, [80.0], cell=replace(Cell(*entry.key), **{key: value}))
         assert all(
             cell.record is None for cell in collect(tables.load("table1"), "smoke", [record])
         )
@@ -219,7 +213,7 @@ def test_records_of_another_recipe_or_protocol_are_shown_but_not_compared(what):
     )
     change = f"its {what} has changed since"
 
-    def shown():
+    def shown(ours):
         document = build(table, "paper", [ours, mtt])
         (details,) = [g for g in document.grids if g.title == "Every measured cell"]
         (row,) = [row for row in details.rows if row[0] == "MTT w. ours"]
@@ -227,11 +221,11 @@ def test_records_of_another_recipe_or_protocol_are_shown_but_not_compared(what):
         notes = [note for note in document.notes if change in note]
         return row[3], row[7], row[8], gains["CIFAR10 ipc 10 convnet3-w128"], notes
 
-    number, difference, verdict, gain, notes = shown()
+    number, difference, verdict, gain, notes = shown(ours)
     assert (verdict, gain, notes) == ("reproduced", "+8.5", [])
-    ours[f"{what}_hash"] = "another"
-    assert shown()[:4] == (f"{number} (stale)", "-", f"not comparable: {change}", "-")
-    (note,) = shown()[4]
+    stale = ours.model_copy(update={f"{what}_hash": "another"})
+    assert shown(stale)[:4] == (f"{number} (stale)", "-", f"not comparable: {change}", "-")
+    (note,) = shown(stale)[4]
     assert "MTT w. ours (CIFAR10 ipc 10 convnet3-w128)" in note
 
 
@@ -239,14 +233,10 @@ def test_every_cell_has_a_status():
     table = tables.load("table1")
     nsd, mtt = (entry_of("table1", "smoke", label, ipc=1) for label in ("NSD", "MTT"))
     random = entry_of("table1", "smoke", "Random", ipc=1)
-    keys = ("dataset", "ipc", "method", "arch", "protocol", "scale")
-    identity = {
-        e: dict(zip(keys, e.key, strict=True)) | {"id": e.method} for e in (nsd, mtt, random)
-    }
     records = [
         record_of(nsd, [80.0]),
-        failure_record(identity[mtt], "diverged", "Diverged: step 3: the loss is nan\nmore"),
-        failure_record(identity[random], "data_missing", "Digits16 is not on this machine"),
+        Record.failed(Cell(*mtt.key), "diverged", "Diverged: step 3: the loss is nan\nmore"),
+        Record.failed(Cell(*random.key), "data_missing", "Digits16 is not here"),
     ]
     cells = {(c.entry.row.label, c.entry.ipc): c for c in collect(table, "smoke", records)}
     assert cells["NSD", 1].status == "measured"
@@ -289,7 +279,7 @@ def test_a_set_smaller_than_a_batch_is_a_batch():
     entry = entry_of("table6", "smoke", "MTT", ipc=1)
     small = record_of(entry, [50.0], training={"steps": 151, "num_images": 10}, budget=None)
     (cell,) = [c for c in collect(tables.load("table6"), "smoke", [small]) if c.record]
-    assert (cell.images, cell.batch, cell.steps) == (10, 10, 151)
+    assert (cell.record.images, cell.record.batch, cell.record.training.steps) == (10, 10, 151)
 
 
 def test_gains_are_differences_of_measured_rows():
@@ -317,7 +307,7 @@ def test_inconsistencies_of_the_paper_are_notes():
         "table5": ["8.1", "54.1"],
         "table6": ["0.9 %"],
     }.items():
-        text = markdown.render(build(tables.load(name), "paper", []))
+        text = writers.markdown(build(tables.load(name), "paper", []))
         assert all(word in notes[name] and word in text for word in words), name
 
 
@@ -325,8 +315,8 @@ def test_inconsistencies_of_the_paper_are_notes():
 def test_the_same_records_give_the_same_bytes(kind):
     entries = tables.load("table1").entries("smoke")
     records = [record_of(e, [float(40 + i), 50.0]) for i, e in enumerate(entries)]
-    text = writing.write(None, "smoke", records, kind)
-    assert text == writing.write(None, "smoke", list(reversed(records)), kind)
+    text = write(None, "smoke", records, kind)
+    assert text == write(None, "smoke", list(reversed(records)), kind)
     shown = [name for name in tables.names() if "smoke" in tables.load(name).scales]
     if kind == "csv":  # a line a cell, and a figure of real images has none
         shown = [name for name in shown if tables.load(name).rows]
@@ -336,7 +326,7 @@ def test_the_same_records_give_the_same_bytes(kind):
 def test_markdown_tables_are_well_formed():
     entry = entry_of("table6", "paper", "MTT", ipc=1)
     records = [record_of(entry, [46.0])]
-    text = writing.write(["table6"], "paper", records, "markdown")
+    text = write(["table6"], "paper", records, "markdown")
     blocks = re.findall(r"(?:^\|.*\|\n)+", text, flags=re.MULTILINE)
     assert len(blocks) == 4
     for block in blocks:
@@ -346,12 +336,14 @@ def test_markdown_tables_are_well_formed():
 
 
 def test_latex_prints_every_special_character():
-    text = latex._escape("a_b & 5 % of $x^2$ #1 {~} \\ < > ±")
-    assert text == (
-        r"a\_b \& 5 \% of \$x\textasciicircum{}2\$ \#1 \{\textasciitilde{}\} "
-        r"\textbackslash{} $<$ $>$ $\pm$"
+    special = "a_b & 5 % of $x^2$ #1 {~} \\ < > ±"
+    printed = (
+        r"a\_b \& 5 \% of \$x\^{}2\$ \#1 \{\textasciitilde{}\} "
+        r"\textbackslash{} \ensuremath{<} \ensuremath{>} $\pm$"
     )
-    document = writing.write(["table1"], "smoke", [], "latex")
+    shown = writers.latex(Document(special, (), (Grid("", ("x",), ((special,),)),), (), (special,)))
+    assert shown.count(printed) == 3
+    document = write(["table1"], "smoke", [], "latex")
     assert document.count("\\begin{tabular}") == document.count("\\end{tabular}") == 2
     assert not re.search(r"(?<!\\)[_#]", document)
 
@@ -359,10 +351,10 @@ def test_latex_prints_every_special_character():
 def test_csv_has_one_line_a_cell_in_full_precision():
     entry = entry_of("table1", "paper", "NSD", dataset="CIFAR10", ipc=1)
     record = record_of(entry, [68.123456789, 68.0, 68.0, 68.0, 68.0])
-    lines = list(csv.DictReader(io.StringIO(writing.write(["table1"], "paper", [record], "csv"))))
+    lines = list(csv.DictReader(io.StringIO(write(["table1"], "paper", [record], "csv"))))
     assert len(lines) == len(tables.load("table1").entries("paper"))
     (line,) = [x for x in lines if x["status"] == "measured"]
-    assert float(line["mean"]) == record["accuracy"]["mean"]
+    assert float(line["mean"]) == record.accuracy.mean
     assert line["published_mean"] == "68.5" and line["verdict"] == "reproduced"
     assert (line["stored_bits"], line["seconds"], line["commit"]) == ("983", "33.6", "abc")
     assert (line["steps"], line["peak_bytes"]) == ("1001", str(512 * 2**20))
@@ -372,30 +364,51 @@ def test_csv_has_one_line_a_cell_in_full_precision():
 def test_html_escapes_and_carries_its_pictures(tmp_path):
     entry = entry_of("table6", "smoke", "MTT", ipc=1)
     record = record_of(entry, [50.0])
-    source = tmp_path / f"{record['cell']['id']}.npz"
+    source = tmp_path / f"{record.cell.id}.npz"
     images = np.random.default_rng(0).integers(0, 256, (4, 1, 16, 16), dtype=np.uint8)
     np.savez_compressed(source, images=images, labels=np.array([0, 0, 1, 1]))
-    text = writing.write(["table6"], "smoke", [record], "html", tmp_path)
+    text = write(["table6"], "smoke", [record], "html", tmp_path)
     assert text.count("data:image/png;base64,") == 1
     assert "<script" not in text and "http" not in text
-    failed = failure_record(record["cell"], "error", "<b>&")
-    assert "&lt;b&gt;&amp;" in writing.write(["table6"], "smoke", [failed], "html")
+    failed = Record.failed(record.cell, "error", "<b>&")
+    assert "&lt;b&gt;&amp;" in write(["table6"], "smoke", [failed], "html")
 
 
 def test_pictures_are_drawn_and_linked(tmp_path):
     entry = entry_of("table6", "smoke", "MTT", ipc=1)
     record = record_of(entry, [50.0])
-    stem = record["cell"]["id"]
+    stem = record.cell.id
     (tmp_path / "in").mkdir()
     images = np.zeros((3, 3, 8, 8), dtype=np.uint8)
     np.savez_compressed(tmp_path / "in" / f"{stem}.npz", images=images, labels=np.array([0, 1, 1]))
     out = tmp_path / "out"
-    text = writing.write(["table6"], "smoke", [record], "markdown", tmp_path / "in", out)
+    text = write(["table6"], "smoke", [record], "markdown", tmp_path / "in", out)
     assert f"]({out}/{stem}.png)" in text
     png = (out / f"{stem}.png").read_bytes()
     assert png.startswith(b"\x89PNG")
-    writing.write(["table6"], "smoke", [record], "markdown", tmp_path / "in", out)
+    write(["table6"], "smoke", [record], "markdown", tmp_path / "in", out)
     assert (out / f"{stem}.png").read_bytes() == png
+
+
+def test_a_damaged_picture_is_a_note_and_the_report_stays(tmp_path):
+    record = record_of(entry_of("table6", "smoke", "MTT", ipc=1), [50.0])
+    source = tmp_path / f"{record.cell.id}.npz"
+    source.write_bytes(b"PK")
+    for kind in ("html", "markdown"):
+        text = write(["table6"], "smoke", [record], kind, tmp_path, tmp_path / "out")
+        assert "50.0" in text and f"No picture of {record.cell.id}: {source} does not" in text
+    assert not list((tmp_path / "out").iterdir())
+
+
+def test_a_drawing_has_a_column_a_class(tmp_path):
+    from PIL import Image
+
+    images = np.arange(3, dtype=np.uint8)[:, None, None, None] * np.full((1, 3, 32, 32), 50, "u1")
+    np.savez(tmp_path / "x.npz", images=images, labels=np.array([7, 2, 7]))
+    pixels = np.array(Image.open(io.BytesIO(draw_images(tmp_path / "x.npz"))))
+    assert pixels.shape == (2 * 67, 2 * 67, 3), "two images, three gaps, enlarged by 2"
+    middles = pixels[[33, 99]][:, [33, 99], 0]
+    assert middles.tolist() == [[50, 0], [255, 100]], "class 2 is on the left, white where none is"
 
 
 def test_a_drawing_shows_the_pixels(tmp_path):
@@ -405,18 +418,42 @@ def test_a_drawing_shows_the_pixels(tmp_path):
         path = tmp_path / f"{value}.npz"
         images = np.full((4, 1, 8, 8), value, dtype=np.uint8)
         np.savez_compressed(path, images=images, labels=np.array([0, 0, 1, 1]))
-        picture = Image.open(io.BytesIO(figures.draw_images(path))).convert("L")
+        picture = Image.open(io.BytesIO(draw_images(path))).convert("L")
         return (np.array(picture) < 10).mean()
 
     assert share_of_black(0) > 0.25 > 0.05 > share_of_black(255)
 
 
-@pytest.mark.parametrize("content", ["nothing", "empty", "shape", "count"])
+@pytest.mark.parametrize(
+    "content",
+    ["nothing", "cut", "huge", "nameless", "other", "empty", "shape", "count", "words", "table"],
+)
 def test_files_that_hold_no_pictures_are_named(tmp_path, content):
     path = tmp_path / "cell.npz"
     images, labels = np.zeros((2, 1, 4, 4)), np.zeros(2, dtype=int)
     if content == "nothing":
         path.write_bytes(b"not an archive")
+    elif content == "cut":
+        np.savez_compressed(path, images=images, labels=labels)
+        path.write_bytes(path.read_bytes()[:-30])
+    elif content == "huge":  # a header that promises 40 GB
+        header = io.BytesIO()
+        described = {"descr": "|u1", "fortran_order": False, "shape": (10**7, 1, 64, 64)}
+        np.lib.format.write_array_header_1_0(header, described)
+        with ZipFile(path, "w") as archive:
+            archive.writestr("images.npy", header.getvalue())
+            archive.writestr("labels.npy", header.getvalue())
+    elif content == "nameless":
+        with path.open("wb") as file:
+            np.save(file, images)
+    elif content == "other":
+        with ZipFile(path, "w") as archive:
+            archive.writestr("images.npy", b"text")
+            archive.writestr("labels.npy", b"text")
+    elif content == "words":
+        np.savez(path, images=images, labels=np.array(["a", "b"]))
+    elif content == "table":
+        np.savez(path, images=images, labels=labels[:, None])
     elif content == "empty":
         np.savez(path, images=images[:0], labels=labels[:0])
     elif content == "shape":
@@ -424,23 +461,23 @@ def test_files_that_hold_no_pictures_are_named(tmp_path, content):
     else:
         np.savez(path, images=images, labels=labels[:1])
     with pytest.raises(ValueError, match=re.escape(str(path))):
-        figures.draw_images(path)
+        draw_images(path)
 
 
 def test_unknown_names_and_kinds():
     with pytest.raises(ValueError, match="unknown table 'table9'"):
-        writing.write(["table9"], "smoke", [])
+        write(["table9"], "smoke", [])
     with pytest.raises(ValueError, match="unknown scale 'huge'"):
-        writing.write(None, "huge", [])
+        write(None, "huge", [])
     with pytest.raises(ValueError, match="unknown report 'pdf'"):
-        writing.write(["table1"], "smoke", [], "pdf")
+        write(["table1"], "smoke", [], "pdf")
 
 
 def test_reports_read_records_and_tables_and_nothing_else():
     allowed = (
         "nsdbench.report", "nsdbench.bench.tables", "nsdbench.bench.verdict",
-        "nsdbench.bench.store",
-        "nsdbench.evaluation.protocols", "nsdbench.spread",
+        "nsdbench.bench.store", "nsdbench.bench.cell", "nsdbench.bench.record",
+        "nsdbench.evaluation.protocols", "nsdbench.errors", "nsdbench.files",
     )  # fmt: skip
     for path in Path(nsdbench.report.__file__).parent.glob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):

@@ -1,9 +1,12 @@
 """The status of every cell: none is left out, whatever is known about it."""
 
+from dataclasses import replace
+
 import pytest
 
 from nsdbench.bench import tables
-from nsdbench.bench.store import failure_record
+from nsdbench.bench.cell import Cell
+from nsdbench.bench.record import Record
 from nsdbench.evaluation import protocols
 from nsdbench.report import status
 from nsdbench.report.content import STATUSES
@@ -18,14 +21,13 @@ def summarise(scale="paper", records=(), names=TABLES, **options):
 
 
 def nsd(ipc):
-    """Return a cell of Table 1, CIFAR10, as the table declares it and as a record names it."""
+    """Return a cell of Table 1, CIFAR10, as the table declares it and as a record holds it."""
     (entry,) = [
         entry
         for entry in tables.load("table1").entries("paper")
         if (entry.dataset, entry.method, entry.ipc) == ("CIFAR10", "nsd", ipc)
     ]
-    keys = ("dataset", "ipc", "method", "arch", "protocol", "scale")
-    return entry, dict(zip(keys, entry.key, strict=True)) | {"id": entry.id}
+    return entry, Cell(*entry.key)
 
 
 @pytest.mark.parametrize("scale", tables.SCALES)
@@ -45,21 +47,20 @@ def test_every_cell_of_every_table_has_one_status(scale):
 
 
 def test_every_status_is_told_apart():
-    (measured, identity), (stale, its_identity), (failed, failed_identity) = map(nsd, (1, 10, 50))
-    done = {
-        "status": "done",
-        "cell": identity,
-        "recipe_hash": measured.recipe.hash,
-        "protocol_hash": protocols.get("common").hash,
-        "seeds": 1,
-        "repeats": 5,
-        "accuracy": summary([[68.0, 69.0, 70.0, 71.0, 72.0]]),
-    }
+    (measured, cell), (stale, stale_cell), (failed, failed_cell) = map(nsd, (1, 10, 50))
+    done = Record.done(
+        cell,
+        recipe_hash=measured.recipe.hash,
+        protocol_hash=protocols.get("common").hash,
+        seeds=1,
+        repeats=5,
+        accuracy=summary([[68.0, 69.0, 70.0, 71.0, 72.0]]),
+    )
     records = [
         done,
-        done | {"cell": its_identity, "recipe_hash": "another"},
-        failure_record(failed_identity, "memory", "killed by signal 9\nand more"),
-        failure_record(identity | {"method": "mtt"}, "data_missing", "no CIFAR10 here"),
+        done.model_copy(update={"cell": stale_cell, "recipe_hash": "another"}),
+        Record.failed(failed_cell, "memory", "killed by signal 9\nand more"),
+        Record.failed(replace(cell, method="mtt"), "data_missing", "no CIFAR10 here"),
     ]
     found = summarise(records=records, names=["table1", "table6"])
     cells = {cell["id"]: cell for part in found["tables"] for cell in part["cells"]}

@@ -1,4 +1,4 @@
-"""What the native outer step spends its time on: `python -m benchmarks.profile`.
+"""What the native outer step spends its time on: `python -m benchmarks.step_profile`.
 
 Samples one process with Linux' perf while it takes outer steps (ConvNet3, width 128, 3x32x32,
 B = 64, N = 8) and adds the samples up by kind of work. Convolutions count with their Winograd
@@ -6,7 +6,6 @@ transforms; everything else in the process, waiting threads and Python included,
 Prints a table and writes results/benchmarks/profile.json.
 """
 
-import json
 import re
 import shutil
 import signal
@@ -18,7 +17,7 @@ from collections import defaultdict
 from pathlib import Path
 
 from benchmarks.arms import Arm, Job
-from benchmarks.headline import RESULTS, machine
+from benchmarks.headline import machine, save
 
 JOB = Job("outer_step", "native", mode="exact")
 SAMPLES_PER_SECOND = 997  # prime: not in step with anything
@@ -41,7 +40,9 @@ NORM = {"forward": "norm, ReLU and pool", "backward": "norm, ReLU and pool"}
 def sample(steps: int) -> list[tuple[int, str, str]]:
     """Return (samples, library, function) of `steps` outer steps after a warm one."""
     if shutil.which("perf") is None:
-        sys.exit("benchmarks.profile: Linux' perf is needed (Debian: apt-get install linux-perf)")
+        sys.exit(
+            "benchmarks.step_profile: Linux' perf is needed (Debian: apt-get install linux-perf)"
+        )
     with tempfile.TemporaryDirectory() as folder, Arm(JOB) as arm:
         arm.warm_up()
         arm.run()
@@ -102,8 +103,7 @@ def main(steps: int = 5) -> None:
     print(f"outside convolutions: {outside:.1f} % of {total} samples (at most 35, aim 20)")
     result = {"machine": source, "samples": total, "rows": rows,
               "outside_convolutions_percent": round(outside, 1)}  # fmt: skip
-    RESULTS.mkdir(parents=True, exist_ok=True)
-    (RESULTS / "profile.json").write_text(json.dumps(result, indent=1) + "\n")
+    save("profile", result)
 
 
 if __name__ == "__main__":

@@ -10,30 +10,26 @@ from matplotlib.image import imread
 
 from nsdbench import data, methods
 from nsdbench.bench import tables
+from nsdbench.bench.cell import Cell
 from nsdbench.bench.cost import estimate
+from nsdbench.bench.record import Record
 from nsdbench.evaluation import protocols
-from nsdbench.report import collect
-from nsdbench.report import figures as plots
+from nsdbench.report import collect, figures
 from nsdbench.spread import summary
 
 AXES = ("parameterization.t3", "parameterization.t1")
 
 
 def record_of(entry, values):
-    """Make the done record of a cell."""
-    keys = ("dataset", "ipc", "method", "arch", "protocol", "scale")
-    return {
-        "schema": 1,
-        "status": "done",
-        "cell": dict(zip(keys, entry.key, strict=True)) | {"id": "x"},
-        "recipe_hash": entry.recipe.hash,
-        "protocol_hash": protocols.get(entry.protocol).hash,
-        "seeds": entry.seeds,
-        "repeats": entry.repeats,
-        "accuracy": summary([values]),
-        "budget": None,
-        "cost": {"seconds": {}},
-    }
+    """Make the record of a cell."""
+    return Record.done(
+        Cell(*entry.key),
+        recipe_hash=entry.recipe.hash,
+        protocol_hash=protocols.get(entry.protocol).hash,
+        seeds=entry.seeds,
+        repeats=entry.repeats,
+        accuracy=summary([values]),
+    )
 
 
 def lines(text):
@@ -51,7 +47,7 @@ def test_numbers_over_settings(measured):
     table = tables.load("figure3")
     assert table.axes == AXES
     cells = collect(table, "smoke", measured)
-    rows = lines(plots.settings_csv(cells, AXES))
+    rows = lines(figures.settings_csv(cells, AXES))
     assert list(rows[0]) == [
         "dataset", "ipc", "arch", "protocol", "t3", "t1", "status", "mean", "std", "n",
     ]  # fmt: skip
@@ -66,17 +62,19 @@ def test_numbers_over_settings(measured):
 
 def test_figures_are_files_with_the_same_bytes_every_time(tmp_path, measured):
     chosen = [tables.load(name) for name in ("figure3", "figure4", "table1")]
-    assert plots.write_plots(chosen, "smoke", [], tmp_path) == [], "nothing is measured"
-    paths = plots.write_plots(chosen, "smoke", measured, tmp_path)
+    assert figures.write_figures(chosen, "smoke", [], tmp_path) == [], "nothing is measured"
+    paths = figures.write_figures(chosen, "smoke", measured, tmp_path)
     assert [path.name for path in paths] == ["figure3.png", "figure3.csv"]
     first = [path.read_bytes() for path in paths]
     assert {row["protocol"] for row in lines(paths[1].read_text())} == {"common-60ep"}
-    assert plots.write_plots(chosen, "smoke", measured, tmp_path, "dc") == [], "of this protocol"
+    assert figures.write_figures(chosen, "smoke", measured, tmp_path, "dc") == [], (
+        "of this protocol"
+    )
     steps = "common-equal-steps-9"
-    judged = [record | {"cell": record["cell"] | {"protocol": steps}} for record in measured]
-    others = plots.write_plots(chosen, "smoke", judged, tmp_path, steps)
+    judged = [r.model_copy(update={"cell": replace(r.cell, protocol=steps)}) for r in measured]
+    others = figures.write_figures(chosen, "smoke", judged, tmp_path, steps)
     assert [path.name for path in others] == [f"figure3-{steps}.png", f"figure3-{steps}.csv"]
-    plots.write_plots(chosen, "smoke", measured, tmp_path)
+    figures.write_figures(chosen, "smoke", measured, tmp_path)
     assert [path.read_bytes() for path in paths] == first
 
 
@@ -84,12 +82,12 @@ def test_a_heat_map_is_bright_where_the_number_is_high(tmp_path, measured):
     table = tables.load("figure3")
     cells = [cell for cell in collect(table, "smoke", measured) if cell.entry.ipc == 1]
     path = tmp_path / "figure.png"
-    path.write_bytes(plots.draw_over_settings(cells, AXES))
+    path.write_bytes(figures.draw_over_settings(cells, AXES))
     pixels = imread(path)[..., :3]
     yellow = np.abs(pixels - [0.993, 0.906, 0.144]).max(axis=2) < 0.02  # the ends of viridis
     violet = np.abs(pixels - [0.267, 0.005, 0.329]).max(axis=2) < 0.02
     values = {(c.entry.recipe.values["parameterization"]["t3"],
-               c.entry.recipe.values["parameterization"]["t1"]): c.record["accuracy"]["mean"]
+               c.entry.recipe.values["parameterization"]["t1"]): c.record.accuracy.mean
               for c in cells}  # fmt: skip
     highest, lowest = max(values, key=values.get), min(values, key=values.get)
     assert (highest, lowest) == ((12, 1), (4, 1))
@@ -101,14 +99,14 @@ def test_a_heat_map_is_bright_where_the_number_is_high(tmp_path, measured):
 
 def test_stale_numbers_are_not_drawn_and_protocols_have_their_own_panels(measured, monkeypatch):
     drawn = []
-    monkeypatch.setattr(plots, "_png", drawn.append)
-    measured[0]["recipe_hash"] = "another"
+    monkeypatch.setattr(figures, "_png", drawn.append)
+    measured[0] = measured[0].model_copy(update={"recipe_hash": "another"})
     cells = [c for c in collect(tables.load("figure3"), "smoke", measured) if c.entry.ipc == 1]
     assert [cell.status for cell in cells[:2]] == ["stale", "measured"]
     other = [
         replace(c, entry=replace(c.entry, cell=replace(c.entry.cell, protocol="dc"))) for c in cells
     ]
-    plots.draw_over_settings([*cells, *other], AXES)
+    figures.draw_over_settings([*cells, *other], AXES)
     panels = [place for place in drawn[0].axes if place.get_title()]
     assert [place.get_title().rpartition(", ")[2] for place in panels] == ["common-60ep", "dc"]
     for place in panels:
@@ -126,7 +124,7 @@ def test_similarity_by_distance(tmp_path):
     for name, length in (("batch", 5), ("height", 4), ("width", 3)):
         values = random.uniform(size=(length, length))
         arrays[name] = ((values + values.T) / 2).astype(np.float16)
-    rows = lines(plots.similarity_csv(arrays))
+    rows = lines(figures.similarity_csv(arrays))
     found = {(row["dimension"], row["distance"]): row for row in rows}
     assert len(found) == len(rows) == 1 + 3 + 2
     for name in arrays:
@@ -141,12 +139,14 @@ def test_similarity_by_distance(tmp_path):
             assert int(row["pairs"]) == len(values)
             assert float(row["mean"]) == pytest.approx(sum(values) / len(values), abs=1e-6)
     np.savez(tmp_path / "figure4.npz", **arrays)
-    paths = plots.write_plots([tables.load("figure4")], "smoke", [], tmp_path)
+    paths = figures.write_figures([tables.load("figure4")], "smoke", [], tmp_path)
     assert [path.name for path in paths] == ["figure4.png", "figure4.csv"]
     assert imread(paths[0]).std() > 0.1
     (tmp_path / "figure4.npz").write_bytes(b"PK")
-    with pytest.raises(ValueError, match=r"figure4.npz does not hold similarities .*delete it"):
-        plots.write_plots([tables.load("figure4")], "smoke", [], tmp_path)
+    with pytest.raises(
+        ValueError, match=r"figure4.npz does not hold batch, height, width .*delete it"
+    ):
+        figures.write_figures([tables.load("figure4")], "smoke", [], tmp_path)
 
 
 @pytest.mark.parametrize("scale", tables.SCALES)

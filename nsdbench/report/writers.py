@@ -1,0 +1,193 @@
+"""Write reports as markdown, LaTeX, CSV or HTML."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from nsdbench.bench import tables
+from nsdbench.bench.cell import Cell
+from nsdbench.bench.record import Record
+from nsdbench.files import write_atomically
+from nsdbench.report import page
+from nsdbench.report.content import CellReport, collect
+from nsdbench.report.document import Document, build
+from nsdbench.report.grids import Grid
+from nsdbench.report.pictures import draw_images
+
+KINDS = ("markdown", "latex", "csv", "html")
+_HEADER = (
+    "table", "row", "family", "dataset", "ipc", "method", "arch", "protocol", "scale", "status",
+    "reason", "mean", "std", "ci95_low", "ci95_high", "n", "published_mean", "published_std",
+    "difference", "verdict", "stored_bits", "limit_bits", "images", "batch", "steps",
+    "seconds", "peak_bytes", "commit",
+)  # fmt: skip
+
+
+def write(
+    names: Sequence[str] | None,
+    scale: str,
+    records: Sequence[Record],
+    kind: str = "markdown",
+    picture_source: Path | None = None,
+    picture_folder: Path | None = None,
+    protocol: str | None = None,
+) -> str:
+    """Write reports of tables at one scale.
+
+    Args:
+        names: tables; None takes all that have the scale.
+        scale: "smoke", "small" or "paper".
+        records: as `Store.records` returns them.
+        kind: one of KINDS.
+        picture_source: folder of the decoded images (npz), if pictures are wanted; a file that
+            holds none is named in the notes.
+        picture_folder: where PNG files are drawn; None draws none (HTML carries its own).
+        protocol: shows the cells that this protocol judges, instead of what the tables say.
+
+    Returns:
+        The text.
+
+    Raises:
+        ValueError: unknown table, scale, kind or protocol.
+    """
+    if kind not in KINDS:
+        raise ValueError(f"unknown report {kind!r}; choose one of {', '.join(KINDS)}")
+    chosen = tables.choose(names, scale)
+    if kind == "csv":
+        cells = [(t.name, cell) for t in chosen for cell in collect(t, scale, records, protocol)]
+        return comma_separated(_HEADER, (_line(*cell) for cell in cells))
+    documents = [build(table, scale, records, picture_source, protocol) for table in chosen]
+    documents, pictures = _drawn(documents)
+    files = {} if picture_folder is None else _save(pictures, picture_folder)
+    if kind == "html":
+        return page.render(documents, pictures)
+    if kind == "latex":
+        return "\n".join(map(latex, documents))
+    return "\n".join(markdown(document, files) for document in documents)
+
+
+def markdown(document: Document, files: Mapping[str, str] | None = None) -> str:
+    """Write a document as GitHub-flavoured Markdown.
+
+    Args:
+        document: the report.
+        files: path of every drawn picture by its stem; pictures that are not drawn are left out.
+    """
+    parts = [f"## {document.title}", *document.paragraphs]
+    for grid in document.grids:
+        safe = [[text.replace("|", "\\|") for text in row] for row in (grid.header, *grid.rows)]
+        parts += [f"### {grid.title}", _tabulate(grid, "pipe", safe)]
+    if document.unmeasured:
+        parts += ["### Not measured", "\n".join(f"- {text}" for text in document.unmeasured)]
+    shown = [picture for picture in document.pictures if files and picture.stem in files]
+    if shown and files:
+        parts.append("### Decoded images")
+        parts += [f"![{picture.caption}]({files[picture.stem]})" for picture in shown]
+    if document.notes:
+        parts += ["### Notes", "\n".join(f"- {text}" for text in document.notes)]
+    return "\n\n".join(parts) + "\n"
+
+
+def latex(document: Document) -> str:
+    """Write a document as LaTeX; it needs \\usepackage{booktabs} and \\usepackage{graphicx}."""
+    parts = [f"\\subsection*{{{latex_escape(document.title)}}}"]
+    parts += map(latex_escape, document.paragraphs)
+    for grid in document.grids:
+        parts.append(
+            "\\begin{table}[htbp]\n\\centering\n"
+            f"\\caption{{{latex_escape(grid.title)}}}\n\\resizebox{{\\linewidth}}{{!}}{{%\n"
+            f"{_tabulate(grid, 'latex_booktabs', [grid.header, *grid.rows])}}}\n\\end{{table}}"
+        )
+    for title, texts in (("Not measured", document.unmeasured), ("Notes", document.notes)):
+        if texts:
+            items = [f"\\item {latex_escape(text)}" for text in texts]
+            listed = ["\\begin{itemize}", *items, "\\end{itemize}"]
+            parts += [f"\\paragraph{{{title}}}", "\n".join(listed)]
+    return "\n\n".join(parts).replace("±", r"$\pm$") + "\n"
+
+
+def latex_escape(text: str) -> str:
+    """Write text such that LaTeX prints it as it is."""
+    from tabulate import LATEX_ESCAPE_RULES
+
+    return "".join(LATEX_ESCAPE_RULES.get(character, character) for character in text)
+
+
+def comma_separated(header: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> str:
+    """Write rows as CSV in full precision; what a row does not have is an empty field."""
+    from pandas import DataFrame  # takes a third of a second to import
+
+    frame = DataFrame(list(rows), columns=list(header), dtype=object)
+    return frame.to_csv(index=False, lineterminator="\n")
+
+
+def _tabulate(grid: Grid, form: str, rows: Sequence[Sequence[str]]) -> str:
+    """Write the header and the rows of a grid: labels to the left, numbers to the right."""
+    from tabulate import tabulate
+
+    numbers = len(grid.header) - grid.num_labels
+    sides = ("left",) * grid.num_labels + ("right",) * numbers
+    return tabulate(rows[1:], rows[0], form, colalign=sides, disable_numparse=True)
+
+
+def _line(name: str, cell: CellReport) -> dict[str, Any]:
+    """Return what the CSV says of one cell; what is not known is left out."""
+    entry, record, published = cell.entry, cell.record, cell.entry.published
+    line: dict[str, Any] = {"table": name, "row": entry.row.label, "family": entry.row.family}
+    line |= asdict(Cell(*entry.key)) | {"status": cell.status, "reason": cell.reason}
+    if published is not None:
+        line |= {"published_mean": published.mean, "published_std": published.std}
+    if record is None:
+        return line
+    low, high = record.accuracy.ci95 or (None, None)
+    line |= {
+        "mean": record.accuracy.mean,
+        "std": record.accuracy.std,
+        "ci95_low": low,
+        "ci95_high": high,
+        "n": record.accuracy.n,
+        "images": record.images,
+        "batch": record.batch,
+        "steps": record.training.steps,
+        "seconds": record.cost.total_seconds,
+        "peak_bytes": record.cost.peak_bytes,
+        "commit": record.provenance.commit,
+    }
+    if cell.verdict is not None:
+        line |= {"difference": cell.verdict.difference, "verdict": str(cell.verdict)}
+    if record.budget is not None:
+        bits = {"stored_bits": record.budget.stored_bits, "limit_bits": record.budget.limit_bits}
+        line |= bits
+    return line
+
+
+def _save(pictures: Mapping[str, bytes], folder: Path) -> dict[str, str]:
+    """Write PNG files, and return the path of each by its stem."""
+    folder.mkdir(parents=True, exist_ok=True)
+    files = {}
+    for stem, png in pictures.items():
+        path = folder / f"{stem}.png"
+        write_atomically(path, partial(Path.write_bytes, data=png))
+        files[stem] = str(path)
+    return files
+
+
+def _drawn(documents: list[Document]) -> tuple[list[Document], dict[str, bytes]]:
+    """Draw every picture once, as a PNG by its stem; a damaged file becomes a note."""
+    drawn: dict[str, bytes] = {}
+    faults: dict[str, str] = {}
+    for picture in (picture for document in documents for picture in document.pictures):
+        if picture.stem not in drawn and picture.stem not in faults:
+            try:
+                drawn[picture.stem] = draw_images(picture.source)
+            except ValueError as error:
+                faults[picture.stem] = f"No picture of {picture.stem}: {error}"
+    noted = []
+    for document in documents:
+        missing = [faults[x.stem] for x in document.pictures if x.stem in faults]
+        noted.append(replace(document, notes=(*document.notes, *missing)))
+    return noted, drawn
