@@ -101,7 +101,10 @@ def list_folder(path: Path) -> Listing:
     if not (path / "train").is_dir():
         classes = class_names(path)
         if splits := [name for name in classes if name.lower() in _SPLITS]:
-            raise DataMissing(f"{path}: {', '.join(splits)} beside no train/; expected {LAYOUT}")
+            raise DataMissing(
+                f"{path}: {', '.join(splits)} would be a class, as there is no train/; expected "
+                f"{LAYOUT}"
+            )
         train = _list_classes(path, classes)
         for name, inside in zip(classes, train, strict=True):
             if len(inside) < 2:
