@@ -43,7 +43,7 @@ def make_console(*, is_error: bool = False) -> Console:
 def make_printable(*streams: object) -> None:
     """Have streams replace the signs that their encoding lacks: "+-" for the plus-minus sign.
 
-    No result is lost because a sign of it cannot be printed.
+    No result shall be lost because a sign of it cannot be printed.
     """
     codecs.register_error(_PLAINLY, _plainly)
     for stream in streams:

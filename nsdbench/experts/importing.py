@@ -13,6 +13,7 @@ import torch
 
 from nsdbench import models
 from nsdbench.data import KINDS, DatasetSpec
+from nsdbench.data.fetching.cache import make_folder
 from nsdbench.errors import DataCorrupt, DataMissing
 from nsdbench.experts.buffer import (
     MANIFEST,
@@ -89,7 +90,7 @@ def import_mtt(
         "complete": True,
         "experts": [],
     }
-    create_arrays(folder, manifest)
+    create_arrays(make_folder(folder), manifest)
     experts = (expert for path in paths for expert in _experts(path))
     for number, expert in enumerate(experts):
         for epoch, snapshot in enumerate(expert):

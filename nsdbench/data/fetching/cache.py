@@ -60,9 +60,12 @@ def keep(file: Path | None, write: Callable[[Path], object]) -> None:
     """
     try:
         if file is None:
-            raise OSError("there is no home folder")
+            raise OSError("there is no home folder for the cache")
         write_atomically(file, write)
     except OSError as error:
         logging.getLogger(__name__).warning(
-            "%s is not kept for the next time (%s); %s", file or "the cache", error, _REMEDY
+            "%s is not kept for the next time (%s); %s",
+            file.name if file else "what was made",
+            error,
+            _REMEDY,
         )
