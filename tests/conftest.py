@@ -5,7 +5,7 @@ import torch
 
 from nsdbench import methods
 from nsdbench.bench.measure import measure
-from nsdbench.bench.plan import PlannedCell
+from nsdbench.bench.plan import Task
 from nsdbench.evaluation import protocols
 from nsdbench.experts import Run
 from nsdbench.models.nets import convnet
@@ -43,7 +43,7 @@ def measure_cell():
     def measure_one(cell, results, *, seeds=1, repeats=1, **shared):
         recipe = methods.resolve(cell.method, cell.dataset, cell.ipc, cell.scale)
         protocol = protocols.get(cell.protocol)
-        return measure(PlannedCell(cell, recipe, protocol, seeds, repeats), Run(results, **shared))
+        return measure(Task(cell, recipe, protocol, seeds, repeats), Run(results, **shared))
 
     return measure_one
 

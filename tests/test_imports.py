@@ -23,7 +23,7 @@ FLOORS = (
     ("models", "data"),
     ("provenance",),
     ("ops",),
-    ("errors", "files", "registry", "seeding", "spread"),
+    ("_build_info", "errors", "files", "registry", "seeding", "spread"),
 )
 FLOOR = {name: number for number, names in enumerate(FLOORS) for name in names}
 # Within the lowest floor these are below the others.

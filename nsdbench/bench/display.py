@@ -2,21 +2,21 @@
 
 from typing import Protocol
 
-from nsdbench.bench.plan import PlannedCell
+from nsdbench.bench.plan import Task
 from nsdbench.bench.record import Record
 
 
 class Display(Protocol):
     """Is told about every cell of a run."""
 
-    def started(self, planned: PlannedCell) -> None:
+    def started(self, task: Task) -> None:
         """Work on a cell begins."""
 
-    def held(self, planned: PlannedCell, holder: str) -> None:
+    def held(self, task: Task, holder: str) -> None:
         """A cell is left for last: somebody works on it ("process 4711 on host")."""
 
-    def progress(self, planned: PlannedCell, phase: str, done: int, total: int, note: str) -> None:
+    def progress(self, task: Task, phase: str, done: int, total: int, note: str) -> None:
         """A piece of work of a cell is done."""
 
-    def finished(self, planned: PlannedCell, record: Record) -> None:
+    def finished(self, task: Task, record: Record) -> None:
         """A cell has a record."""

@@ -17,7 +17,7 @@ from nsdbench import provenance, spread
 from nsdbench.bench.artefacts import is_drawn_per_network, make_or_load
 from nsdbench.bench.networks import FinishedNetworks
 from nsdbench.bench.pictures import save_pictures
-from nsdbench.bench.plan import PlannedCell
+from nsdbench.bench.plan import Task
 from nsdbench.bench.record import (
     Budget,
     Cost,
@@ -45,11 +45,11 @@ _FAILURE_KINDS = (
 )
 
 
-def measure(planned: PlannedCell, run: Run) -> Record:
+def measure(task: Task, run: Run) -> Record:
     """Measure a cell and return its record.
 
     Args:
-        planned: the cell with its recipe, its protocol and the runs asked for.
+        task: the cell with its recipe, its protocol and the runs asked for.
         run: unfinished work is kept below its results folder in `work/`, distilled sets in
             `artefacts/`, small pictures in `images/`.
 
@@ -61,17 +61,17 @@ def measure(planned: PlannedCell, run: Run) -> Record:
     provenance.reset_peak()
     started = time.perf_counter()
     asked: dict[str, Any] = {
-        "recipe": planned.recipe,
-        "protocol": planned.protocol,
-        "seeds": planned.seeds,
-        "repeats": planned.repeats,
+        "recipe": task.recipe,
+        "protocol": task.protocol,
+        "seeds": task.seeds,
+        "repeats": task.repeats,
     }
     try:
-        measured = _measure(planned, run)
+        measured = _measure(task, run)
     except Exception as error:
         kind = next((name for cls, name in _FAILURE_KINDS if isinstance(error, cls)), "error")
         return Record.failed(
-            planned.cell,
+            task.cell,
             kind,
             f"{type(error).__name__}: {error}",
             traceback="" if kind == "data_missing" else traceback.format_exc()[-4000:],
@@ -80,18 +80,18 @@ def measure(planned: PlannedCell, run: Run) -> Record:
             provenance=_provenance(run, begun),
             **asked,
         )
-    return Record.done(planned.cell, **asked, **measured, provenance=_provenance(run, begun))
+    return Record.done(task.cell, **asked, **measured, provenance=_provenance(run, begun))
 
 
-def _measure(planned: PlannedCell, run: Run) -> dict[str, Any]:
+def _measure(task: Task, run: Run) -> dict[str, Any]:
     """Return the measured part of the record."""
-    data = load(planned.cell.dataset, run.data_root)
-    networks = _train_networks(planned, data, run)
+    data = load(task.cell.dataset, run.data_root)
+    networks = _train_networks(task, data, run)
     flat = [network for row in networks for network in row]
-    recipe = planned.recipe
+    recipe = task.recipe
     sets = []
     if recipe.kind != "full":
-        sets = [make_or_load(recipe, data, seed, 0, run) for seed in range(planned.seeds)]
+        sets = [make_or_load(recipe, data, seed, 0, run) for seed in range(task.seeds)]
     seconds: dict[str, float] = {}  # of the experts, what this cell's distillation waited for
     for artefact in sets:
         for phase in ("experts", "distill"):
@@ -108,12 +108,12 @@ def _measure(planned: PlannedCell, run: Run) -> dict[str, Any]:
             is_dirty=any(is_dirty is not False for _, is_dirty in commits),
         ),
         "accuracy": spread.summary([[network["accuracy"] for network in row] for row in networks]),
-        "budget": _budget(planned, data, sets),
+        "budget": _budget(task, data, sets),
         "cost": Cost(seconds=seconds, peak_bytes=provenance.peak_bytes()),
         "data": Data(checksum=data.checksum, test_checksum=data.test.checksum),
     }
     if sets:
-        cell = planned.cell
+        cell = task.cell
         save_pictures(sets[0], data, Store(run.results).images_path(cell.scale, cell.id))
     if learned is not None:
         measured["distillation"] = Distillation(**learned)
@@ -127,9 +127,9 @@ def _measure(planned: PlannedCell, run: Run) -> dict[str, Any]:
     return measured
 
 
-def _train_networks(planned: PlannedCell, data: Dataset, run: Run) -> list[list[dict]]:
+def _train_networks(task: Task, data: Dataset, run: Run) -> list[list[dict]]:
     """Train and test the networks that are not finished yet; return all, [set][network]."""
-    cell, recipe, protocol = planned.cell, planned.recipe, planned.protocol
+    cell, recipe, protocol = task.cell, task.recipe, task.protocol
     networks = FinishedNetworks(
         run.results / "work" / f"{cell.scale}-{cell.id}.json",
         f"{recipe.hash} {protocol.hash} {data.checksum} {data.test.checksum} {run.device}",
@@ -137,6 +137,7 @@ def _train_networks(planned: PlannedCell, data: Dataset, run: Run) -> list[list[
 
     @lru_cache(maxsize=1)  # one set at a time is prepared for training
     def judge(seed: int, draw: int) -> Judge:
+        source: Artefact | TrainingData
         if recipe.kind == "full":
             kind = recipe.values["data"]["preprocessing"]
             source = TrainingData(data, preprocessing(kind, data), run.device)
@@ -144,27 +145,27 @@ def _train_networks(planned: PlannedCell, data: Dataset, run: Run) -> list[list[
             source = make_or_load(recipe, data, seed, draw, run)
         return Judge(source, data, cell.arch, protocol, run.device)
 
-    total = planned.seeds * planned.repeats
-    for seed in range(planned.seeds):
-        for repeat in range(planned.repeats):
+    total = task.seeds * task.repeats
+    for seed in range(task.seeds):
+        for repeat in range(task.repeats):
             if networks.has(seed, repeat):
                 continue
             draw = repeat if is_drawn_per_network(recipe) else 0
             evaluation = judge(seed, draw).network(seed, repeat)
             networks.add(seed, repeat, evaluation)
-            number = seed * planned.repeats + repeat + 1
+            number = seed * task.repeats + repeat + 1
             run.progress("evaluate", number, total, f"{evaluation.accuracies[0]:.2f} %")
-    return [[networks.get(s, r) for r in range(planned.repeats)] for s in range(planned.seeds)]
+    return [[networks.get(s, r) for r in range(task.repeats)] for s in range(task.seeds)]
 
 
-def _budget(planned: PlannedCell, data: Dataset, sets: list[Artefact]) -> Budget | None:
+def _budget(task: Task, data: Dataset, sets: list[Artefact]) -> Budget | None:
     """Count what the first set stores; None for the full data."""
     if not sets:
         return None
     ledger = sets[0].ledger()
     return Budget(
         **ledger.as_dict(),
-        limit_bits=budget.limit_bits(data.image_shape, data.num_classes, planned.cell.ipc),
+        limit_bits=budget.limit_bits(data.image_shape, data.num_classes, task.cell.ipc),
         strict_ipc=budget.strict_ipc(ledger.stored_bits, data.image_shape, data.num_classes),
         decoded_images=sets[0].parameterization.num_images,
         storage_dtype="float32",

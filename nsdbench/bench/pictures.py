@@ -26,13 +26,10 @@ def save_pictures(artefact: Artefact, data: Dataset, path: Path) -> None:
     rows = torch.cat([torch.nonzero(labels == c).flatten()[:_PER_CLASS] for c in classes])
     transform = preprocessing(artefact.metadata["preprocessing"], data)
     pictures = transform.invert(artefact.images()[rows]).clamp(0, 1)
-    arrays = {
-        "images": (pictures * 255).round().to(torch.uint8).numpy(),
-        "labels": labels[rows].numpy(),
-    }
+    pixels = (pictures * 255).round().to(torch.uint8).numpy()
 
     def write(partial: Path) -> None:
         with open(partial, "wb") as file:
-            numpy.savez_compressed(file, **arrays)
+            numpy.savez_compressed(file, images=pixels, labels=labels[rows].numpy())
 
     write_atomically(path, write)

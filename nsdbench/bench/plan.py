@@ -51,28 +51,37 @@ class Choice:
 
 
 @dataclass(frozen=True)
+class Task:
+    """A cell to measure: its recipe and its protocol, resolved once, and the runs asked for."""
+
+    cell: Cell
+    recipe: Recipe
+    protocol: Protocol
+    seeds: int
+    repeats: int
+
+    def is_done(self, record: Record | None) -> bool:
+        """Say whether a record is a result of this cell, recipe and protocol with enough runs."""
+        return record is not None and record.is_done(
+            self.cell, self.recipe.hash, self.protocol.hash, self.seeds, self.repeats
+        )
+
+
+@dataclass(frozen=True)
 class PlannedCell:
     """A cell with the runs asked for, its status with the reason, and its predicted cost.
 
-    `recipe` and `protocol` are resolved here, once; None where the method is not implemented.
+    `task` is None where the method is not implemented.
     """
 
     cell: Cell
-    recipe: Recipe | None
-    protocol: Protocol | None
     seeds: int
     repeats: int
     tables: tuple[str, ...] = ()
     status: str = "todo"
     reason: str = ""
     estimate: Estimate | None = None
-
-    def is_done(self, record: Record | None) -> bool:
-        """Say whether a record is a result of this cell, recipe and protocol with enough runs."""
-        if record is None or self.recipe is None or self.protocol is None:
-            return False
-        hashes = self.recipe.hash, self.protocol.hash
-        return record.is_done(self.cell, *hashes, self.seeds, self.repeats)
+    task: Task | None = None
 
 
 @dataclass(frozen=True)
@@ -86,6 +95,10 @@ class Plan:
     def with_status(self, status: str) -> list[PlannedCell]:
         """Return the cells of one status."""
         return [planned for planned in self.cells if planned.status == status]
+
+    def todo(self) -> list[Task]:
+        """Return what there is to measure."""
+        return [planned.task for planned in self.with_status("todo") if planned.task is not None]
 
     def missing_data(self) -> list[str]:
         """Return the data sets that are missing, in order of appearance."""
@@ -131,7 +144,7 @@ def make(choice: Choice, run: Run) -> Plan:
             declared_by[entry.cell] = (*declared_by.get(entry.cell, ()), name)
     missing_data: dict[str, str] = {}
     cells, warnings = [], []
-    for entry in keep_where(list(entries.values()), choice.where):
+    for entry in keep_where(list(entries.values()), dict(choice.where)):
         planned, warning = _plan_entry(entry, run, missing_data)
         cells.append(replace(planned, tables=declared_by[entry.cell]))
         warnings += [warning] if warning else []
@@ -169,21 +182,22 @@ def _plan_entry(
     `missing_data` remembers why each data set cannot be read, empty if it can.
     """
     cell = entry.cell
+    planned = PlannedCell(cell, entry.seeds, entry.repeats)
     if missing := entry.missing:
-        planned = PlannedCell(cell, None, None, entry.seeds, entry.repeats)
         return replace(planned, status="not implemented", reason=", ".join(missing)), None
     protocol = protocols.get(cell.protocol)
-    planned = PlannedCell(cell, entry.recipe, protocol, entry.seeds, entry.repeats)
+    task = Task(cell, entry.recipe, protocol, entry.seeds, entry.repeats)
+    planned = replace(planned, task=task)
     record, warning = None, None
     try:
         record = Store(run.results).read(cell.scale, cell.id)
     except DataCorrupt as error:
         warning = str(error)
-    if planned.is_done(record):
+    if task.is_done(record):
         return replace(planned, status="done"), warning
-    reason = "" if record is None else _why_again(record, planned)
+    reason = "" if record is None else _why_again(record, task)
     try:
-        planned = replace(planned, estimate=_estimate(planned, run))
+        planned = replace(planned, estimate=_estimate(task, run))
     except (NsdbenchError, ValueError, KeyError) as error:
         # The plan goes on: the run records the same fault as the failure of this cell.
         reason = f"no estimate: {error}"
@@ -194,24 +208,24 @@ def _plan_entry(
     return replace(planned, reason=reason), warning
 
 
-def _estimate(planned: PlannedCell, run: Run) -> Estimate:
+def _estimate(task: Task, run: Run) -> Estimate:
     """Predict what a cell costs from here on: nothing but judging if its sets are made."""
-    cell = planned.cell
+    cell = task.cell
     cost = estimate(
-        planned.recipe, spec(cell.dataset), cell.ipc, cell.arch, planned.protocol, planned.seeds,
-        planned.repeats,
+        task.recipe, spec(cell.dataset), cell.ipc, cell.arch, task.protocol, task.seeds,
+        task.repeats,
     )  # fmt: skip
-    if not _has_sets(planned, run.results):
+    if not _has_sets(task, run.results):
         return cost
     return replace(cost, work=tuple(part for part in cost.work if part.phase == "evaluate"))
 
 
-def _has_sets(planned: PlannedCell, results: Path) -> bool:
+def _has_sets(task: Task, results: Path) -> bool:
     """Say whether the sets of a cell are there already, as far as one can know without its data."""
-    cell, recipe = planned.cell, planned.recipe
+    cell, recipe = task.cell, task.recipe
     prefix = set_prefix(recipe.method, cell.dataset, cell.ipc, recipe.hash)
     paths = (results / "artefacts").glob(f"{escape(prefix)}*-draw0.safetensors")
-    return len({path.stem.split("-seed")[-1] for path in paths}) >= planned.seeds
+    return len({path.stem.split("-seed")[-1] for path in paths}) >= task.seeds
 
 
 def _missing(dataset: str, data_root: Path | None) -> str:
@@ -225,9 +239,9 @@ def _missing(dataset: str, data_root: Path | None) -> str:
     return f"{dataset} is not on this machine" + ("; a run tries to download it" if offered else "")
 
 
-def _why_again(record: Record, planned: PlannedCell) -> str:
+def _why_again(record: Record, task: Task) -> str:
     """Say why a cell that has a record is measured again."""
     if record.failure is not None:
         return f"failed before: {record.failure.line}"
-    change = record.change_since(planned.recipe.hash, planned.protocol.hash)
+    change = record.change_since(task.recipe.hash, task.protocol.hash)
     return change or f"has {record.seeds} x {record.repeats} runs"

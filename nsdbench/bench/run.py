@@ -6,7 +6,7 @@ from nsdbench.bench.claim import Measure, record_missing_data
 from nsdbench.bench.display import Display
 from nsdbench.bench.executors import check_jobs, local
 from nsdbench.bench.measure import measure as measure_cell
-from nsdbench.bench.plan import Plan, PlannedCell
+from nsdbench.bench.plan import Plan, Task
 from nsdbench.bench.record import Record
 from nsdbench.experts import Run
 
@@ -28,14 +28,14 @@ class Outcome:
             return 130
         return 3 if self.failed or self.data_missing else 0
 
-    def count(self, planned: PlannedCell, record: Record) -> None:
+    def count(self, task: Task, record: Record) -> None:
         """File a finished cell under done, without data or failed."""
         if record.failure is None:
-            self.done.append(planned.cell.id)
+            self.done.append(task.cell.id)
         elif record.failure.kind == "data_missing":
-            self.data_missing.append(planned.cell.id)
+            self.data_missing.append(task.cell.id)
         else:
-            self.failed[planned.cell.id] = record.failure.reason
+            self.failed[task.cell.id] = record.failure.reason
 
 
 def run_plan(
@@ -70,15 +70,15 @@ def run_plan(
         not_implemented=[planned.cell.id for planned in plan.with_status("not implemented")],
     )
     for planned in plan.with_status("data missing"):
-        reason = (missing or {}).get(planned.cell.dataset) or planned.reason
-        record_missing_data(planned, run, reason)
+        if planned.task is not None:
+            reason = (missing or {}).get(planned.cell.dataset) or planned.reason
+            record_missing_data(planned.task, run, reason)
     counting = _Counting(outcome, display)
-    todo = plan.with_status("todo")
     try:
         if jobs == 1:
-            local.in_this_process(todo, run, counting, measure)
+            local.in_this_process(plan.todo(), run, counting, measure)
         else:
-            local.in_processes(todo, run, counting, measure, jobs)
+            local.in_processes(plan.todo(), run, counting, measure, jobs)
     except KeyboardInterrupt:
         outcome.is_interrupted = True
     return outcome
@@ -94,6 +94,6 @@ class _Counting:
         self.progress = display.progress
         self._display = display
 
-    def finished(self, planned: PlannedCell, record: Record) -> None:
-        self._outcome.count(planned, record)
-        self._display.finished(planned, record)
+    def finished(self, task: Task, record: Record) -> None:
+        self._outcome.count(task, record)
+        self._display.finished(task, record)

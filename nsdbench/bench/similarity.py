@@ -59,10 +59,11 @@ def compute(wanted: Similarity, path: Path, data_root: Path | None = None) -> No
         name: cosine_similarity(images, dimension).to(torch.float16).numpy()
         for name, dimension in DIMENSIONS.items()
     }
+    arrays["about"] = np.array(json.dumps(about))
 
     def write(partial: Path) -> None:
         with open(partial, "wb") as file:
-            np.savez_compressed(file, about=np.array(json.dumps(about)), **arrays)
+            np.savez_compressed(file, **arrays, allow_pickle=False)
 
     write_atomically(path, write)
 

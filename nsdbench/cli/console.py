@@ -20,7 +20,7 @@ from rich.text import Text
 from nsdbench.errors import counted
 
 if TYPE_CHECKING:
-    from nsdbench.bench.plan import Plan, PlannedCell
+    from nsdbench.bench.plan import Plan, Task
     from nsdbench.bench.record import Record
     from nsdbench.bench.run import Outcome
 
@@ -195,7 +195,7 @@ class RunDisplay:
 
     def __init__(self, console: Console, plan: Plan, seconds: Mapping[str, float]) -> None:
         self._console = console
-        todo = [planned.cell.id for planned in plan.with_status("todo")]
+        todo = [task.cell.id for task in plan.todo()]
         self._predicted = {cell_id: seconds[cell_id] for cell_id in todo}
         self._total = len(todo)
         self._finished = 0
@@ -216,9 +216,9 @@ class RunDisplay:
         if self._live is not None:
             self._live.stop()
 
-    def started(self, planned: PlannedCell) -> None:
+    def started(self, task: Task) -> None:
         """Note that a cell starts."""
-        cell_id = planned.cell.id
+        cell_id = task.cell.id
         self._started_at[cell_id] = time.monotonic()
         if self._live is not None:
             self._tasks[cell_id] = self._live.add_task(cell_id, total=None, note="")
@@ -226,26 +226,24 @@ class RunDisplay:
             position = f"[{self._finished + len(self._started_at)}/{self._total}]"
             self._print(f"{position} {cell_id}{self._left()}")
 
-    def held(self, planned: PlannedCell, holder: str) -> None:
+    def held(self, task: Task, holder: str) -> None:
         """Show who works on a cell."""
-        self._print(f"    {planned.cell.id}: {holder} works on it; left for last")
+        self._print(f"    {task.cell.id}: {holder} works on it; left for last")
 
-    def progress(
-        self, planned: PlannedCell, phase: str, done: int, total: int, note: str = ""
-    ) -> None:
+    def progress(self, task: Task, phase: str, done: int, total: int, note: str = "") -> None:
         """Show where a cell is; without a terminal, at most every half minute."""
         text = f"{phase} {done}/{total} {note}".rstrip()
         if self._live is not None:
-            task = self._tasks[planned.cell.id]
-            self._live.update(task, completed=done, total=total, note=text + self._left())
+            bar = self._tasks[task.cell.id]
+            self._live.update(bar, completed=done, total=total, note=text + self._left())
         elif time.monotonic() - self._last_line >= SECONDS_BETWEEN_LINES:
-            self._print(f"    {planned.cell.id}: {text}{self._left()}")
+            self._print(f"    {task.cell.id}: {text}{self._left()}")
 
-    def finished(self, planned: PlannedCell, record: Record) -> None:
+    def finished(self, task: Task, record: Record) -> None:
         """Show what a cell came to, and learn from it how good the estimates are."""
         from nsdbench.bench.record import Result
 
-        cell_id = planned.cell.id
+        cell_id = task.cell.id
         now = time.monotonic()
         seconds = now - self._started_at.pop(cell_id, now)  # absent: another process measured it
         self._finished += 1

@@ -8,7 +8,8 @@ from nsdbench.bench import parts, tables
 from nsdbench.errors import nearest
 from nsdbench.evaluation import protocols
 
-Section = tuple[str, tuple[str, ...], list[tuple[str, ...]]]
+Rows = list[tuple[str, ...]]
+Section = tuple[str, tuple[str, ...], Rows]
 
 
 def sections(what: str = "all") -> list[Section]:
@@ -44,7 +45,7 @@ def expert_buffers(buffers: Iterable[Mapping[str, Any]]) -> tuple[tuple[str, ...
 def _methods() -> Section:
     rows = [_method(methods.load(name)) for name in methods.names()]
     declared: dict[str, list[str]] = {}
-    titles = {}
+    titles: dict[str, str] = {}
     for table in map(tables.load, tables.names()):
         for row in table.rows:
             if row.method is not None and row.method not in methods.names():
@@ -71,7 +72,7 @@ def _method(method: methods.Method) -> tuple[str, ...]:
 
 
 def _datasets() -> Section:
-    rows = []
+    rows: Rows = []
     for name in data.names():
         spec = data.spec(name)
         shape = "x".join(map(str, spec.image_shape))
@@ -84,7 +85,7 @@ def _datasets() -> Section:
 
 
 def _tables() -> Section:
-    rows = []
+    rows: Rows = []
     for name in tables.names():
         table = tables.load(name)
         rows.append((name, table.title, ", ".join(table.scales)))
@@ -92,7 +93,7 @@ def _tables() -> Section:
 
 
 def _protocols() -> Section:
-    rows = []
+    rows: Rows = []
     for name in protocols.names():
         if name == "full":
             rows.append(("full-<E>ep", "full data for E epochs"))
@@ -104,9 +105,8 @@ def _protocols() -> Section:
 
 
 def _archs() -> Section:
-    rows = [
-        (name, f"{name}<depth>-w<width>" if name == "convnet" else f"{name}[-w<width>]",
-         str(models.PUBLISHED_WIDTHS[name]))
-        for name in models.NAMES
-    ]  # fmt: skip
+    rows: Rows = []
+    for name, network in models.NETWORKS.items():
+        pattern = f"{name}[-w<width>]" if network.depth is None else f"{name}<depth>-w<width>"
+        rows.append((name, pattern, str(network.width)))
     return "archs", ("name", "id", "published width"), rows

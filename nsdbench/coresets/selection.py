@@ -37,8 +37,8 @@ def select(
     *,
     seed: int = 0,
     draw: int = 0,
-    out: str | os.PathLike | None = None,
-    data_root: str | os.PathLike | None = None,
+    out: str | os.PathLike[str] | None = None,
+    data_root: str | os.PathLike[str] | None = None,
     device: str = "cpu",
     progress: Progress = silent,
 ) -> Artefact:
@@ -103,7 +103,8 @@ def select_recipe(
     rows = family.load()(task, settings)
     pixels = parameterizations.build({"name": "pixels"}, data.spec, recipe.ipc)
     with torch.no_grad():
-        pixels.spectra.copy_(real.batch(rows)[0].view_as(pixels.spectra))
+        spectra = pixels.get_parameter("spectra")
+        spectra.copy_(real.batch(rows)[0].view_as(spectra))
     cost["distill"] = time.perf_counter() - started - cost["experts"]
     return Artefact(
         pixels.requires_grad_(False),

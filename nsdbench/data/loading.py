@@ -1,5 +1,6 @@
 """The front door: a dataset by name, found on this machine or fetched, and read."""
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,7 +15,9 @@ if TYPE_CHECKING:
     from nsdbench.data.fetching.download import Progress
 
 
-def load(name: str, root: Path | str | None = None, progress: "Progress | None" = None) -> Dataset:
+def load(
+    name: str, root: str | os.PathLike[str] | None = None, progress: "Progress | None" = None
+) -> Dataset:
     """Read a dataset: the training split now, the test split when it is first used.
 
     Args:
@@ -46,7 +49,7 @@ def load(name: str, root: Path | str | None = None, progress: "Progress | None" 
     return Dataset(described, train, lambda: entry.read(path, described, "test"))
 
 
-def _download(name: str, root: Path | str | None, progress: "Progress | None") -> Path:
+def _download(name: str, root: str | os.PathLike[str] | None, progress: "Progress | None") -> Path:
     """Fetch a dataset into the cache and say where it is."""
     files = source(name).downloads
     if not files:

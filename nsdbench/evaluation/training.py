@@ -51,7 +51,7 @@ class Evaluation:
 
 
 def evaluate(
-    source: Source | str | os.PathLike,
+    source: Source | str | os.PathLike[str],
     dataset: str | Dataset,
     arch: str,
     protocol: str | Protocol = "common",
@@ -59,7 +59,7 @@ def evaluate(
     seed: int = 0,
     *,
     preprocessing_kind: str | None = None,
-    data_root: str | os.PathLike | None = None,
+    data_root: str | os.PathLike[str] | None = None,
     device: str = "cpu",
     progress: Progress = silent,
 ) -> Evaluation:
@@ -141,7 +141,8 @@ class Judge:
         stream = generator(seed, "evaluate", self._arch, self._protocol.name, repeat)
         model = models.for_dataset(self._arch, self._data)
         models.initialize(model, stream)
-        model.to(self._device, memory_format=model.memory_format)
+        model.to(self._device)
+        model.to(memory_format=model.memory_format)  # type: ignore[call-overload]  # torch's stub lacks it
         strategy = self._data.spec.dsa_strategy
         steps = train(model, self._set, self._protocol, self._lr, strategy, stream)
         test = self._data.test
@@ -201,7 +202,8 @@ def train(
     for step, rows in zip(range(1, total + 1), batches, strict=False):
         images, labels = training_set.fetch(rows)
         images = images.to(device)
-        draw = augment.sample(strategy, len(images), tuple(images.shape[1:]), stream)
+        channels, height, width = images.shape[1:]
+        draw = augment.sample(strategy, len(images), (channels, height, width), stream)
         logits = model(augment.apply(images, draw.to(images.device)))
         loss = F.cross_entropy(logits, labels.to(device))
         sgd.zero_grad(set_to_none=True)

@@ -5,7 +5,7 @@ import json
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
-from nsdbench.student import augment
+from nsdbench.student.strategy import parse_strategy
 
 OPTIMISERS = ("sgd", "gsam")
 # Settings that came later: a recipe without them trains, and is named, as it always was.
@@ -53,7 +53,7 @@ class ExpertRecipe:
                 f"expected lr > 0, weight_decay >= 0 and momentum in [0, 1), got {self.lr}, "
                 f"{self.weight_decay} and {self.momentum}"
             )
-        augment.parse_strategy(self.dsa_strategy)
+        parse_strategy(self.dsa_strategy)
         if self.optimiser not in OPTIMISERS:
             raise ValueError(
                 f"optimiser is {self.optimiser!r}; expected one of {', '.join(OPTIMISERS)}"

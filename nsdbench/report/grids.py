@@ -11,6 +11,7 @@ from nsdbench.report.content import CellReport, gain, mean_and_std
 if TYPE_CHECKING:
     from nsdbench.bench.record import Result
     from nsdbench.bench.tables import Column, Row, Table
+    from nsdbench.bench.tables.published import PrintedNumber
 
 _PHASES = {"experts": "experts", "distill": "distillation", "evaluate": "evaluation"}
 
@@ -79,7 +80,9 @@ def published_grid(table: Table, scale: str, cells: list[CellReport]) -> list[Gr
     if not table.printed:
         return []
     columns = table.settings("paper" if "paper" in table.scales else scale).columns
-    printed = {(n.label, n.dataset, n.ipc, n.arch): n for n in reversed(table.printed)}
+    printed: dict[tuple[str, str, int, str], PrintedNumber] = {
+        (n.label, n.dataset, n.ipc, n.arch): n for n in reversed(table.printed)
+    }
     rows = []
     for row in table.rows:
         texts = []

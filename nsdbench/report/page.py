@@ -4,7 +4,8 @@ import base64
 from collections.abc import Iterable, Mapping
 from html import escape
 
-from nsdbench.report.document import Document, Grid
+from nsdbench.report.document import Document
+from nsdbench.report.grids import Grid
 
 _STYLE = """
 body { font: 15px/1.45 system-ui, sans-serif; margin: 2rem auto; max-width: 75rem; padding: 0 1rem }

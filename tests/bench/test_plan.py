@@ -73,7 +73,7 @@ def store(tmp_path, monkeypatch):
 
 
 def done_record(planned, **changes):
-    asked = {"recipe_hash": planned.recipe.hash, "protocol_hash": planned.protocol.hash}
+    asked = {"recipe_hash": planned.task.recipe.hash, "protocol_hash": planned.task.protocol.hash}
     return Record.done(
         planned.cell,
         **asked | {"seeds": planned.seeds} | changes,
@@ -97,8 +97,8 @@ def test_cells_and_their_statuses(store):
     }
     first = made.cells[0]
     assert first.cell == Cell("Digits16", 1, "random", "convnet2-w8", "common-10ep", "smoke")
-    assert first.recipe.hash == methods.resolve("random", "Digits16", 1, "smoke").hash
-    assert first.protocol.hash == protocols.get("common-10ep").hash
+    assert first.task.recipe.hash == methods.resolve("random", "Digits16", 1, "smoke").hash
+    assert first.task.protocol.hash == protocols.get("common-10ep").hash
 
 
 def test_cells_that_tables_share_are_planned_once_with_the_larger_counts(store):

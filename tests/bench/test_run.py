@@ -17,7 +17,7 @@ from nsdbench.bench import executors
 from nsdbench.bench.cell import Cell
 from nsdbench.bench.claim import record_death
 from nsdbench.bench.executors import local
-from nsdbench.bench.plan import Plan, PlannedCell
+from nsdbench.bench.plan import Plan, PlannedCell, Task
 from nsdbench.bench.record import Record
 from nsdbench.bench.run import run_plan
 from nsdbench.bench.store import Store
@@ -29,9 +29,9 @@ from nsdbench.spread import summary
 ROOT = Path(__file__).parents[2]
 
 
-def fake_measure(planned, run):
+def fake_measure(task, run):
     """Stand in for `measure.measure`: what happens depends on the method's name."""
-    cell, results, progress = planned.cell, run.results, run.progress
+    cell, results, progress = task.cell, run.results, run.progress
     progress("evaluate", 0, 2, "")
     (results / f"ran-{cell.id}-{os.getpid()}").touch()
     if cell.method == "raises":
@@ -54,15 +54,15 @@ def fake_measure(planned, run):
         return Record.failed(cell, "diverged", "the loss is nan")
     return Record.done(
         cell,
-        recipe=planned.recipe,
-        protocol=planned.protocol,
-        seeds=planned.seeds,
-        repeats=planned.repeats,
+        recipe=task.recipe,
+        protocol=task.protocol,
+        seeds=task.seeds,
+        repeats=task.repeats,
         accuracy=summary([[float(torch.get_num_threads())]]),
     )
 
 
-def die_while_speaking(planned, run, measure, pipe, threads, wait_for_others):
+def die_while_speaking(task, run, measure, pipe, threads, wait_for_others):
     """Stand in for `local._work`: be killed with half of a message sent."""
     os.write(pipe.fileno(), struct.pack("!i", 1000) + b"half")
     os.kill(os.getpid(), signal.SIGKILL)
@@ -71,7 +71,8 @@ def die_while_speaking(planned, run, measure, pipe, threads, wait_for_others):
 def planned_cell(method, status="todo"):
     cell = Cell("Digits16", 1, method, "convnet2-w8", "common-10ep", "smoke")
     recipe = Recipe(method, "Digits16", 1, "smoke", method, "coreset", {}, {})
-    return PlannedCell(cell, recipe, protocols.get(cell.protocol), 3, 2, ("table",), status)
+    task = Task(cell, recipe, protocols.get(cell.protocol), 3, 2)
+    return PlannedCell(cell, 3, 2, ("table",), status, task=task)
 
 
 class Events:
@@ -213,7 +214,7 @@ def test_a_process_killed_in_the_middle_of_a_message_is_a_failure(tmp_path, two_
 
 
 def test_a_death_is_not_recorded_over_another_run(tmp_path):
-    planned = planned_cell("killed")
+    planned = planned_cell("killed").task
     arguments = (planned, -signal.SIGKILL, Run(tmp_path))
     with Store(tmp_path).lock("smoke", planned.cell.id):
         recording = threading.Thread(target=record_death, args=arguments, daemon=True)

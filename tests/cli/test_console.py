@@ -8,7 +8,7 @@ from rich.console import Console
 
 from nsdbench.bench.cell import Cell
 from nsdbench.bench.cost import Estimate
-from nsdbench.bench.plan import Plan, PlannedCell
+from nsdbench.bench.plan import Plan, PlannedCell, Task
 from nsdbench.bench.record import Record
 from nsdbench.bench.run import Outcome
 from nsdbench.cli import console as printing
@@ -26,21 +26,23 @@ def clock(monkeypatch):
     return now
 
 
+def planned(cell, **fields):
+    return PlannedCell(cell, 3, 1, ("t",), task=Task(cell, None, None, 3, 1), **fields)
+
+
 def plan_of(methods=METHODS):
     cells = [
         Cell("Digits16", 1, method, "convnet2-w8", "common-2ep", "smoke") for method in methods
     ]
     cost = Estimate((), 2e8, 1024.0, 10)
-    return Plan(
-        "smoke", tuple(PlannedCell(cell, None, None, 3, 1, ("t",), estimate=cost) for cell in cells)
-    )
+    return Plan("smoke", tuple(planned(cell, estimate=cost) for cell in cells))
 
 
 def make(is_terminal):
     stream = io.StringIO()
     console = Console(file=stream, force_terminal=is_terminal, width=150, highlight=False)
     plan = plan_of()
-    return stream, plan.cells, RunDisplay(console, plan, {p.cell.id: 100.0 for p in plan.cells})
+    return stream, plan.todo(), RunDisplay(console, plan, {p.cell.id: 100.0 for p in plan.cells})
 
 
 def done(value=50.0):
@@ -106,12 +108,12 @@ def test_units():
 def test_a_log_has_a_line_at_start_and_end_and_few_between(clock):
     stream, cells, display = make(is_terminal=False)
     with display:
-        for planned in cells:
-            display.started(planned)
+        for task in cells:
+            display.started(task)
             for step in range(1000):
                 clock.append(clock[-1] + 0.1)
-                display.progress(planned, "distill", step, 1000, "loss 1.0")
-            display.finished(planned, done())
+                display.progress(task, "distill", step, 1000, "loss 1.0")
+            display.finished(task, done())
     lines = stream.getvalue().splitlines()
     assert len(lines) == 3 * (1 + 3 + 1)  # 100 s a cell, a line every 30 s
     assert "\x1b" not in stream.getvalue()
@@ -154,11 +156,11 @@ def test_failures_show_their_first_line(clock):
 def test_a_terminal_shows_live_lines(clock):
     stream, cells, display = make(is_terminal=True)
     with display:
-        for planned in cells[:2]:
-            display.started(planned)
-            display.progress(planned, "evaluate", 1, 2, "[90 %]")
-        for planned in cells[:2]:
-            display.finished(planned, done())
+        for task in cells[:2]:
+            display.started(task)
+            display.progress(task, "evaluate", 1, 2, "[90 %]")
+        for task in cells[:2]:
+            display.finished(task, done())
     assert stream.getvalue().count(": 50.00 % (n = 1)") == 2
 
 
@@ -178,8 +180,8 @@ def test_a_plan_shows_text_as_it_is():
     stream = io.StringIO()
     console = Console(file=stream, width=150, markup=False)
     cell = Cell("folder:/x[@32]", 1, "nsd", "convnet2-w8", "common", "smoke")
-    planned = PlannedCell(cell, None, None, 3, 1, ("t",), reason="failed before: [red]no[/red]")
-    printing.show_plan(console, Plan("smoke", (planned,), ("odd [file]",)), {cell.id: 300.0})
+    shown = planned(cell, reason="failed before: [red]no[/red]")
+    printing.show_plan(console, Plan("smoke", (shown,), ("odd [file]",)), {cell.id: 300.0})
     text = stream.getvalue()
     assert "[red]no[/red]" in text and "warning: odd [file]" in text
     assert "1 cell at scale smoke: 1 todo. Estimated time: 5.0 min" in text

@@ -20,16 +20,14 @@ import torch
 from nsdbench.bench import executors
 from nsdbench.bench.claim import Measure, measure_claimed, record_death
 from nsdbench.bench.display import Display
-from nsdbench.bench.plan import PlannedCell
+from nsdbench.bench.plan import Task
 from nsdbench.bench.store import Store
 from nsdbench.experts import Run
 
 SECONDS_BETWEEN_MESSAGES = 0.2  # of one worker; a fast loop would flood the pipe
 
 
-def in_this_process(
-    todo: Sequence[PlannedCell], run: Run, display: Display, measure: Measure
-) -> None:
+def in_this_process(todo: Sequence[Task], run: Run, display: Display, measure: Measure) -> None:
     """Measure cells one after another.
 
     Args:
@@ -38,34 +36,34 @@ def in_this_process(
         display: is told about every cell.
         measure: measures one.
     """
-    busy = []
+    busy: list[Task] = []
     for is_second_pass in (False, True):
-        for planned in busy if is_second_pass else todo:
+        for task in busy if is_second_pass else todo:
 
-            def started(planned: PlannedCell = planned) -> None:
-                display.started(planned)
+            def started(task: Task = task) -> None:
+                display.started(task)
 
             def progress(
-                phase: str, done: int, total: int, note: str = "", planned: PlannedCell = planned
+                phase: str, done: int, total: int, note: str = "", task: Task = task
             ) -> None:
-                display.progress(planned, phase, done, total, note)
+                display.progress(task, phase, done, total, note)
 
             record = measure_claimed(
-                planned,
+                task,
                 replace(run, progress=progress),
                 measure,
                 started,
                 wait_for_others=is_second_pass,
             )
             if record is None:
-                busy.append(planned)
-                display.held(planned, _holder(planned, run))
+                busy.append(task)
+                display.held(task, _holder(task, run))
             else:
-                display.finished(planned, record)
+                display.finished(task, record)
 
 
 def in_processes(
-    todo: Sequence[PlannedCell], run: Run, display: Display, measure: Measure, jobs: int
+    todo: Sequence[Task], run: Run, display: Display, measure: Measure, jobs: int
 ) -> None:
     """Measure up to `jobs` cells at the same time; arguments as of `in_this_process`.
 
@@ -73,39 +71,40 @@ def in_processes(
     """
     context = multiprocessing.get_context("spawn")
     threads = max(1, executors.cores() // jobs)
-    waiting = deque((planned, False) for planned in todo)
-    running: dict[Connection, tuple[PlannedCell, Any]] = {}
+    waiting = deque((task, False) for task in todo)
+    running: dict[Connection, tuple[Task, Any]] = {}
     try:
         while waiting or running:
             while waiting and len(running) < jobs:
-                planned, is_second_pass = waiting.popleft()
+                task, is_second_pass = waiting.popleft()
                 ours, theirs = context.Pipe()
-                arguments = (planned, run, measure, theirs, threads, is_second_pass)
+                arguments = (task, run, measure, theirs, threads, is_second_pass)
                 process = context.Process(target=_work, args=arguments, daemon=True)
                 process.start()
                 theirs.close()
-                running[ours] = (planned, process)
+                running[ours] = (task, process)
             for ready in wait(list(running)):
-                planned, process = running[ready]
+                assert isinstance(ready, Connection)  # as all that is waited for
+                task, process = running[ready]
                 try:
                     kind, *content = ready.recv()
                 except (EOFError, OSError):  # OSError: it died in the middle of a message
                     process.join()
-                    kind, content = "record", [record_death(planned, process.exitcode, run)]
+                    kind, content = "record", [record_death(task, process.exitcode, run)]
                 if kind == "started":
-                    display.started(planned)
+                    display.started(task)
                     continue
                 if kind == "progress":
-                    display.progress(planned, *content)
+                    display.progress(task, *content)
                     continue
                 del running[ready]
                 ready.close()
                 process.join()
                 if kind == "busy":
-                    waiting.append((planned, True))
-                    display.held(planned, _holder(planned, run))
+                    waiting.append((task, True))
+                    display.held(task, _holder(task, run))
                 else:
-                    display.finished(planned, content[0])
+                    display.finished(task, content[0])
     finally:
         for _, process in running.values():
             process.terminate()
@@ -113,12 +112,12 @@ def in_processes(
             process.join()
 
 
-def _holder(planned: PlannedCell, run: Run) -> str:
-    return Store(run.results).holder(planned.cell.scale, planned.cell.id)
+def _holder(task: Task, run: Run) -> str:
+    return Store(run.results).holder(task.cell.scale, task.cell.id)
 
 
 def _work(
-    planned: PlannedCell,
+    task: Task,
     run: Run,
     measure: Measure,
     pipe: Connection,
@@ -145,7 +144,7 @@ def _work(
             send("progress", phase, done, total, note)
 
     record = measure_claimed(
-        planned,
+        task,
         replace(run, progress=progress),
         measure,
         lambda: send("started"),

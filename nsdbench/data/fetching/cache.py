@@ -64,8 +64,5 @@ def keep(file: Path | None, write: Callable[[Path], object]) -> None:
         write_atomically(file, write)
     except OSError as error:
         logging.getLogger(__name__).warning(
-            "%s is not kept for the next time (%s); %s",
-            file.name if file else "what was made",
-            error,
-            _REMEDY,
+            "%s is not kept for the next time (%s); %s", file or "what was made", error, _REMEDY
         )

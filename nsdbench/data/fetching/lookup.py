@@ -17,14 +17,14 @@ def is_offline() -> bool:
     return os.environ.get("NSDBENCH_OFFLINE", "0").lower() not in ("", "0", "false", "no")
 
 
-def data_roots(root: Path | str | None) -> list[Path]:
+def data_roots(root: str | os.PathLike[str] | None) -> list[Path]:
     """The folders that may hold datasets, in the order they are asked."""
     cache = find_cache_dir()
     roots = [root, os.environ.get("NSDBENCH_DATA"), cache and cache / "datasets"]
     return [user_path(r) for r in roots if r]
 
 
-def locate(name: str, root: Path | str | None = None) -> Path | None:
+def locate(name: str, root: str | os.PathLike[str] | None = None) -> Path | None:
     """Find a dataset on this machine without reading or fetching it.
 
     Order: root, $NSDBENCH_DATA, the cache, system folders; unpacked files first, then (in the same
@@ -72,7 +72,7 @@ def _has(folder: Path, name: str) -> bool:
     return path.is_dir() if name.endswith("/") else path.is_file()
 
 
-def how_to_get(name: str, root: Path | str | None = None, reason: str = "") -> str:
+def how_to_get(name: str, root: str | os.PathLike[str] | None = None, reason: str = "") -> str:
     """Write the message that a dataset is missing, with every way to provide it.
 
     Args:
@@ -114,7 +114,7 @@ def how_to_get(name: str, root: Path | str | None = None, reason: str = "") -> s
     return "\n".join(lines)
 
 
-def _incomplete(entry: Source, root: Path | str | None) -> list[str]:
+def _incomplete(entry: Source, root: str | os.PathLike[str] | None) -> list[str]:
     """Name folders that hold some of the files, and what they lack."""
     lines = []
     for folder in _folders(entry, data_roots(root)):

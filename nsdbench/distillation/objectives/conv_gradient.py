@@ -32,6 +32,7 @@ from nsdbench.distillation.objectives.gradient import (
 from nsdbench.sets.parameterizations.base import Parameterization
 from nsdbench.student import augment
 from nsdbench.student.selection import select_step
+from nsdbench.student.strategy import parse_strategy
 
 
 def absolute_error(found: dict[str, Tensor], target: dict[str, Tensor]) -> Tensor:
@@ -111,7 +112,7 @@ class ConvGradientMatching(ClasswiseObjective):
         shape = self._real.image_shape
         return [
             augment.sample(operation, 1, shape, generator, siamese=True)
-            for operation in augment.parse_strategy(self._settings.strategy)
+            for operation in parse_strategy(self._settings.strategy)
         ]
 
     def class_loss(self, images: Tensor, real_images: Tensor, labels: Tensor) -> Tensor:
@@ -133,7 +134,7 @@ class ConvGradientMatching(ClasswiseObjective):
         order = torch.randperm(len(self._real), generator=generator)[: settings.real_images_network]
         for rows in order.split(settings.batch_network):
             images, labels = self._real.batch(rows)
-            for operation in augment.parse_strategy(settings.strategy_network):
+            for operation in parse_strategy(settings.strategy_network):
                 draw = augment.sample(operation, len(rows), self._real.image_shape, generator)
                 images = augment.apply(images, draw.to(images.device))
             targets = F.one_hot(labels, self._real.num_classes).to(images.dtype)

@@ -8,6 +8,7 @@ Zhao et al., ICLR 2021, and Zhao and Bilen, ICML 2021; main.py and utils.py of t
 """
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -69,14 +70,14 @@ class ParameterGradient(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx, step: InnerStep, theta: Tensor, x: Tensor, y: Tensor) -> Tensor:
+    def forward(ctx: Any, step: InnerStep, theta: Tensor, x: Tensor, y: Tensor) -> Tensor:
         ctx.step = step
         ctx.save_for_backward(theta, x, y)
         return step.gradient(theta, x, y)
 
     @staticmethod
     @torch.autograd.function.once_differentiable
-    def backward(ctx, direction):
+    def backward(ctx: Any, direction: Tensor) -> tuple[None, None, Tensor | None, None]:
         _, (_, h_x, _) = ctx.step.adjoint(*ctx.saved_tensors, direction, (False, True, False))
         return None, None, h_x, None
 
