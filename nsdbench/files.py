@@ -80,7 +80,7 @@ def checked_name(name: str, what: str) -> str:
     return name
 
 
-def user_path(path: Path | str) -> Path:
+def user_path(path: str | os.PathLike[str]) -> Path:
     """Expand "~" at the start of a path that a user gives.
 
     Raises:

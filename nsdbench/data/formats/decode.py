@@ -68,8 +68,7 @@ def decode(
     with opened(file) as picture:
         turned = ImageOps.exif_transpose(picture) if is_upright else picture
         if turned.has_transparency_data:
-            lowest, _ = turned.convert("RGBA").getchannel("A").getextrema()
-            if lowest < 255:
+            if np.array(turned.convert("RGBA"))[..., 3].min() < 255:
                 raise DataCorrupt(
                     f"{file}: has transparent pixels, whose colour nobody sees; lay the picture on "
                     "a background first"
