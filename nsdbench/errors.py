@@ -24,7 +24,7 @@ class BudgetExceeded(NsdbenchError):
 
 
 class ExtensionUnavailable(NsdbenchError):
-    """The compiled extension could not be loaded; the message lists the likely causes."""
+    """The compiled operators do not load; the message says why and what to do."""
 
 
 class TestSplitSealed(NsdbenchError):

@@ -47,6 +47,24 @@ def test_summary_of_one_value_has_no_interval():
     assert summary([[50.0]]) == Summary(((50.0,),), mean=50.0, std=0.0, ci95=None, n=1)
 
 
+def test_two_values_have_no_interval_and_that_of_an_older_record_is_not_shown():
+    assert summary([[40.0, 70.0]]).ci95 is None
+    older = Summary(((40.0, 70.0),), mean=55.0, std=15.0, ci95=(-135.6, 245.6), n=2)
+    assert older.ci95 == (-135.6, 245.6) and older.interval is None
+    with pytest.raises(ValueError, match="expected one of at least 3"):
+        Summary(((40.0, 50.0, 60.0),), mean=50.0, std=math.sqrt(200 / 3), ci95=None, n=3)
+
+
+@pytest.mark.parametrize("values", [[1.0, 0.0, 5.0], [99.0, 100.0, 90.0], [0.0, 100.0, 50.0]])
+def test_no_interval_leaves_0_to_100(values):
+    low, high = stats.t.interval(0.95, 2, loc=stdlib.fmean(values), scale=stats.sem(values))
+    assert low < 0 or high > 100
+    clipped = pytest.approx((max(low, 0.0), min(high, 100.0)), rel=1e-12)
+    assert summary([values]).ci95 == clipped
+    wide = replace(summary([values]), ci95=(low, high))  # as older records hold it
+    assert wide.ci95 == (low, high) and wide.interval == clipped
+
+
 def test_a_summary_in_words_has_a_spread_only_where_there_are_several_runs():
     assert str(summary([[70.0, 72.0]])) == "71.00 ± 1.00 %"
     assert str(summary([[70.0]])) == "70.00 %"
@@ -83,6 +101,22 @@ def test_verdict_words(values, word):
     assert result.uncertainty == pytest.approx(half_width(values), rel=1e-12)
 
 
+@pytest.mark.parametrize("dataset", ["CIFAR10-JPEG", "folder:/no/where=CIFAR10"])
+@pytest.mark.parametrize(
+    ("values", "word"),
+    [
+        ([68.0, 68.4, 68.8, 69.0, 68.2], "reproduced"),
+        ([71.4, 71.5, 71.6, 71.5, 71.5], "above"),
+        ([60.0, 60.2, 59.9, 60.1, 60.3], "below"),
+        ([60.0, 64.0, 68.0, 72.0, 76.0], "inconclusive"),
+    ],
+)
+def test_verdicts_on_a_copy_say_so(dataset, values, word):
+    result, of_whole = (verdict(record(values, dataset=x), PUBLISHED) for x in (dataset, "CIFAR10"))
+    assert str(result) == f"{word} on a lossy copy" and of_whole.word == word
+    assert replace(result, word=word) == of_whole
+
+
 def test_one_point_is_tolerated_however_sharp_the_measurement():
     sharp = Published("CIFAR10", 1, "convnet3-w128", mean=68.5, std=0.0)
     assert verdict(record([69.49] * 5), sharp).word == "reproduced"
@@ -95,6 +129,12 @@ def test_one_point_is_tolerated_however_sharp_the_measurement():
     [
         ({"scale": "small"}, "scale small"),
         ({"dataset": "FashionMNIST"}, "dataset FashionMNIST, published CIFAR10"),
+        (
+            {"dataset": "CIFAR10-JPEG-holdout5000-seed0"},
+            "dataset CIFAR10-JPEG-holdout5000-seed0, published CIFAR10",
+        ),
+        ({"dataset": "folder:/a=CIFAR100"}, "dataset folder:/a=CIFAR100, published CIFAR10"),
+        ({"dataset": "CIFAR10-JPEG", "scale": "small"}, "scale small"),
         ({"ipc": 10}, "ipc 10, published 1"),
         ({"arch": "convnet3-w32"}, "architecture convnet3-w32, published convnet3-w128"),
         ({"protocol": "mtt"}, "protocol mtt, published common"),

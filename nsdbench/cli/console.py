@@ -179,13 +179,16 @@ class StepDisplay:
             self._live.stop()
 
     def progress(self, phase: str, done: int, total: int, note: str = "") -> None:
-        """Show where a phase is; without a terminal, at most every half minute."""
+        """Show where a phase is; without a terminal, at its start and at most every half minute."""
+        is_new = phase not in self._tasks
+        if is_new:
+            self._tasks[phase] = self._live.add_task(phase, note="") if self._live else None
         if self._live is not None:
-            if phase not in self._tasks:
-                self._tasks[phase] = self._live.add_task(phase, note="")
             text = f"{done}/{total} {note}"
             self._live.update(self._tasks[phase], completed=done, total=total, note=text)
-        elif time.monotonic() - self._last_line >= SECONDS_BETWEEN_LINES:
+        elif (is_new and done == 0) or (
+            time.monotonic() - self._last_line >= SECONDS_BETWEEN_LINES
+        ):
             self._last_line = time.monotonic()
             self._console.print(f"{phase} {done}/{total} {note}".rstrip())
 

@@ -15,7 +15,7 @@ from nsdbench.data import spec
 from nsdbench.errors import NsdbenchError
 from nsdbench.evaluation import protocols
 from nsdbench.experts import student_arch
-from nsdbench.ops import library
+from nsdbench.ops import backend
 from nsdbench.student import unroll
 
 
@@ -77,6 +77,8 @@ def explain(cell: Cell) -> str:
         f"data set   {cell.dataset}: {described.num_classes} classes of {shape} images, {budget}",
         f"           source: {described.source}",
     ]
+    if described.stands_for:
+        lines.append(f"           stands for {described.stands_for}: its recipes and numbers hold")
     protocol = protocols.get(cell.protocol)
     lines += [
         f"judged by  {cell.arch}",
@@ -124,7 +126,7 @@ def _code_path(recipe: methods.Recipe, cell: Cell) -> str:
     paths = ", ".join(
         f"{unroll.code_path(model.to(device), mode)} code path on {name}"
         for device, name in (("cpu", "the CPU"), ("cuda", "CUDA"))
-        if device in library.devices()
+        if device in backend.devices()
     )
     return f", unrolled gradient: mode {mode}, {paths}"
 

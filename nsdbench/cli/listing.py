@@ -80,6 +80,7 @@ def _datasets() -> Section:
         here = "missing" if place is None else str(place)
         rows.append((name, shape, str(spec.num_classes), here))
     rows.append(("folder:PATH[@SIZE]", "", "", "your own images, a folder a class"))
+    rows.append(("folder:PATH[@SIZE]=NAME", "", "", "a copy of NAME, judged beside it"))
     rows.append(("NAME-holdoutN-seedS", "", "", "N training images of NAME set aside to tune on"))
     return "datasets", ("name", "image", "classes", "where"), rows
 

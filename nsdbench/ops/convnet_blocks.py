@@ -15,13 +15,15 @@ channels took the same time on a CPU (128 channels, 16x16 and 8x8), one over a s
 W_bar_t 15 % more, and both copy their operands.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from nsdbench.ops.convnet_shape import ConvNetShape, check, check_classifier
+from nsdbench.ops import reference
+from nsdbench.ops.backend import is_native
+from nsdbench.ops.convnet_shape import ConvNetShape, check, check_classes, check_classifier
 from nsdbench.ops.inorm_relu_pool import EPS, inorm_relu_pool
 
 _native = torch.ops.nsdbench
@@ -80,6 +82,10 @@ def convnet_gradient(theta: Tensor, x: Tensor, y: Tensor, shape: ConvNetShape) -
         ValueError: a shape, dtype or device does not fit; the message names the argument.
     """
     check_classifier(theta, x, y, shape)
+    if not is_native(x.device):
+        check_classes(theta, x, y, shape)
+        sizes = (shape.depth, shape.width, shape.padding)
+        return reference.convnet_step(theta, x, y, 0.0, None, 0.0, *sizes)[1]
     blocks, classifier = _split(theta, x, shape)
     inputs, convolved = _run_blocks(blocks, x)
     features = inputs[-1].flatten(1)
@@ -118,6 +124,10 @@ def convnet_adjoint(
         ValueError: a shape, dtype or device does not fit; the message names the argument.
     """
     check_classifier(theta, x, y, shape, direction=direction)
+    if not is_native(x.device):
+        check_classes(theta, x, y, shape)
+        sizes = (shape.depth, shape.width, shape.padding)
+        return reference.convnet_step_adjoint(theta, x, y, direction, *sizes, needs)[1:]
     needs_theta, needs_x, needs_y = needs
     blocks, classifier = _split(theta, x, shape)
     blocks_t, classifier_t = _split(direction, x, shape)
@@ -217,7 +227,7 @@ def _join(found: list[Tensor]) -> Tensor:
 
 def _run_blocks(blocks: list[_Block], x: Tensor) -> tuple[list[Tensor], list[Tensor]]:
     """Return the inputs of all blocks, then the last output; and what they convolve to."""
-    inputs, convolved = [x], []
+    inputs, convolved = [x], list[Tensor]()
     for block in blocks:
         convolved.append(_convolve(inputs[-1], block))
         inputs.append(_native.inorm_relu_pool(convolved[-1], block.scale, block.shift, EPS))
@@ -226,9 +236,10 @@ def _run_blocks(blocks: list[_Block], x: Tensor) -> tuple[list[Tensor], list[Ten
 
 def _run_blocks_jvp(
     blocks: list[_Block], blocks_t: list[_Block], inputs: list[Tensor], convolved: list[Tensor]
-) -> tuple[list[Tensor | None], list[Tensor]]:
-    """Return the tangents of what `_run_blocks` returns; the images have none."""
-    inputs_t, convolved_t = [None], []
+) -> tuple[list[Any], list[Tensor]]:
+    """Return the tangents of what `_run_blocks` returns; None for the images, which have none."""
+    inputs_t: list[Any] = [None]
+    convolved_t: list[Tensor] = []
     for block, block_t, a, z in zip(blocks, blocks_t, inputs, convolved, strict=False):
         z_t = _convolve(a, block_t)
         if inputs_t[-1] is not None:
@@ -248,8 +259,8 @@ def _convolve(a: Tensor, block: _Block) -> Tensor:
 
 def _convolve_backward(
     grad: Tensor, a: Tensor, block: _Block, needs: tuple[bool, bool]
-) -> tuple[Tensor | None, Tensor | None]:
-    """Compute the gradients of `_convolve` with respect to a and the weight, where needed."""
+) -> tuple[Any, Any]:
+    """Compute the gradients of `_convolve` in a and the weight: tensors, None where not needed."""
     grad_a, grad_weight, _ = torch.ops.aten.convolution_backward(
         grad,
         a,

@@ -1,9 +1,11 @@
-"""What the ConvNet operators require of their arguments, in words the native code uses too."""
+"""What the ConvNet operators require of their arguments, and the errors that say so."""
 
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+
+from nsdbench.ops.backend import DTYPES
 
 MAX_DEPTH = 8
 MAX_IN_CHANNELS = 4
@@ -43,14 +45,20 @@ def _refuse(text: str) -> None:
     raise ValueError(f"convnet: {text}")
 
 
-def check(theta: Tensor, x: Tensor, shape: ConvNetShape, num_classes: int = 0, **others) -> None:
-    """Refuse what the native code would refuse (csrc/ops/convnet_cpu.cpp).
+def check(
+    theta: Tensor,
+    x: Tensor,
+    shape: ConvNetShape,
+    num_classes: int = 0,
+    **others: tuple[Tensor | None, list[int]],
+) -> None:
+    """Refuse whatever does not fit, before the native code or the twin sees it.
 
     `others` maps names to (tensor or None, expected shape).
     """
     if x.dim() != 4:
         _refuse(f"x: expected 4 dimensions [N, C, H, W], got {list(x.shape)}")
-    if x.dtype not in (torch.float32, torch.float64):
+    if x.dtype not in DTYPES:
         _refuse(f"x: expected dtype float32 or float64, got {x.dtype}")
     if not 1 <= x.shape[1] <= MAX_IN_CHANNELS:
         _refuse(f"x: expected 1 to {MAX_IN_CHANNELS} channels, got {list(x.shape)}")
@@ -76,12 +84,15 @@ def check(theta: Tensor, x: Tensor, shape: ConvNetShape, num_classes: int = 0, *
 def check_classifier(
     theta: Tensor, x: Tensor, y: Tensor, shape: ConvNetShape, **others: Tensor | None
 ) -> None:
+    """Refuse what does not fit where there is a classifier; `others` are shaped like theta."""
     is_hard = y.dim() == 1 and y.dtype == torch.int64
     if not is_hard and not (y.dim() == 2 and y.dtype == x.dtype):
         _refuse(
             "y: expected classes [N] int64 or probabilities [N, K] with the dtype of x, "
             f"got {list(y.shape)} {y.dtype}"
         )
+    if y.device != x.device:
+        _refuse(f"y: expected the device of x, {x.device}, got {y.device}")
     if x.dim() == 4 and len(y) != len(x):
         _refuse(f"y: expected {len(x)} rows, one an image, got {len(y)}")
     if len(y) < 1:
@@ -90,5 +101,17 @@ def check_classifier(
     if is_hard and x.dim() == 4 and theta.dim() == 1:  # only theta can tell
         missing = theta.numel() - shape.num_parameters(x)
         num_classes = max(1, missing // (shape.num_features(x) + 1))
-    expected = [shape.num_parameters(x, num_classes)] if x.dim() == 4 else []
+    expected = list(theta.shape)
     check(theta, x, shape, num_classes, **{n: (t, expected) for n, t in others.items()})
+
+
+def check_classes(theta: Tensor, x: Tensor, y: Tensor, shape: ConvNetShape) -> None:
+    """Check on the CPU what the compiled operator checks itself: that every class exists."""
+    if y.dim() != 1 or y.device.type != "cpu":
+        return
+    num_classes = (theta.numel() - shape.num_parameters(x)) // (shape.num_features(x) + 1)
+    for position in ((y < 0) | (y >= num_classes)).nonzero().flatten().tolist():
+        _refuse(
+            f"y: expected classes in [0, {num_classes}), got {y[position].item()} "
+            f"at position {position}"
+        )

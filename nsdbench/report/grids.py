@@ -79,16 +79,16 @@ def published_grid(table: Table, scale: str, cells: list[CellReport]) -> list[Gr
     """Make the grid of printed numbers, and say so where they are not those of these cells."""
     if not table.printed:
         return []
-    columns = table.settings("paper" if "paper" in table.scales else scale).columns
+    columns = _places(table.settings("paper" if "paper" in table.scales else scale).columns)
+    above = _places(table.settings(scale).columns)
     printed: dict[tuple[str, str, int, str], PrintedNumber] = {
         (n.label, n.dataset, n.ipc, n.arch): n for n in reversed(table.printed)
     }
     rows = []
     for row in table.rows:
         texts = []
-        for column in columns:
-            ipc = 0 if row.method == "full" else column.ipc
-            number = printed.get((row.label, column.dataset, ipc, column.published_arch))
+        for dataset, ipc, arch in columns:
+            number = printed.get((row.label, dataset, 0 if row.method == "full" else ipc, arch))
             mean, std = (None, None) if number is None else (number.mean, number.std)
             texts.append("-" if mean is None else mean_and_std(mean, std))
         rows.append((row.label, *texts))
@@ -98,11 +98,19 @@ def published_grid(table: Table, scale: str, cells: list[CellReport]) -> list[Gr
         title = "Published, judged by other protocols than above: no verdict"
     if scale != "paper":
         title = "Published, distilled at the full settings: no verdict at this scale"
-    if columns != table.settings(scale).columns:
-        datasets = listed(column.dataset for column in columns)
+    others = [place for place in above if place not in columns]
+    if len(others) == len(above):
+        datasets = listed(dataset for dataset, _, _ in columns)
         title = f"Published on {datasets}: other data than above, not to be compared with it"
-    header = ("method", *labels([(c.dataset, c.ipc, c.published_arch) for c in columns]))
-    return [Grid(title, header, tuple(rows))]
+    elif others:
+        title += f"; {listed(dataset for dataset, _, _ in others)} is other data"
+    return [Grid(title, ("method", *labels(columns)), tuple(rows))]
+
+
+def _places(columns: Iterable[Column]) -> list[tuple[str, int, str]]:
+    """List where the numbers of columns are printed: data set, ipc and network."""
+    places = ((c.published_dataset, c.ipc, c.published_arch) for c in columns)
+    return list(dict.fromkeys(places))
 
 
 def details_grid(cells: list[CellReport]) -> list[Grid]:
@@ -113,7 +121,7 @@ def details_grid(cells: list[CellReport]) -> list[Grid]:
     )  # fmt: skip
     rows = []
     for cell, record, where in _measured(cells):
-        verdict, interval = cell.verdict, record.accuracy.ci95
+        verdict, interval = cell.verdict, record.accuracy.interval
         difference = verdict.difference if verdict is not None else None
         percent = record.budget.percent if record.budget is not None else None
         rows.append(

@@ -24,6 +24,7 @@ import torch
 from torch import nn
 
 from nsdbench.student import augment as dsa
+from nsdbench.student import checks
 from nsdbench.student.selection import MODES, select_step
 from nsdbench.student.step import InnerStep
 
@@ -297,11 +298,11 @@ def _make_plan(
             f"labels are {list(labels.shape)} {labels.dtype}; expected classes [{len(images)}] "
             f"torch.int64 or probabilities [{len(images)}, num_classes] {images.dtype}"
         )
-    if isinstance(lr, torch.Tensor) and lr.numel() != 1:
-        raise ValueError(f"lr must be a scalar, got a tensor of shape {list(lr.shape)}")
+    checks.check_rate(lr, theta.device)
     if not 0 <= momentum < 1:
         raise ValueError(f"momentum must be in [0, 1), got {momentum}")
-    vectors = _check_batches(batches, len(images), images.device)
+    vectors = checks.check_batches(batches, len(images), images.device)
+    checks.check_classes(labels, step.num_classes(theta, images))
     if augment is not None:
         if len(augment) != len(vectors):
             raise ValueError(
@@ -309,25 +310,3 @@ def _make_plan(
             )
         augment = [params.to(images.device) for params in augment]
     return _Plan(step, vectors, augment, float(momentum), mode)
-
-
-def _check_batches(
-    batches: Sequence[torch.Tensor] | torch.Tensor, num_images: int, device: torch.device
-) -> list[torch.Tensor]:
-    vectors = list(batches)
-    if not vectors:
-        raise ValueError("batches is empty: give one index vector a step")
-    for k, vector in enumerate(vectors):
-        if vector.dtype != torch.int64 or vector.dim() != 1 or vector.numel() == 0:
-            raise ValueError(
-                f"batches[{k}] is {list(vector.shape)} {vector.dtype}; expected a non-empty "
-                "vector of torch.int64 row numbers"
-            )
-    together = torch.cat(vectors)
-    lowest, highest = together.aminmax()
-    if lowest < 0 or highest >= num_images:
-        raise ValueError(
-            f"batches hold row numbers from {int(lowest)} to {int(highest)}; there are "
-            f"{num_images} images, so they must lie in [0, {num_images})"
-        )
-    return list(together.to(device).split([len(vector) for vector in vectors]))

@@ -599,9 +599,26 @@ def test_distill_and_evaluate_files(nsdbench, folder):
     settings = (
         "--dataset synthetic:3x1x8x8@8+4 --arch convnet1-w8 --protocol common-2ep --repeats 2"
     )
-    code, together, _ = nsdbench(f"evaluate theirs.pt {settings}")
+    code, together, err = nsdbench(f"evaluate theirs.pt {settings}")
+    assert err == "evaluate 0/2 3 steps a network\n"
     assert code == 0 and "over 2 networks" in together and "on 6 images" in together
     assert nsdbench(f"evaluate images.pt --labels labels.pt {settings}")[1] == together
+    code, out, _ = nsdbench(f"evaluate theirs.pt {settings.replace('s 2', 's 3')}")
+    assert code == 0 and "over 3 networks, 95 % interval" in out and "interval" not in together
+    for line, message in (
+        ("set.safetensors --labels labels.pt", "which of the two"),
+        ("theirs.pt --labels labels.pt", "which of the two"),
+        ("set.safetensors --pixels unit", "--pixels (pixels=) has no effect"),
+        ("set.safetensors --preprocessing zca", "--preprocessing (preprocessing_kind=) has no eff"),
+        ("theirs.pt --labels-are logits", "labels that are classes"),
+        ("theirs.pt --pixels unit", "look like network inputs, not unit"),
+        ("theirs.pt --pixels grey", "expected raw, unit, normalised"),
+    ):
+        code, out, err = nsdbench(f"evaluate {line} {settings}")
+        assert code == 2 and message in err and len(err.splitlines()) == 1, (out, err)
+    torch.save((images.sigmoid(), 5.0 * images[:, 0, 0, :3]), folder / "raw.pt")
+    code, out, err = nsdbench(f"evaluate raw.pt {settings} --pixels unit --labels-are logits")
+    assert code == 0 and "on 6 images" in out, err
 
 
 def test_experts_record_list_and_import(nsdbench, folder):

@@ -170,7 +170,7 @@ def test_one_command_shows_its_steps_rarely(clock):
         for step in range(650):
             clock.append(clock[-1] + 0.1)
             display.progress("experts", step, 650)
-    assert len(stream.getvalue().splitlines()) == 2
+    assert len(stream.getvalue().splitlines()) == 3
     with StepDisplay(Console(file=io.StringIO(), force_terminal=True)) as display:
         display.progress("experts", 1, 2)
         display.progress("distill", 1, 2, "loss 1")

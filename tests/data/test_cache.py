@@ -3,8 +3,8 @@
 import logging
 from pathlib import Path
 
-import numpy as np
 import pytest
+import safetensors.torch
 from PIL import Image
 from safetensors import SafetensorError
 
@@ -73,18 +73,13 @@ def blocked(cache, monkeypatch):
 
 
 def full(cache, monkeypatch):
-    def write(*_):
-        raise OSError(28, "No space left on device")
-
     def save_file(*_):
         raise SafetensorError("Error while serializing: I/O error: No space left on device")
 
-    monkeypatch.setattr(np, "save", write)
-    monkeypatch.setattr(fitting, "save_file", save_file)
+    monkeypatch.setattr(safetensors.torch, "save_file", save_file)
 
 
 def without_home(cache, monkeypatch):
-    monkeypatch.setattr(caching, "find_cache_dir", lambda: None)
     monkeypatch.setattr(fitting, "find_cache_dir", lambda: None)
     monkeypatch.setattr("nsdbench.data.formats.decode.find_cache_dir", lambda: None)
 

@@ -1,5 +1,6 @@
 """A user's own pictures: layouts, the spec made from them, and what can be wrong."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -7,6 +8,8 @@ import pytest
 from PIL import Image
 
 from nsdbench import data
+from nsdbench.data.catalog import DATASETS
+from nsdbench.data.description import DatasetSpec
 from nsdbench.data.formats.decode import decode_all
 from nsdbench.data.readers import image_folder
 from nsdbench.errors import DataCorrupt, DataMissing
@@ -61,7 +64,25 @@ def test_path_with_an_at_sign(tmp_path):
     folder = tmp_path / "me@home"
     write(folder, {"a": 5, "b": 5})
     assert data.spec(f"folder:{folder}").image_shape == (3, 5, 6)
-    assert image_folder.parse(f"folder:{folder}@16") == (folder, 16)
+    assert image_folder.parse(f"folder:{folder}@16") == (folder, 16, "")
+
+
+@pytest.mark.parametrize(
+    ("name", "parts"),
+    [
+        ("folder:/a", ("/a", None, "")),
+        ("folder:/a=CIFAR10", ("/a", None, "CIFAR10")),
+        ("folder:/a@32=CIFAR10", ("/a", 32, "CIFAR10")),
+        ("folder:/lr=0.1/a", ("/lr=0.1/a", None, "")),
+        ("folder:/a/lr=0.1/", ("/a/lr=0.1", None, "")),
+        ("folder:/a=b/c=CIFAR100", ("/a=b/c", None, "CIFAR100")),
+        ("folder:/a@0", ("/a@0", None, "")),
+        ("folder:/a@me=CIFAR10", ("/a@me", None, "CIFAR10")),
+    ],
+)
+def test_parts_of_a_name(name, parts):
+    path, *others = parts
+    assert image_folder.parse(name) == (Path(path), *others)
 
 
 @pytest.mark.parametrize("part", ["train", "test"])
@@ -408,3 +429,109 @@ def test_damaged_picture(tmp_path):
     (tmp_path / "a" / "000.png").write_bytes(np.zeros(50, np.uint8).tobytes())
     with pytest.raises(DataCorrupt, match=r"a/00.\.png"):
         data.load(f"folder:{tmp_path}").test  # noqa: B018
+
+
+@pytest.fixture
+def four(monkeypatch) -> DatasetSpec:
+    """Add a data set of four classes to the catalog: five training images and two test images."""
+    described = DatasetSpec(
+        "Four", (3, 6, 6), 4, 20, 8, (0.5,) * 3, (0.2,) * 3, "flip", 1, "standardise", True,
+        classes=("elk", "ant", "dog", "cat"),
+    )  # fmt: skip
+    monkeypatch.setitem(DATASETS, "Four", (described, image_folder.SOURCE))
+    return described
+
+
+def write_four(folder: Path, train=5, test=2, size=(6, 6), classes=("ant", "cat", "dog", "elk")):
+    write(folder / "train", dict.fromkeys(classes, train), size=size)
+    write(folder / "val", dict.fromkeys(classes, test), size=size)
+
+
+def test_a_copy_has_the_labels_and_constants_of_what_it_stands_for(tmp_path, four):
+    write_four(tmp_path)
+    name = f"folder:{tmp_path}=Four"
+    dataset = data.load(name)
+    assert dataset.spec == four.copy(name, dataset.spec.source)
+    assert (dataset.spec.stands_for, dataset.spec.is_downloadable) == ("Four", False)
+    assert data.locate(name) == tmp_path
+    assert dataset.train.labels.tolist() == [0] * 5 + [1] * 5 + [2] * 5 + [3] * 5
+    first = dataset.train.images[::5, 0, 0, 0].tolist()  # elk is the fourth in `write`
+    assert first == [150, 0, 100, 50]
+    assert dataset.test.images[::2, 0, 0, 0].tolist() == first
+    held = data.load(f"{name}-holdout8-seed0")
+    assert held.test.labels.bincount().tolist() == [2] * 4 and len(held.train) == 12
+
+
+def test_classes_of_a_copy_may_be_numbers_where_no_names_are_known(tmp_path, monkeypatch, four):
+    monkeypatch.setitem(DATASETS, "Four", (replace(four, classes=()), image_folder.SOURCE))
+    write_four(tmp_path, classes="0123")
+    assert data.load(f"folder:{tmp_path}=Four").train.images[::5, 0, 0, 0].tolist() == [
+        0, 50, 100, 150,
+    ]  # fmt: skip
+
+
+def test_wrong_classes_and_counts_of_a_copy_are_all_named(tmp_path, four):
+    write_four(tmp_path, classes=("ant", "cat", "dog", "eel"))
+    (tmp_path / "train" / "dog" / "000.png").unlink()
+    with pytest.raises(
+        DataCorrupt,
+        match="train: expected 5 pictures in each of elk, ant, dog, cat; got elk: absent, dog: 4, "
+        "eel: unknown$",
+    ):
+        data.load(f"folder:{tmp_path}=Four")
+
+
+def test_a_copy_without_a_test_folder_is_refused(tmp_path, four):
+    write(tmp_path / "train", dict.fromkeys(four.classes, 5), size=(6, 6))
+    with pytest.raises(DataMissing, match="neither test/ nor val/"):
+        data.load(f"folder:{tmp_path}=Four").test  # noqa: B018
+    with pytest.raises(DataMissing, match="train/train: no such folder; expected PATH/train/CLASS"):
+        data.load(f"folder:{tmp_path}/train=Four")
+    with pytest.raises(DataMissing, match="nowhere=Four: make the folder: PATH/train/CLASS"):
+        data.load(f"folder:{tmp_path}/nowhere=Four")
+
+
+def test_pictures_of_a_copy_have_its_size_unless_resized(tmp_path, four):
+    write_four(tmp_path, size=(8, 8))
+    with pytest.raises(DataCorrupt, match="expected 6 x 6 pixels, got 8 x 8"):
+        data.load(f"folder:{tmp_path}=Four")
+    assert data.load(f"folder:{tmp_path}@6=Four").image_shape == (3, 6, 6)
+    with pytest.raises(ValueError, match="images of Four have 6 pixels, got @8"):
+        data.spec(f"folder:{tmp_path}@8=Four")
+
+
+@pytest.mark.parametrize("name", ["Digits", "ImageNette"])
+def test_no_folder_stands_for_classes_of_no_fixed_size(name):
+    with pytest.raises(ValueError, match=f"no folder stands for {name}, .* take folder:/a"):
+        data.spec(f"folder:/a={name}")
+
+
+def test_no_folder_stands_for_a_copy():
+    with pytest.raises(ValueError, match="is a copy itself; take folder:PATH=CIFAR10$"):
+        data.spec("folder:/a=CIFAR10-JPEG")
+
+
+def test_a_folder_that_stands_for_nothing_known(tmp_path):
+    with pytest.raises(ValueError, match="got 'CIFAR1O'; did you mean CIFAR10"):
+        data.spec(f"folder:{tmp_path}=CIFAR1O")
+
+
+def test_a_torn_test_picture_of_a_copy_is_found_before_the_work(tmp_path, four):
+    write_four(tmp_path)
+    (tmp_path / "val" / "dog" / "001.png").write_bytes(b"torn")
+    with pytest.raises(DataCorrupt, match=r"val/dog/001\.png: expected a complete 8-bit"):
+        data.load(f"folder:{tmp_path}=Four")
+
+
+def test_what_systems_leave_in_a_copy_is_skipped(tmp_path, four):
+    write_four(tmp_path)
+    for name in ("train/__MACOSX/._x.png", "train/dog/._000.png", "val/cat/Thumbs.db"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(b"no picture")
+    assert len(data.load(f"folder:{tmp_path}=Four").train) == 20
+
+
+def test_a_folder_that_exists_stands_for_nothing_by_its_name(tmp_path, four):
+    write(tmp_path / "x@8=Four", {"a": 5, "b": 5})
+    assert image_folder.parse(f"folder:{tmp_path}/x@8=Four") == (tmp_path / "x@8=Four", None, "")
+    assert data.load(f"folder:{tmp_path}/x@8=Four").num_classes == 2

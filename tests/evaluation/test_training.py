@@ -4,6 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.utils.data import TensorDataset
 
 from nsdbench import data, models
 from nsdbench.data.training import TrainingData
@@ -12,6 +13,7 @@ from nsdbench.evaluation import protocols
 from nsdbench.evaluation.protocols import Protocol
 from nsdbench.evaluation.training import Judge, TrainingSet, evaluate, train
 from nsdbench.seeding import generator
+from nsdbench.sets import Artefact, parameterizations
 from nsdbench.student import augment
 
 NAME = "synthetic:3x1x8x8"
@@ -123,11 +125,11 @@ def test_a_diverging_rate_is_an_error_not_a_number(dataset, tensors):
 def test_what_does_not_fit_is_named(dataset, tensors):
     images, labels = tensors
     options = (dataset, "convnet1-w8", "common-2ep")
-    with pytest.raises(ValueError, match=r"\[1, 9, 9\].*\[1, 8, 8\]"):
+    with pytest.raises(ValueError, match=r"\[3, 1, 9, 9\].*\[n, 1, 8, 8\]"):
         evaluate((torch.zeros(3, 1, 9, 9), labels[:3]), *options)
-    with pytest.raises(ValueError, match="12 images, 11 labels"):
+    with pytest.raises(ValueError, match="12 images but 11 labels"):
         evaluate((images, labels[:-1]), *options)
-    with pytest.raises(ValueError, match="classes up to 7"):
+    with pytest.raises(ValueError, match="image 0 is 5; expected a class, .* from 0 to 2"):
         evaluate((images, labels + 5), *options)
     with pytest.raises(ValueError, match="repeats is 0"):
         evaluate(tensors, *options, repeats=0)
@@ -135,6 +137,110 @@ def test_what_does_not_fit_is_named(dataset, tensors):
         evaluate(tensors, dataset, "convnet1-w8", "mtt-2ep")
     with pytest.raises(ValueError, match="unknown protocol"):
         evaluate(tensors, dataset, "convnet1-w8", "best")
+
+
+def stored(name, metadata=None):
+    """Make an artefact of pixels of another data set, or with other metadata."""
+    pixels = parameterizations.build({"name": "pixels"}, data.spec(name), 1).requires_grad_(False)
+    said = {"preprocessing": "standardise", "preprocessing_hash": ""}
+    return Artefact(pixels, said if metadata is None else metadata)
+
+
+def test_options_that_have_no_effect_on_a_source_are_errors(dataset):
+    options = (dataset, "convnet1-w8", "common-2ep", 1)
+    real = TrainingData(dataset, data.preprocessing("standardise", dataset))
+    for said in (
+        {"preprocessing_kind": "standardise"},
+        {"pixels": "unit"},
+        {"labels_are": "logits"},
+    ):
+        with pytest.raises(ValueError, match="no effect: an artefact of ours says itself"):
+            evaluate(stored(NAME), *options, **said)
+        with pytest.raises(ValueError, match="no effect: the real training data"):
+            evaluate(real, *options, **said)
+    with pytest.raises(ValueError, match="distilled from other training data"):
+        evaluate(stored(NAME), *options)
+    with pytest.raises(ValueError, match="does not say how its images were preprocessed"):
+        evaluate(stored(NAME, {}), *options)
+
+
+def test_artefacts_of_another_data_set_are_refused(dataset):
+    transform = data.preprocessing("standardise", dataset)
+    said = {"preprocessing": "standardise", "preprocessing_hash": transform.hash}
+    for name, message in (
+        ("synthetic:3x1x4x4", r"\[1, 4, 4\] images"),
+        ("synthetic:5x1x8x8", "up to 4"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            evaluate(stored(name, said), dataset, "convnet1-w8", "common-2ep")
+
+
+class Foreign:
+    """Fifty real images of Digits16 with the logits of some network, as users bring them."""
+
+    def __init__(self):
+        self.data = data.load("Digits16")
+        real = TrainingData(self.data, data.preprocessing("standardise", self.data))
+        stream = torch.Generator().manual_seed(0)
+        rows = torch.cat([real.class_rows(c, 5, stream) for c in range(10)])
+        self.X, self.y = real.batch(rows)
+        self.U = self.data.train.images[rows]
+        torch.manual_seed(1)
+        self.L = F.one_hot(self.y, 10) * 3.0 + torch.randn(50, 10)
+
+    def score(self, source, **said):
+        result = evaluate(source, self.data, "convnet2-w16", "common-60ep", repeats=2, **said)
+        return sum(result.accuracies) / 2
+
+
+@pytest.fixture(scope="module")
+def foreign():
+    return Foreign()
+
+
+@pytest.mark.parametrize(
+    ("source", "said", "score"),
+    [
+        (lambda f: (f.X, f.y), {}, 89.3),
+        (lambda f: (f.X, f.L), {"labels_are": "logits"}, 86.7),
+        (lambda f: (f.X, F.one_hot(f.y, 10) - 0.1), {"labels_are": "centred"}, 89.3),
+        (lambda f: (f.U, f.y), {"pixels": "raw"}, 89.3),
+        (lambda f: (f.U.double() / 255, f.y), {"pixels": "unit"}, 89.3),
+        (lambda f: (f.X, f.y[:, None]), {}, 89.3),
+        (lambda f: TensorDataset(f.X.double(), f.y.float()), {}, 89.3),
+        (lambda f: (f.X.numpy(), f.y.int().numpy()), {}, 89.3),
+    ],
+)
+def test_sets_of_others_score_what_they_are_worth(foreign, source, said, score):
+    assert foreign.score(source(foreign), **said) == pytest.approx(score, abs=0.05)
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        (lambda f: (f.X, f.L), "give --labels-are logits"),
+        (lambda f: (f.X, F.one_hot(f.y, 10) - 0.1), "give --labels-are centred"),
+        (lambda f: (f.U, f.y), "give --pixels raw"),
+        (lambda f: (f.U / 255, f.y), "give --pixels unit"),
+        (
+            lambda f: (f.X, f.y.clone().index_fill_(0, torch.arange(5), -100)),
+            "-100; expected a class",
+        ),
+        (lambda f: (f.X, F.one_hot(f.y, 10) * 100), "sum 100"),
+        (lambda f: (f.X, f.y + 0.5), "0.5; expected a class"),
+        (lambda f: (f.X, F.one_hot(f.y, 10)[:, :5]), r"labels are \[50, 5\]"),
+        (lambda f: (f.X, f.X), r"labels are \[50, 1, 16, 16\]"),
+        (lambda f: (f.X[:0], f.y[:0]), "n at least 1"),
+        (lambda f: (f.X, f.y * torch.nan), "is nan"),
+    ],
+)
+def test_files_and_tensors_that_are_refused_in_the_same_words(foreign, tmp_path, source, message):
+    with pytest.raises(ValueError, match=f"the set: .*{message}") as in_memory:
+        foreign.score(source(foreign))
+    torch.save(source(foreign), tmp_path / "f.pt")
+    with pytest.raises(ValueError, match=message) as of_file:
+        foreign.score(tmp_path / "f.pt")
+    assert str(of_file.value) == str(in_memory.value).replace("the set", str(tmp_path / "f.pt"))
 
 
 def test_networks_start_where_the_seed_says(dataset):

@@ -99,19 +99,39 @@ def test_other_protocols_show_no_difference():
     )  # fmt: skip
 
 
-@pytest.mark.parametrize("scale", ["smoke", "small"])
-def test_other_scales_never_stand_beside_published_numbers(scale):
+@pytest.mark.parametrize(("scale", "dataset"), [("smoke", "Digits16"), ("small", "FashionMNIST")])
+def test_other_data_never_stands_beside_published_numbers(scale, dataset):
     table = tables.load("table1")
-    entry = entry_of("table1", scale, "NSD", ipc=1)
+    entry = entry_of("table1", scale, "NSD", dataset=dataset, ipc=1)
     document = build(table, scale, [record_of(entry, [80.0] * 5)])
     (details,) = [g for g in document.grids if g.title == "Every measured cell"]
     assert details.rows[0][6:9] == ("-", "-", f"not comparable: scale {scale}")
     own = {column.dataset for column in table.settings(scale).columns}
     for found in document.grids:
-        named = {x for name in found.header for x in own | {"CIFAR10", "TinyImageNet"} if x in name}
+        words = {word for name in found.header for word in name.split()}
+        named = words & (own | {"CIFAR10", "TinyImageNet"})
         assert named <= own or not named & own, found.title
     (published,) = [g for g in document.grids if g.title.startswith("Published")]
-    assert "not to be compared" in published.title and "CIFAR10" in published.title
+    on = "Published on CIFAR10, CIFAR100, TinyImageNet"
+    assert (
+        published.title
+        == {
+            "smoke": f"{on}: other data than above, not to be compared with it",
+            "small": "Published, distilled at the full settings: no verdict at this scale; "
+            "FashionMNIST is other data",
+        }[scale]
+    )
+
+
+def test_a_copy_stands_beside_the_published_numbers_of_what_it_stands_for():
+    entry = entry_of("table1", "small", "NSD", dataset="CIFAR10-JPEG", ipc=10)
+    document = build(tables.load("table1"), "small", [record_of(entry, [60.0] * 5)])
+    assert grid(document, "Measured")["NSD"]["CIFAR10-JPEG ipc 10"] == "60.0 ± 0.0"
+    assert grid(document, "Published")["NSD"]["CIFAR10 ipc 10"] == "73.4 ± 0.2"
+    (details,) = [g for g in document.grids if g.title == "Every measured cell"]
+    assert details.rows[0][6:9] == ("73.4 ± 0.2", "-", "not comparable: scale small")
+    full = entry_of("table1", "small", "Full dataset", dataset="CIFAR10-JPEG")
+    assert full.published.mean == 84.8 and len(full.columns) == 2
 
 
 def test_printed_numbers_of_the_same_data_stand_beside_a_reduced_run_without_a_verdict():

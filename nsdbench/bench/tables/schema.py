@@ -6,6 +6,7 @@ from typing import Annotated, Any, TypeVar
 from pydantic import AfterValidator, Field, model_validator
 
 from nsdbench import data, methods
+from nsdbench.data.catalog import original
 from nsdbench.errors import DataCorrupt, DataMissing, NotImplementedYet, checked
 from nsdbench.evaluation import protocols
 from nsdbench.methods.conditions import SCALES as SCALES
@@ -122,6 +123,11 @@ class Column(Settings):
     ipc: Count
     arch: ArchId
     paper_name: Text | None = Field(None, alias="published_arch")
+
+    @property
+    def published_dataset(self) -> str:
+        """Return the data set in the paper: the one that the column's stands for, or its own."""
+        return original(self.dataset)
 
     @property
     def published_arch(self) -> str:

@@ -220,7 +220,7 @@ class Table(Settings):
         """Return the number that was printed for a row, data set, ipc and network, if one was."""
         for number in self.printed:
             place = (number.label, number.dataset, number.ipc, number.arch)
-            if place == (row.label, column.dataset, ipc, column.published_arch):
+            if place == (row.label, column.published_dataset, ipc, column.published_arch):
                 if number.mean is None:
                     return None
                 arch, judged_by = PUBLISHED_ARCHS[number.arch], row.published_protocol

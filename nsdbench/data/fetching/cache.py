@@ -2,10 +2,14 @@
 
 import logging
 import os
-from collections.abc import Callable
+from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from nsdbench.files import user_path, write_atomically
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 _REMEDY = "set NSDBENCH_CACHE to a folder that you can write to"
 
@@ -51,18 +55,23 @@ def make_folder(folder: Path) -> Path:
     return folder
 
 
-def keep(file: Path | None, write: Callable[[Path], object]) -> None:
-    """Write a file of the cache for the next time; where that fails, a warning says so.
+def keep_tensors(
+    file: Path | None, tensors: "Mapping[str, Tensor]", metadata: Mapping[str, str] | None = None
+) -> None:
+    """Write tensors to the cache for the next time; where that fails, a warning says so.
 
     Args:
         file: where; None if there is no cache.
-        write: writes the content to the path it is given; raises OSError if it cannot.
+        tensors, metadata: what a file of safetensors holds.
     """
+    from safetensors import SafetensorError
+    from safetensors.torch import save_file
+
     try:
         if file is None:
             raise OSError("there is no home folder for the cache")
-        write_atomically(file, write)
-    except OSError as error:
+        write_atomically(file, lambda path: save_file(dict(tensors), path, metadata))
+    except (OSError, SafetensorError) as error:
         logging.getLogger(__name__).warning(
             "%s is not kept for the next time (%s); %s", file or "what was made", error, _REMEDY
         )

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
 
 from nsdbench.data.dataset import Dataset
 from nsdbench.data.description import KINDS
-from nsdbench.data.fetching.cache import find_cache_dir, keep
+from nsdbench.data.fetching.cache import find_cache_dir, keep_tensors
 from nsdbench.data.preprocess.base import Preprocessing
 from nsdbench.data.preprocess.standardise import Standardise
 from nsdbench.data.preprocess.whitening import Zca
@@ -61,8 +61,8 @@ def _whitening(kind: str, dataset: Dataset) -> Zca:
     store = cache / "zca" / f"{kind}-{identity[:32]}.safetensors" if cache else None
     tensors = _read_cache(store, dimension) if store else None
     if tensors is None:
-        fitted = tensors = fit(dataset.train.images, kind)
-        keep(store, lambda path: _save(fitted, path))
+        tensors = fit(dataset.train.images, kind)
+        keep_tensors(store, tensors)
     return Zca(kind, identity, dataset.image_shape, tensors)
 
 
@@ -118,13 +118,6 @@ def _identity(kind: str, fitted_on: str) -> str:
     """
     text = f"{kind} 1 {ABSOLUTE_RIDGE} {RELATIVE_RIDGE} {fitted_on}"
     return hashlib.sha256(text.encode()).hexdigest()
-
-
-def _save(tensors: dict[str, Tensor], path: Path) -> None:
-    try:
-        save_file(tensors, path)
-    except SafetensorError as error:  # its own kind, even where the disk is full
-        raise OSError(str(error)) from error
 
 
 def _read_cache(store: Path, dimension: int) -> dict[str, Tensor] | None:

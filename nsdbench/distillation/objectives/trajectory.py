@@ -12,21 +12,42 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from nsdbench import models, ops
+from nsdbench import models
 from nsdbench.distillation.objectives.base import Objective, ObjectiveContext
 from nsdbench.distillation.objectives.families import TrajectorySettings
-from nsdbench.ops import reference
-from nsdbench.ops.trajectory_distance import DTYPES
 from nsdbench.sets.parameterizations.base import Parameterization
 from nsdbench.student import augment
 from nsdbench.student.unroll import code_path, unrolled_sgd
 
 
 def matching_distance(theta: Tensor, theta_start: Tensor, theta_target: Tensor) -> Tensor:
-    """Return |theta - target|^2 / |start - target|^2: 1 where the student has made no progress."""
-    is_native = theta.dtype in DTYPES and ops.is_native_enabled(theta.device)
-    run = ops.trajectory_distance if is_native else reference.trajectory_distance
-    return run(theta, theta_start, theta_target)
+    """Return |theta - target|^2 / |start - target|^2: 1 where the student has made no progress.
+
+    Args:
+        theta, theta_start, theta_target: [P] each.
+
+    Returns:
+        A scalar of theta's dtype; NaN where neither student nor expert has moved, infinite where
+        only the expert has not. Differences and sums are float64.
+
+    Raises:
+        ValueError: the three are not vectors of one length.
+    """
+    shapes = [list(vector.shape) for vector in (theta, theta_start, theta_target)]
+    if theta.dim() != 1 or shapes != [shapes[0]] * 3:
+        raise ValueError(
+            "theta, theta_start, theta_target: expected three vectors [P] of one length, "
+            f"got {shapes[0]}, {shapes[1]} and {shapes[2]}"
+        )
+    target = theta_target.double()
+    walked, wanted = theta.double() - target, theta_start.double() - target
+    return (_squared_norm(walked) / _squared_norm(wanted)).to(theta.dtype)
+
+
+def _squared_norm(vector: Tensor) -> Tensor:
+    """Add squares in rows of 4096, so that bits do not depend on the number of threads."""
+    rows = F.pad(vector, (0, -len(vector) % 4096)).view(-1, 4096)
+    return rows.square().sum(dim=1).sum()
 
 
 def draw_batches(
