@@ -56,7 +56,7 @@ def make_folder(folder: Path) -> Path:
 
 
 def keep_tensors(
-    file: Path | None, tensors: "Mapping[str, Tensor]", metadata: Mapping[str, str] | None = None
+    file: Path | None, tensors: "Mapping[str, Tensor]", metadata: dict[str, str] | None = None
 ) -> None:
     """Write tensors to the cache for the next time; where that fails, a warning says so.
 
