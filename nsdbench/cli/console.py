@@ -122,7 +122,7 @@ def show_totals(console: Console, plan: Plan, seconds: Mapping[str, float]) -> N
 
 
 def show_lines(console: Console, things: Iterable[object]) -> None:
-    """Print things as they write themselves, a line each."""
+    """Print things as text, one per line."""
     for thing in things:
         console.print(str(thing))
 

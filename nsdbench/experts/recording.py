@@ -1,4 +1,4 @@
-"""Train experts on real data, one snapshot an epoch, such that a killed run goes on where it was.
+"""Train experts on real data, with one snapshot per epoch; a killed run resumes.
 
 Every epoch draws from its own generator and starts from the stored snapshot, so a resumed
 recording is bit-identical to an undisturbed one. (The velocity is not stored: with momentum, the

@@ -50,7 +50,7 @@ class CellReport:
 def collect(
     table: Table, scale: str, records: Iterable[Record], protocol: str | None = None
 ) -> list[CellReport]:
-    """Find out what is known about every measured row's cells, in table order.
+    """Collect what is known about the cells of every measured row, in table order.
 
     Args:
         table: the table.

@@ -1,4 +1,4 @@
-"""Draw figures, each as a PNG and as the numbers in it: accuracy over two settings; similarity.
+"""Draw figures as PNG, with their numbers as CSV: accuracy over two settings; similarity.
 
 Nothing is computed here that a run has not stored; the same files give the same bytes.
 """

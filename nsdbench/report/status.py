@@ -1,4 +1,4 @@
-"""What is known about every cell of some tables: plain values, and rows for a screen."""
+"""The status of every cell of some tables, as plain values and as rows to print."""
 
 from collections import Counter
 from collections.abc import Iterable

@@ -541,7 +541,9 @@ def test_no_set_is_judged_by_a_protocol_of_the_full_data(nsdbench):
 def test_a_cell_id_leaves_nothing_to_choose(nsdbench, option):
     code, out, err = nsdbench(f"explain {CELL_ID} {option}")
     assert (code, out) == (2, "")
-    assert err.startswith(f"error: {option.split()[0]} goes with a table, and '{CELL_ID}' is none")
+    assert err.startswith(
+        f"error: {option.split()[0]} goes with a table, and '{CELL_ID}' is not a table"
+    )
 
 
 def test_figures_of_real_images_have_no_cells(nsdbench):

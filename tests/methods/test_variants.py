@@ -114,7 +114,7 @@ def test_a_name_that_no_file_can_have_is_refused():
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("nsd+objective.x", r"'objective.x' is no setting"),
+        ("nsd+objective.x", r"'objective.x' is not a setting"),
         ("nsd+objective.x=0.50", r"is called 'nsd\+objective.x=0.5'"),
         ("nsd+objective.y=1+objective.x=1", r"is called 'nsd\+objective.x=1\+objective.y=1'"),
         ("nsd+objectives.x=1", "'objectives.x': expected section.key .* did you mean objective"),

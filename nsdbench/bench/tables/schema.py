@@ -1,4 +1,4 @@
-"""What a table's file may say: rows, and columns at every scale; names are looked up at once."""
+"""The schema of table files: rows, and columns at every scale; names are checked on reading."""
 
 from collections.abc import Callable
 from typing import Annotated, Any, TypeVar

@@ -1,4 +1,4 @@
-"""Unpack a published archive so that its folders appear whole or not at all."""
+"""Unpack a published archive atomically."""
 
 import errno
 import hashlib

@@ -1,4 +1,4 @@
-"""Where everything that can be made again is kept."""
+"""The folder of everything that can be made again."""
 
 import logging
 import os

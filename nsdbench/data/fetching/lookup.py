@@ -1,4 +1,4 @@
-"""Where data is looked for, in which order, and the message that names every way to provide it."""
+"""Where data is searched, in which order, and the message that lists every way to provide it."""
 
 import inspect
 import os

@@ -1,4 +1,4 @@
-"""A user's own pictures: one folder per class, named `folder:PATH[@SIZE][=NAME]`.
+"""A user's own images: one folder per class, named `folder:PATH[@SIZE][=NAME]`.
 
 With =NAME they are a lossy copy of the data set NAME and stand for it. All pictures of both splits
 are decoded when the training split is read, and those that stand for nothing are opened when the
