@@ -224,7 +224,7 @@ def test_a_set_of_a_variant_says_so_and_explain_knows_it(search, tmp_path, measu
     assert explain.find_cells(cell.id) == [cell]
     record = measure_cell(cell, tmp_path / "results")
     (path,) = (tmp_path / "results" / "artefacts").glob("*.safetensors")
-    assert path.name.startswith("tiny-nsd_objective.batch_syn_6_objective.guided_weight_0.5-")
+    assert path.name.startswith("tiny-nsd+objective.batch_syn=6+objective.guided_weight=0.5-")
     assert Record.parse(record.text()) == record
 
 
