@@ -9,6 +9,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+LEAST_FOR_INTERVAL = 3  # our choice: Student's t of two values gives -209 to 320 %
 _ROUNDING = 1e-9  # relative; what a summary that was written and read may differ by
 
 
@@ -20,7 +21,7 @@ class Summary:
         values: [S][R]; rows may differ in length.
         mean: of all of them.
         std: population standard deviation.
-        ci95: low and high end of the 95 % interval; None of a single value.
+        ci95: low and high end of the 95 % interval as it was stored; `interval` is what to show.
         n: how many values.
 
     Raises:
@@ -42,10 +43,20 @@ class Summary:
                 f"mean {self.mean}, std {self.std}, n {self.n} of values whose mean is {mean}, "
                 f"std {std}, n {n}"
             )
-        if (self.ci95 is None) != (n < 2):
-            raise ValueError(f"ci95 {self.ci95} of {n} values; expected one of at least 2")
+        # Older records hold an interval of two values.
+        if n != 2 and (self.ci95 is None) != (n < LEAST_FOR_INTERVAL):
+            raise ValueError(
+                f"ci95 {self.ci95} of {n} values; expected one of at least {LEAST_FOR_INTERVAL}"
+            )
         if self.ci95 is not None and not self.ci95[0] <= mean <= self.ci95[1]:
             raise ValueError(f"ci95 {self.ci95} does not hold the mean {mean}")
+
+    @property
+    def interval(self) -> tuple[float, float] | None:
+        """The 95 % interval within 0 to 100; None of fewer than three values."""
+        if self.ci95 is None or self.n < LEAST_FOR_INTERVAL:
+            return None
+        return max(0.0, self.ci95[0]), min(100.0, self.ci95[1])
 
     def __str__(self) -> str:
         """Write it for the screen: "70.12 ± 0.34 %", a single run without a spread."""
@@ -65,9 +76,9 @@ def summary(values: Sequence[Sequence[float]]) -> Summary:
     rows = tuple(tuple(float(value) for value in row) for row in values)
     mean, squares, n = _moments(rows)
     interval = None
-    if n >= 2:
+    if n >= LEAST_FOR_INTERVAL:
         half = student_quantile(n - 1) * math.sqrt(squares / (n - 1) / n)
-        interval = (mean - half, mean + half)
+        interval = (max(0.0, mean - half), min(100.0, mean + half))
     return Summary(rows, mean, math.sqrt(squares / n), interval, n)
 
 

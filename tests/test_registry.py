@@ -259,15 +259,18 @@ def test_a_parameterization_from_a_plugin_is_planned_built_and_rebuilt(install):
     assert {"grey", "pixels"} <= set(parameterizations.names())
     spec, limit = data.spec("Digits16"), 2 * 10 * 256
     module = parameterizations.build({"name": "grey", "stored": limit}, spec, 2)
-    assert parameterizations.rebuild(module.settings).level.shape == module.level.shape == (limit,)
+    rebuilt = parameterizations.rebuild(module.settings, limit)
+    assert rebuilt.level.shape == module.level.shape == (limit,)
     with pytest.raises(BudgetExceeded, match="'grey' would store 5121 floats, .* allows 5120"):
         parameterizations.plan({"name": "grey", "stored": limit + 1}, spec, 2)
     with pytest.raises(ValueError, match="parameterization 'grey': unknown key `side`"):
         parameterizations.build({"name": "grey", "stored": 1, "side": 3}, spec, 2)
-    with pytest.raises(ValueError, match="the artefact's parameterization 'grey': .*'side'"):
-        parameterizations.rebuild({"name": "grey", "num_classes": 10, "side": 3})
+    with pytest.raises(ValueError, match="'grey': unknown side; known: name, num_classes, num_ele"):
+        parameterizations.rebuild({"name": "grey", "num_classes": 10, "side": 3}, 5)
+    with pytest.raises(ValueError, match="'grey' describes 5 stored numbers .* holds 6"):
+        parameterizations.rebuild(module.settings | {"num_elements": 5}, 6)
     with pytest.raises(ValueError, match="gives <function plan.*plugin.ParameterizationFamily"):
-        parameterizations.rebuild({"name": "alone"})
+        parameterizations.rebuild({"name": "alone"}, 1)
 
 
 @pytest.mark.parametrize(

@@ -47,6 +47,24 @@ def test_summary_of_one_value_has_no_interval():
     assert summary([[50.0]]) == Summary(((50.0,),), mean=50.0, std=0.0, ci95=None, n=1)
 
 
+def test_two_values_have_no_interval_and_that_of_an_older_record_is_not_shown():
+    assert summary([[40.0, 70.0]]).ci95 is None
+    older = Summary(((40.0, 70.0),), mean=55.0, std=15.0, ci95=(-135.6, 245.6), n=2)
+    assert older.ci95 == (-135.6, 245.6) and older.interval is None
+    with pytest.raises(ValueError, match="expected one of at least 3"):
+        Summary(((40.0, 50.0, 60.0),), mean=50.0, std=math.sqrt(200 / 3), ci95=None, n=3)
+
+
+@pytest.mark.parametrize("values", [[1.0, 0.0, 5.0], [99.0, 100.0, 90.0], [0.0, 100.0, 50.0]])
+def test_no_interval_leaves_0_to_100(values):
+    low, high = stats.t.interval(0.95, 2, loc=stdlib.fmean(values), scale=stats.sem(values))
+    assert low < 0 or high > 100
+    clipped = pytest.approx((max(low, 0.0), min(high, 100.0)), rel=1e-12)
+    assert summary([values]).ci95 == clipped
+    wide = replace(summary([values]), ci95=(low, high))  # as older records hold it
+    assert wide.ci95 == (low, high) and wide.interval == clipped
+
+
 def test_a_summary_in_words_has_a_spread_only_where_there_are_several_runs():
     assert str(summary([[70.0, 72.0]])) == "71.00 ± 1.00 %"
     assert str(summary([[70.0]])) == "70.00 %"

@@ -69,6 +69,12 @@ def evaluate(
     preprocessing: Annotated[
         str | None, typer.Option(help="of a .pt file: standardise, zca or zca_relative")
     ] = None,
+    pixels: Annotated[
+        str | None, typer.Option(help="of a .pt file: raw (0-255), unit (0-1) or normalised")
+    ] = None,
+    labels_are: Annotated[
+        str | None, typer.Option(help="soft ones of a .pt file: logits, centred or probabilities")
+    ] = None,
     as_json: AsJson = False,
     data_root: DataRoot = None,
     device: Device = "auto",
@@ -77,20 +83,21 @@ def evaluate(
     from dataclasses import asdict
 
     from nsdbench import evaluate as evaluate_set
-    from nsdbench.sets.foreign import load_tensors
+    from nsdbench.sets.foreign import read_set
     from nsdbench.spread import summary
 
     console = make_console()
-    source = file if file.suffix == ".safetensors" else load_tensors(file, labels)
     with StepDisplay(make_console(is_error=True)) as display:
         result = evaluate_set(
-            source,
+            read_set(file, labels),
             dataset,
             arch,
             protocol,
             repeats,
             seed,
             preprocessing_kind=preprocessing,
+            pixels=pixels,
+            labels_are=labels_are,
             data_root=data_root,
             device=resolve_device(device),
             progress=display.progress,
@@ -100,8 +107,8 @@ def evaluate(
         sys.stdout.write(json.dumps({**asdict(result), **asdict(accuracy)}) + "\n")
         return
     text = f"{accuracy} over {counted(accuracy.n, 'network')}"
-    if accuracy.ci95 is not None:
-        text += ", 95 % interval {:.2f} to {:.2f}".format(*accuracy.ci95)
+    if accuracy.interval is not None:
+        text += ", 95 % interval {:.2f} to {:.2f}".format(*accuracy.interval)
     console.print(
         f"{text}; {result.steps} steps at rate {result.lr:g} on {result.num_images} images"
     )

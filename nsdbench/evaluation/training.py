@@ -9,7 +9,7 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -23,10 +23,12 @@ from nsdbench.evaluation import protocols
 from nsdbench.evaluation.protocols import Protocol
 from nsdbench.experts import Progress, silent
 from nsdbench.seeding import generator
-from nsdbench.sets.artefact import Artefact, load_artefact
+from nsdbench.sets.artefact import Artefact
+from nsdbench.sets.foreign import ForeignSet, from_python, read_set
+from nsdbench.sets.meaning import UNSAID, Meaning, network_inputs, targets
 from nsdbench.student import augment
 
-Source = Artefact | tuple[Tensor, Tensor] | TrainingData
+Source = Artefact | ForeignSet | TrainingData
 
 
 @dataclass(frozen=True)
@@ -51,7 +53,7 @@ class Evaluation:
 
 
 def evaluate(
-    source: Source | str | os.PathLike[str],
+    source: Any,
     dataset: str | Dataset,
     arch: str,
     protocol: str | Protocol = "common",
@@ -59,6 +61,8 @@ def evaluate(
     seed: int = 0,
     *,
     preprocessing_kind: str | None = None,
+    pixels: str | None = None,
+    labels_are: str | None = None,
     data_root: str | os.PathLike[str] | None = None,
     device: str = "cpu",
     progress: Progress = silent,
@@ -66,15 +70,19 @@ def evaluate(
     """Evaluate a set on the test split.
 
     Args:
-        source: an artefact, its file, tensors (images [n, C, H, W] in network-input space with
-            labels [n] int64 or [n, K] soft), or the real training data.
+        source: an artefact, the real training data, or a set of another project: images
+            [n, C, H, W] in network-input space with classes [n] or [n, 1] or probabilities [n, K],
+            as a pair or dict of tensors or arrays, or as a torch data set. Or the file of one.
         dataset: name or loaded data set.
         arch: architecture id or name, see `nsdbench.models`.
         protocol: name or protocol.
         repeats: number of fresh networks R.
         seed: of initial weights, shuffling and augmentation.
-        preprocessing_kind: how test images become network inputs; None takes what the artefact says
-            and, for tensors, the data set's default.
+        preprocessing_kind: how test images become network inputs, for a set of another project;
+            None is the data set's default.
+        pixels: what the images of such a set are, if not network inputs: "raw" pixels 0 to 255, or
+            "unit" ones 0 to 1. "normalised" takes them as they are, whatever they look like.
+        labels_are: what soft labels of such a set are, if not probabilities: "logits" or "centred".
         data_root: folder of the data set, see `nsdbench.data.load`.
         device: where networks are trained.
         progress: called as progress(phase, done, total, note) after every network.
@@ -83,8 +91,10 @@ def evaluate(
         The accuracies with how they came about.
 
     Raises:
-        ValueError: set and data set do not fit, or the protocol needs a learned step size that the
-            set does not carry.
+        ValueError: set and data set do not fit, numbers of another project are not what they are
+            taken for (`nsdbench.sets.meaning`), an option has no effect, or the protocol needs a
+            learned step size that the set does not carry.
+        DataMissing, DataCorrupt: a file of the data set or of the set.
         Diverged: the training loss stopped being finite.
     """
     if repeats < 1:
@@ -92,8 +102,9 @@ def evaluate(
     protocol = protocols.get(protocol) if isinstance(protocol, str) else protocol
     data = load(dataset, data_root) if isinstance(dataset, str) else dataset
     if isinstance(source, str | os.PathLike):
-        source = load_artefact(Path(source))
-    judge = Judge(source, data, arch, protocol, device, preprocessing_kind)
+        source = read_set(source)
+    meaning = Meaning(preprocessing_kind, pixels, labels_are)
+    judge = Judge(source, data, arch, protocol, device, meaning)
     networks = []
     for repeat in range(repeats):
         networks.append(judge.network(seed, repeat))
@@ -108,7 +119,8 @@ def evaluate(
 class Judge:
     """Trains networks on one set, prepared once, and tests each of them.
 
-    Args: as of `evaluate`; the set and the data set are loaded.
+    Args: as of `evaluate`; the set and the data set are loaded, `meaning` holds what is said of a
+        set of another project.
 
     Raises:
         ValueError: as `evaluate`.
@@ -116,16 +128,18 @@ class Judge:
 
     def __init__(
         self,
-        source: Source,
+        source: Any,
         data: Dataset,
         arch: str,
         protocol: Protocol,
         device: str,
-        preprocessing_kind: str | None = None,
+        meaning: Meaning = UNSAID,
     ):
+        if not isinstance(source, Source):
+            source = from_python(source)
         self._lr = _learning_rate(protocol, source)
-        self._transform = _transform(source, data, preprocessing_kind)
-        self._set = _training_set(source, data)
+        self._transform = _transform(source, data, meaning)
+        self._set = _training_set(source, data, self._transform, meaning)
         self._data = data
         self._arch = models.resolve_id(arch, data.spec)
         self._protocol = protocol
@@ -244,45 +258,51 @@ def _learning_rate(protocol: Protocol, source: Source) -> float:
     return learned["lr"]
 
 
-def _transform(source: Source, data: Dataset, kind: str | None) -> Preprocessing:
+def _transform(source: Source, data: Dataset, meaning: Meaning) -> Preprocessing:
     """Return how test images become inputs of networks trained on this source."""
+    if isinstance(source, ForeignSet):
+        return preprocessing(meaning.preprocessing or data.spec.default_preprocessing, data)
     if isinstance(source, TrainingData):
+        meaning.must_be_empty("the real training data is preprocessed already")
         return source.preprocessing
-    if not isinstance(source, Artefact):
-        return preprocessing(kind or data.spec.default_preprocessing, data)
-    if kind not in (None, source.metadata["preprocessing"]):
-        raise ValueError(
-            f"the artefact was made for {source.metadata['preprocessing']!r} inputs, not {kind!r}"
-        )
-    transform = preprocessing(source.metadata["preprocessing"], data)
-    if transform.hash != source.metadata["preprocessing_hash"]:
+    kind, expected = (source.metadata.get(key) for key in ("preprocessing", "preprocessing_hash"))
+    if kind is None:
+        raise ValueError("the artefact does not say how its images were preprocessed")
+    meaning.must_be_empty(
+        f"an artefact of ours says itself what it holds, {kind} images and classes"
+    )
+    transform = preprocessing(kind, data)
+    if transform.hash != expected:
         raise ValueError(
             f"the artefact was distilled from other training data or statistics of {data.name}: "
-            f"preprocessing hash {source.metadata['preprocessing_hash']}, here {transform.hash}"
+            f"preprocessing hash {expected}, here {transform.hash}"
         )
     return transform
 
 
-def _training_set(source: Source, data: Dataset) -> TrainingSet:
+def _training_set(
+    source: Source, data: Dataset, transform: Preprocessing, meaning: Meaning
+) -> TrainingSet:
     """Give access to the images of a source, by row."""
     if isinstance(source, TrainingData):
         return TrainingSet(len(source), source.batch)
-    if isinstance(source, Artefact):
-        images, labels = source.images(), source.labels()
-    else:
-        images, labels = source
+    if isinstance(source, ForeignSet):
+        origin = source.origin
+        images = network_inputs(source.images, origin, data, transform, meaning.pixels)
+        labels = targets(source.labels, len(images), data.num_classes, origin, meaning.labels_are)
+        return TrainingSet(len(images), lambda rows: (images[rows], labels[rows]))
+    images, labels = source.images(), source.labels()
     if tuple(images.shape[1:]) != tuple(data.image_shape):
         raise ValueError(
             f"the set holds {list(images.shape[1:])} images, but {data.name} has "
             f"{list(data.image_shape)}"
         )
-    classes = labels.shape[1] if labels.dim() == 2 else int(labels.max()) + 1
-    if len(images) != len(labels) or classes > data.num_classes:
+    if int(labels.max()) >= data.num_classes:
         raise ValueError(
-            f"the set holds {len(images)} images, {len(labels)} labels and classes up to "
-            f"{classes - 1}; {data.name} has {data.num_classes} classes"
+            f"the set holds classes up to {int(labels.max())}; {data.name} has {data.num_classes} "
+            "classes"
         )
-    if isinstance(source, Artefact) and source.parameterization.is_stochastic:
+    if source.parameterization.is_stochastic:
         return _stochastic_set(source, images, labels)
     return TrainingSet(len(images), lambda rows: (images[rows], labels[rows]))
 

@@ -74,7 +74,7 @@ def _flat(fields: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 def _of_cell(record: Result) -> list[dict[str, Any]]:
     """Return the number of a cell."""
     accuracy = record.accuracy
-    low, high = accuracy.ci95 or (None, None)
+    low, high = accuracy.interval or (None, None)
     ends = {"ci95_low": low, "ci95_high": high}
     return [{"mean": accuracy.mean, "std": accuracy.std, **ends, "n": accuracy.n}]
 

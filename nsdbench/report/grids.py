@@ -113,7 +113,7 @@ def details_grid(cells: list[CellReport]) -> list[Grid]:
     )  # fmt: skip
     rows = []
     for cell, record, where in _measured(cells):
-        verdict, interval = cell.verdict, record.accuracy.ci95
+        verdict, interval = cell.verdict, record.accuracy.interval
         difference = verdict.difference if verdict is not None else None
         percent = record.budget.percent if record.budget is not None else None
         rows.append(

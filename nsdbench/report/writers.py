@@ -143,7 +143,7 @@ def _line(name: str, cell: CellReport) -> dict[str, Any]:
         line |= {"published_mean": published.mean, "published_std": published.std}
     if record is None:
         return line
-    low, high = record.accuracy.ci95 or (None, None)
+    low, high = record.accuracy.interval or (None, None)
     line |= {
         "mean": record.accuracy.mean,
         "std": record.accuracy.std,

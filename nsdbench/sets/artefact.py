@@ -6,22 +6,47 @@ and how the networks that saw them preprocessed real images. Evaluation reads on
 
 import json
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
+from typing import Annotated, Any
 
 import safetensors
 import safetensors.torch
 import torch
+from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 from torch.utils.data import TensorDataset
 
-from nsdbench.errors import DataCorrupt
+from nsdbench.errors import DataCorrupt, checked
 from nsdbench.files import write_atomically
 from nsdbench.sets import parameterizations
 from nsdbench.sets.budget import Ledger
 from nsdbench.sets.parameterizations import Parameterization
 
 _FORMAT = "nsdbench-artefact-1"
+
+
+class _Learned(BaseModel):
+    """Values that evaluation may use: `lr`, the step size of MTT."""
+
+    model_config = ConfigDict(extra="allow", strict=True)
+
+    lr: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
+
+
+class _Metadata(BaseModel):
+    """What is read of an artefact's metadata, where it is there; the rest is free."""
+
+    model_config = ConfigDict(extra="allow", strict=True)
+
+    preprocessing: str | None = None
+    preprocessing_hash: str | None = None
+    commit: Annotated[list[str | bool | None], Field(min_length=2, max_length=2)] = [None, None]
+    learned: _Learned = _Learned()
+    distillation: dict[str, Any] = {}
+    cost: dict[str, Annotated[float, Field(ge=0, allow_inf_nan=False)]] = {}
 
 
 @dataclass(frozen=True)
@@ -83,7 +108,8 @@ def load_artefact(path: str | os.PathLike) -> Artefact:
 
     Raises:
         FileNotFoundError: no such file.
-        DataCorrupt: not a safetensors file, or not one of ours.
+        DataCorrupt: not a safetensors file, or not one of ours, or what it says of itself is wrong.
+            No more memory is taken than the tensors of the file and their labels need.
     """
     path = Path(path)
     if not path.is_file():
@@ -92,15 +118,48 @@ def load_artefact(path: str | os.PathLike) -> Artefact:
         )
     try:
         with safetensors.safe_open(path, framework="pt") as file:
-            header = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            return _read(file, path)
     except safetensors.SafetensorError as error:
         raise DataCorrupt(f"{path}: not a readable safetensors file ({error})") from None
+
+
+def _read(file: safetensors.safe_open, path: Path) -> Artefact:
+    """Read an artefact whose file, `path`, is open: first what it says of itself."""
+    header = file.metadata() or {}
     if header.get("format") != _FORMAT:
         raise DataCorrupt(f"{path}: format is {header.get('format')!r}, expected {_FORMAT!r}")
-    parameterization = parameterizations.rebuild(json.loads(header["parameterization"]))
+    settings = _embedded(header, "parameterization", path)
+    metadata = _embedded(header, "metadata", path)
+    names = list(file.keys())
+    num_stored = sum(prod(file.get_slice(name).get_shape()) for name in names)
     try:
-        parameterization.load_state_dict(tensors)
-    except RuntimeError as error:
-        raise DataCorrupt(f"{path}: tensors do not fit their description: {error}") from None
-    return Artefact(parameterization.requires_grad_(False), json.loads(header["metadata"]))
+        checked(_Metadata, metadata, "metadata")
+        parameterization = parameterizations.rebuild(settings, num_stored)
+    except ValueError as error:
+        raise DataCorrupt(f"{path}: {error}") from None
+    expected = _kinds(parameterization.state_dict())
+    tensors = {name: file.get_tensor(name) for name in names}
+    if _kinds(tensors) != expected:
+        raise DataCorrupt(
+            f"{path}: tensors do not fit their description: {_kinds(tensors)}, expected {expected}"
+        )
+    parameterization.load_state_dict(tensors)
+    return Artefact(parameterization.requires_grad_(False), metadata)
+
+
+def _embedded(header: Mapping[str, str], key: str, path: Path) -> dict:
+    """Read one of the JSON objects in the header of a file."""
+    try:
+        value = json.loads(header[key])
+    except KeyError:
+        raise DataCorrupt(f"{path}: `{key}` is missing in its header") from None
+    except (ValueError, RecursionError) as error:
+        raise DataCorrupt(f"{path}: `{key}` in its header is not valid JSON ({error})") from None
+    if not isinstance(value, dict):
+        raise DataCorrupt(f"{path}: `{key}` in its header is {value!r:.200}; expected an object")
+    return value
+
+
+def _kinds(tensors: Mapping[str, Tensor]) -> dict[str, str]:
+    """Write shape and dtype of tensors, by name."""
+    return {name: f"{list(t.shape)} {t.dtype}" for name, t in sorted(tensors.items())}

@@ -1,51 +1,190 @@
-"""Distilled sets of other projects: images and labels as `torch.save` wrote them."""
+"""Distilled sets of other projects: files of `torch.save`, arrays, torch data sets.
+
+What their numbers mean is left to `meaning`.
+"""
 
 import os
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
+from torch.utils.data import TensorDataset
 
 from nsdbench.errors import DataCorrupt
+from nsdbench.sets.artefact import Artefact, load_artefact
 
 
-def load_tensors(path: str | os.PathLike, labels: str | os.PathLike | None = None) -> tuple:
-    """Read images and labels that another project saved with `torch.save`.
+@dataclass(frozen=True, eq=False)
+class ForeignSet:
+    """Images and labels as they came; nothing but that they are tensors of numbers is known.
 
-    Args:
-        path: a .pt file with a pair (images, labels), a dict with these keys, or images alone.
-        labels: the file of labels, if `path` holds images alone (MTT's `labels_best.pt`).
-
-    Returns:
-        images [n, C, H, W] float32 in network-input space and labels ([n] int64, or [n, K] soft).
-
-    Raises:
-        DataCorrupt: the file holds something else.
+    Attributes:
+        images, labels: on the CPU, of any shape and dtype.
+        origin: what holds them, as messages begin.
     """
 
-    def read(file: str | os.PathLike) -> object:
-        if not Path(file).is_file():
-            raise FileNotFoundError(f"{file}: no such file")
-        try:
-            return torch.load(file, map_location="cpu", weights_only=True)
-        except Exception as error:  # torch raises several types for files it cannot or may not read
-            raise DataCorrupt(f"{file}: torch cannot read it as plain tensors ({error})") from None
+    images: Tensor
+    labels: Tensor
+    origin: str = "the set"
 
-    content = read(path)
-    if isinstance(content, dict) and {"images", "labels"} <= content.keys():
-        images, targets = content["images"], content["labels"]
-    elif isinstance(content, list | tuple) and len(content) == 2:
-        images, targets = content
-    else:
-        if labels is None:
-            raise DataCorrupt(
-                f"{path}: expected (images, labels) or a dict with these keys; a file of images "
-                "alone needs the file of labels as well"
+    @classmethod
+    def of(cls, images: Any, labels: Any, origin: str = "the set") -> "ForeignSet":
+        """Take tensors, arrays, and lists of numbers.
+
+        Raises:
+            ValueError: something else.
+        """
+        return cls(
+            _tensor(images, f"{origin}: images"), _tensor(labels, f"{origin}: labels"), origin
+        )
+
+
+def read_set(
+    path: str | os.PathLike, labels: str | os.PathLike | None = None
+) -> Artefact | ForeignSet:
+    """Read a set from its file: an artefact of ours, or tensors of another project.
+
+    Args:
+        path: a .safetensors file is one of ours.
+        labels: as of `load_tensors`.
+
+    Raises:
+        ValueError: labels are given although the file holds them.
+        FileNotFoundError, DataCorrupt: as of `load_artefact` and `load_tensors`.
+    """
+    if Path(path).suffix != ".safetensors":
+        return load_tensors(path, labels)
+    if labels is not None:
+        raise _two_labels(path, labels)
+    return load_artefact(path)
+
+
+def load_tensors(path: str | os.PathLike, labels: str | os.PathLike | None = None) -> ForeignSet:
+    """Read images and labels that another project saved with `torch.save`; nothing is executed.
+
+    Args:
+        path: a file with a pair (images, labels), a dict with these keys, or images alone.
+        labels: the file of labels, if `path` holds images alone (MTT's `labels_best.pt`).
+
+    Raises:
+        FileNotFoundError: no such file.
+        DataCorrupt: a file holds something else.
+        ValueError: labels are given although the file holds them.
+    """
+    content = _read(path)
+    is_pair = isinstance(content, list | tuple) and len(content) == 2
+    if isinstance(content, Mapping) and {"images", "labels"} <= content.keys():
+        content, is_pair = (content["images"], content["labels"]), True
+    if is_pair and labels is not None:
+        raise _two_labels(path, labels)
+    if not is_pair and labels is None:
+        what = "images alone; the file of their labels is needed: --labels FILE"
+        if not isinstance(content, Tensor):
+            what = (
+                f"a {type(content).__name__}; expected (images, labels) or a dict with these keys"
             )
-        images, targets = content, read(labels)
-    if not isinstance(images, Tensor) or not isinstance(targets, Tensor) or images.dim() != 4:
-        raise DataCorrupt(f"{path}: images must be a tensor [n, C, H, W] with a tensor of labels")
-    if len(images) != len(targets):
-        raise DataCorrupt(f"{path}: {len(images)} images but {len(targets)} labels")
-    is_soft = targets.dim() == 2
-    return images.detach().float(), targets.detach().float() if is_soft else targets.detach().long()
+        raise DataCorrupt(f"{path}: holds {what}")
+    images, targets = content if is_pair else (content, _read(labels))
+    try:
+        return ForeignSet.of(images, targets, str(path))
+    except ValueError as error:
+        raise DataCorrupt(str(error)) from None
+
+
+def from_python(source: Any) -> ForeignSet:
+    """Take a set that is in memory.
+
+    Args:
+        source: (images, labels) or a dict with these keys, of tensors, arrays or lists of numbers;
+            or a torch data set that has a length and gives pairs (image, label).
+
+    Raises:
+        ValueError: something else.
+    """
+    if isinstance(source, Mapping) and source.keys() == {"images", "labels"}:
+        return ForeignSet.of(source["images"], source["labels"])
+    if isinstance(source, TensorDataset) and len(source.tensors) == 2:
+        return ForeignSet.of(*source.tensors)
+    is_array = isinstance(source, Tensor | np.ndarray)
+    if isinstance(source, tuple | list) and len(source) == 2 and not isinstance(source[0], tuple):
+        return ForeignSet.of(*source)
+    if is_array or not (hasattr(source, "__len__") and hasattr(source, "__getitem__")):
+        raise ValueError(
+            f"the set is a {type(source).__name__}; expected an artefact, (images, labels), or a "
+            "torch data set that has a length and gives pairs (image, label)"
+        )
+    return _from_items(source[number] for number in range(len(source)))
+
+
+def _from_items(items: Iterable[Any]) -> ForeignSet:
+    """Gather pairs (image, label) of equal shapes."""
+    pairs = []
+    for number, item in enumerate(items):
+        if not isinstance(item, tuple | list) or len(item) != 2:
+            raise ValueError(
+                f"the set: item {number} is a {type(item).__name__}; expected a pair (image, label)"
+            )
+        kinds = ("image", "label")
+        pairs.append(
+            [_tensor(x, f"the set: {k} {number}") for x, k in zip(item, kinds, strict=True)]
+        )
+    if not pairs:
+        raise ValueError("the set holds no images")
+    for number, pair in enumerate(pairs):
+        for tensor, first, kind in zip(pair, pairs[0], ("image", "label"), strict=True):
+            if tensor.shape != first.shape:
+                raise ValueError(
+                    f"the set: {kind} {number} is {list(tensor.shape)}, {kind} 0 is "
+                    f"{list(first.shape)}; expected equal shapes"
+                )
+    images, labels = zip(*pairs, strict=True)
+    return ForeignSet(torch.stack(images), torch.stack(labels))
+
+
+def _read(path: str | os.PathLike) -> Any:
+    """Read a file of torch.save, of which only plain values and tensors are loaded."""
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: {'a folder' if path.is_dir() else 'no such file'}")
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except OSError:
+        raise
+    except Exception as error:  # torch raises several types for files it cannot or may not read
+        words = str(error).strip().splitlines()
+        raise DataCorrupt(
+            f"{path}: torch cannot read it as plain tensors "
+            f"({words[0] if words else type(error).__name__:.200}); save them with "
+            "torch.save((images, labels), FILE)"
+        ) from None
+
+
+def _tensor(value: Any, what: str) -> Tensor:
+    """Bring numbers of any kind to a plain tensor on the CPU; `what` they are begins a message."""
+    if isinstance(value, Tensor):
+        kind = "" if value.layout == torch.strided else f"a tensor of layout {value.layout}"
+        kind = f"a tensor of {value.dtype}" if value.is_complex() or value.is_quantized else kind
+        kind = "a tensor without values" if value.is_meta else kind
+        if not kind:
+            return value.detach().cpu()
+    else:
+        kind = f"a {type(value).__name__}"
+        try:
+            array = np.asarray(value)
+            if array.dtype.kind in "biuf":
+                return torch.tensor(np.array(array, array.dtype.newbyteorder("="), order="C"))
+            kind += f" of {array.dtype}"
+        except (TypeError, ValueError, RuntimeError):  # ragged lists; a float of 128 bits
+            pass
+    raise ValueError(f"{what} are {kind}; expected a tensor or array of numbers")
+
+
+def _two_labels(path: str | os.PathLike, labels: str | os.PathLike) -> ValueError:
+    return ValueError(
+        f"{path} holds labels, and --labels names {labels}: which of the two? Leave --labels out, "
+        "or give a file of images alone"
+    )

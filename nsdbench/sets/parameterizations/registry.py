@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 from nsdbench.data import DatasetSpec
-from nsdbench.errors import BudgetExceeded
+from nsdbench.errors import BudgetExceeded, checked
 from nsdbench.registry import Family, Registry
 from nsdbench.sets.budget import Budget
 
@@ -38,13 +38,14 @@ class ParameterizationFamily(Family):
     Attributes:
         plan: called as plan(settings, budget); returns the sizes, which are checked against the
             budget, or raises BudgetExceeded.
-        shape: makes sizes of the `settings` that an artefact holds.
+        shape: the dataclass of its sizes, whose fields are the `settings` that an artefact holds.
     """
 
     plan: Callable[[Any, Budget], Shape]
-    shape: Callable[..., Shape]
+    shape: type[Shape]
 
 
+_MOST_IMAGES = 10**7  # of an artefact; our choice, far beyond any budget
 _FAMILIES = "nsdbench.sets.parameterizations.families"
 _REGISTRY = Registry(
     "parameterization",
@@ -94,15 +95,31 @@ def build(section: Mapping[str, Any], spec: DatasetSpec, ipc: int) -> "Parameter
     return _REGISTRY.get(section["name"]).load()(shape)
 
 
-def rebuild(settings: Mapping[str, Any]) -> "Parameterization":
+def rebuild(settings: Mapping[str, Any], num_stored: int) -> "Parameterization":
     """Build the module an artefact describes by its own `settings`.
 
+    Args:
+        settings: as read from the file, which may be damaged.
+        num_stored: numbers that the file's tensors hold; no memory is taken for more.
+
     Raises:
-        ValueError: this version does not know the parameterization, or its settings are wrong.
+        ValueError: this version does not know the parameterization, its settings are wrong, or they
+            need another number of stored numbers, or decode to more than 10^7 images.
     """
-    family = _REGISTRY.get(settings.get("name"))
-    try:
-        shape = family.shape(**settings)
-    except TypeError as error:
-        raise ValueError(f"the artefact's parameterization {settings['name']!r}: {error}") from None
+    name = settings.get("name")
+    if not isinstance(name, str):
+        raise ValueError(f"`name` of the parameterization is {name!r:.200}; expected text")
+    family = _REGISTRY.get(name)
+    where = f"parameterization {name!r}"
+    known = family.shape.__dataclass_fields__
+    if unknown := settings.keys() - known.keys():
+        raise ValueError(
+            f"{where}: unknown {', '.join(sorted(unknown))}; known: {', '.join(known)}"
+        )
+    shape = checked(family.shape, dict(settings), where)
+    if shape.num_elements != num_stored or shape.num_images > _MOST_IMAGES:
+        raise ValueError(
+            f"{where} describes {shape.num_elements} stored numbers and {shape.num_images} images; "
+            f"the file holds {num_stored} numbers, and sets have at most {_MOST_IMAGES} images"
+        )
     return family.load()(shape)

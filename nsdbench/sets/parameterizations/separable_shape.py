@@ -8,6 +8,7 @@ from nsdbench.sets.budget import Budget
 
 MODULE = "nsdbench.sets.parameterizations.separable:Separable"  # what decodes these sizes
 MAX_IMAGES_PER_CLASS = 250  # our choice: every decoded image costs training time
+MAX_LENGTH = 4096  # of a channel, row or column; our choice, far beyond any image here
 MODES = (1, 2, 3, 4)
 FORMULAS = ("bilinear", "dct2", "dct4")  # those of `axis_kernels`
 
@@ -58,6 +59,12 @@ class SeparableShape:
         object.__setattr__(self, "kernels", kernels)
         for name in ("t", "u", "learned", "kernels"):  # JSON brings lists
             object.__setattr__(self, name, tuple(getattr(self, name)))
+        counts = (self.num_classes, self.num_spectra, self.num_kernel_sets)
+        if any(type(count) is not int or count < 1 for count in counts):
+            raise ValueError(
+                f"there are {counts} classes, spectra and kernel sets; expected whole numbers of "
+                "at least 1"
+            )
         if self.class_scheme not in ("spectra", "columns"):
             raise ValueError(
                 f'class_scheme is {self.class_scheme!r}; expected "spectra" or "columns"'
@@ -92,6 +99,8 @@ class SeparableShape:
                 f"mode {mode} has lengths t={t!r}, u={u!r}; both must be whole numbers of at least "
                 "1"
             )
+        if mode > 1 and max(t, u) > MAX_LENGTH:
+            raise ValueError(f"mode {mode} has lengths {t} and {u}; expected at most {MAX_LENGTH}")
         if kind not in KINDS:
             raise ValueError(f"mode {mode} has kernel {kind!r}; expected {', '.join(KINDS)}")
         if kind == "identity" and (t != u or self.learned[mode - 1]):

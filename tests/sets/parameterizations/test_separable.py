@@ -144,11 +144,11 @@ def test_ledger_counts_what_the_state_dict_stores():
 
 def test_rebuilds_from_settings():
     module = spectral("columns")
-    copy = parameterizations.rebuild(module.settings)
+    copy = parameterizations.rebuild(module.settings, module.shape.num_elements)
     copy.load_state_dict(module.state_dict())
     assert torch.equal(copy.decode()[0], module.decode()[0])
     with pytest.raises(ValueError, match="'fourier'"):
-        parameterizations.rebuild({"name": "fourier"})
+        parameterizations.rebuild({"name": "fourier"}, 1)
 
 
 def test_gradient_reaches_every_stored_tensor():

@@ -179,7 +179,7 @@ def test_sets_stored_before_kinds_had_names_still_load():
         "t": [2, 1, 3, 3], "u": [3, 1, 8, 8], "learned": [True, False, True, True],
         "class_scheme": "spectra",
     }  # fmt: skip
-    module = parameterizations.rebuild(old)
+    module = parameterizations.rebuild(old, 2 * 18 + 2 * 3 + 2 * 3 * 8)
     assert module.shape.kernels == ("noise", "identity", "noise", "noise")
     assert module.state_dict().keys() == {"spectra", "kernels.1", "kernels.3", "kernels.4"}
 

@@ -58,6 +58,11 @@ class WaveletShape:
     def __post_init__(self) -> None:
         object.__setattr__(self, "image_shape", tuple(self.image_shape))  # JSON brings lists
         _, height, width = self.image_shape
+        if min(self.num_classes, *self.image_shape) < 1:
+            raise ValueError(
+                f"{self.num_classes} classes of {list(self.image_shape)} images; expected sizes of "
+                "at least 1"
+            )
         if height % 2 or width % 2:
             raise ValueError(
                 f"images are {height}x{width}; a level of Haar bands needs even sides: resize them"
