@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from nsdbench.cli import experts, sets, tables
-from nsdbench.cli.console import make_console, show_table
+from nsdbench.cli.console import make_console, make_printable, show_table
 from nsdbench.cli.options import AsJson
 from nsdbench.errors import NotImplementedYet, NsdbenchError
 
@@ -30,6 +30,7 @@ _WRONG_PATHS = (
 
 def main() -> None:
     """Run the command line; our own errors are one message and an exit code, never a traceback."""
+    make_printable(sys.stdout, sys.stderr)
     try:
         app()
     except (ValueError, NotImplementedYet, *_WRONG_PATHS) as error:
@@ -85,5 +86,5 @@ def doctor(
 
 def _stop(error: Exception, code: int) -> None:
     """Print one message and leave."""
-    make_console(is_error=True).print(f"error: {error}", markup=False)
+    make_console(is_error=True).print(f"error: {error}")
     raise SystemExit(code)

@@ -7,6 +7,7 @@ import typer
 
 from nsdbench.cli.console import StepDisplay, make_console, show_table
 from nsdbench.cli.options import DataRoot, Device, Results, resolve_device
+from nsdbench.files import checked_name
 
 app = typer.Typer(
     no_args_is_help=True, help="Record, import, list and describe expert trajectories."
@@ -99,10 +100,10 @@ def manifest(
     root = root or experts.default_root()
     finished = [buffer["name"] for buffer in experts.list_buffers(root) if buffer["complete"]]
     if not (names or finished):
-        make_console().print(f"There is no finished buffer in {root}.", markup=False)
+        make_console().print(f"There is no finished buffer in {root}.")
     for name in names or finished:
         path = write_expert_manifest(
-            experts.ExpertBuffer(root / name),
+            experts.ExpertBuffer(root / checked_name(name, "the name of a buffer")),
             results,
             data_root=data_root,
             device=resolve_device(device),

@@ -39,7 +39,6 @@ def distill(
     from nsdbench import distill as distill_set
 
     console = make_console()
-    out.parent.mkdir(parents=True, exist_ok=True)  # a wrong path shall fail before the work is done
     with StepDisplay(console) as display:
         artefact = distill_set(
             method,

@@ -131,7 +131,7 @@ def status(
         return
     console = make_console()
     for part in found["tables"]:
-        console.print(f"{part['name']}: {part['title']}", markup=False)
+        console.print(f"{part['name']}: {part['title']}")
         show_table(console, *reporting.cell_rows(part))
         console.print()
     show_table(console, *reporting.count_rows(found))
@@ -207,7 +207,7 @@ def _records(results: Path, scale: str) -> "list[Record]":
 
     records, warnings = Store(results).records(scale)
     for warning in warnings:
-        make_console(is_error=True).print(f"warning: {warning}", markup=False)
+        make_console(is_error=True).print(f"warning: {warning}")
     return records
 
 

@@ -26,7 +26,7 @@ from nsdbench.experts import (
 )
 from nsdbench.seeding import generator
 from nsdbench.sets import parameterizations
-from nsdbench.sets.artefact import Artefact, load_artefact
+from nsdbench.sets.artefact import Artefact, check_out, load_artefact
 
 
 def select(
@@ -56,8 +56,10 @@ def select(
         progress: called as progress(phase, done, total, note).
 
     Raises:
-        ValueError: the method selects nothing, or a class has fewer than `ipc` images.
+        ValueError: the method selects nothing, a class has fewer than `ipc` images, or `out` is no
+            place for a set.
     """
+    check_out(out)
     data = load(dataset, data_root) if isinstance(dataset, str) else dataset
     recipe = methods.resolve(method, data.spec.name, ipc, scale)
     if recipe.kind != "coreset":

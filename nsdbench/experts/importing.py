@@ -23,6 +23,7 @@ from nsdbench.experts.buffer import (
     write_manifest,
     write_snapshot,
 )
+from nsdbench.files import checked_name
 
 
 def import_mtt(
@@ -59,7 +60,7 @@ def import_mtt(
     paths = [Path(file) for file in files]
     if not paths:
         raise ValueError("files is empty: name at least one replay_buffer_*.pt")
-    folder = Path(root or default_root()) / name
+    folder = Path(root or default_root()) / checked_name(name, "the name of a buffer")
     if (folder / MANIFEST).exists():
         raise ValueError(f"{folder} exists already: choose another name, or delete it")
     model = models.for_dataset(arch_id, spec)

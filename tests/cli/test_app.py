@@ -67,7 +67,7 @@ lr_kernels = 0.1
 lr_lr = 1e-5
 """
 SET = (
-    "distill --method tiny --dataset synthetic:3x1x8x8@8+4 --ipc 4 --out x --set "
+    "distill --method tiny --dataset synthetic:3x1x8x8@8+4 --ipc 4 --out OUT --set "
     "experts.epochs=2 --set "
 )
 ODD = """
@@ -114,7 +114,8 @@ def nsdbench(folder, monkeypatch, capsys):
     """Run a command in this process; returns (exit code, stdout, stderr)."""
 
     def run(line):
-        monkeypatch.setattr(sys, "argv", ["nsdbench", *shlex.split(line)])
+        words = shlex.split(line.replace("OUT", "x.safetensors"))
+        monkeypatch.setattr(sys, "argv", ["nsdbench", *words])
         with pytest.raises(SystemExit) as stopped:
             cli.main()
         captured = capsys.readouterr()
@@ -289,18 +290,18 @@ def test_a_method_that_does_not_exist_is_printed_and_is_no_failure(nsdbench):
         ("report mine --csv --latex", "choose one of --markdown, --latex, --csv and --html"),
         ("list nonsense", "cannot list 'nonsense'; choose one of methods, datasets"),
         ("explain nonsense", "no table declares the cell 'nonsense'"),
-        ("distill --method magic --dataset Digits16 --ipc 1 --out x.safetensors", "'magic' is not"),
-        ("distill --method nsd --dataset Digits16 --ipc 1 --out x --set a", "--set 'a'"),
-        ("distill --method nsd --dataset Moon --ipc 1 --out x.safetensors", "got 'Moon'"),
+        ("distill --method magic --dataset Digits16 --ipc 1 --out OUT", "'magic' is not"),
+        ("distill --method nsd --dataset Digits16 --ipc 1 --out OUT --set a", "--set 'a'"),
+        ("distill --method nsd --dataset Moon --ipc 1 --out OUT", "got 'Moon'"),
         ("run tabel1", "did you mean table1 or table6"),
         ("plan table1 --scale papr", "choose one of smoke, small, paper; did you mean paper?"),
         ("status --scale papr", "did you mean paper?"),
         ("report table5 --protocol common-equal-step", "did you mean common-equal-steps"),
         ("list method", "did you mean methods?"),
         ("explain table1 --where method=randm", "did you mean random"),
-        ("distill --method NSD --dataset Digits16 --ipc 1 --out x", "did you mean nsd"),
-        ("distill --method nsd --dataset digits16 --ipc 1 --out x", "did you mean Digits16"),
-        ("distill --method nsd --dataset Digits16 --ipc 1 --out x --scale huge", "unknown scale"),
+        ("distill --method NSD --dataset Digits16 --ipc 1 --out OUT", "did you mean nsd"),
+        ("distill --method nsd --dataset digits16 --ipc 1 --out OUT", "did you mean Digits16"),
+        ("distill --method nsd --dataset Digits16 --ipc 1 --out OUT --scale huge", "unknown scale"),
         ("evaluate tables --dataset Digits16 --arch cnvnet2-w8", "tables"),
         ("experts record --dataset Digits16 --arch covnet --root x", "did you mean convnet?"),
         (SET + "objectve.syn_steps=2", "section of data, param"),

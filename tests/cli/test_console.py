@@ -121,7 +121,7 @@ def test_one_command_shows_its_steps_rarely(clock):
 
 def test_a_plan_shows_text_as_it_is():
     stream = io.StringIO()
-    console = Console(file=stream, width=150)
+    console = Console(file=stream, width=150, markup=False)
     cell = Cell("folder:/x[@32]", 1, "nsd", "convnet2-w8", "common", "smoke")
     shown = planned(cell, reason="failed before: [red]no[/red]")
     printing.show_plan(console, Plan("smoke", (shown,), ("odd [file]",)), {cell.id: 300.0})
@@ -132,7 +132,7 @@ def test_a_plan_shows_text_as_it_is():
 
 def test_outcomes():
     stream = io.StringIO()
-    console = Console(file=stream, width=150)
+    console = Console(file=stream, width=150, markup=False)
     printing.show_outcome(console, Outcome(["a"], {"b": "why [not]"}, ["c"], ["d", "e"]))
     printing.show_outcome(console, Outcome(["a"], is_interrupted=True))
     assert stream.getvalue().splitlines() == [

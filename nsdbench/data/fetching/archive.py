@@ -1,6 +1,8 @@
 """Unpack a published archive so that its folders appear whole or not at all."""
 
+import gzip
 import hashlib
+import lzma
 import os
 import shutil
 import tarfile
@@ -13,9 +15,22 @@ from typing import IO
 
 from filelock import FileLock
 
+from nsdbench.data.fetching.cache import make_folder
 from nsdbench.errors import DataCorrupt
 
 _TEMPORARY = ".unpacking-"
+# our choice: published archives unpack to two or three times their size
+_LARGEST_GROWTH = 20
+_SMALL_BYTES = 64 << 20  # below that nothing is asked
+_MOST_FILES = 1_000_000
+
+
+# zipfile says RuntimeError of an encrypted member, NotImplementedError of an odd compression; gzip
+# and file names of nonsense are OSError and ValueError, but so is a full disk, which is not damage
+_DAMAGED = (
+    tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, gzip.BadGzipFile, EOFError,
+    RuntimeError, ValueError,
+)  # fmt: skip
 
 
 def is_intact(path: Path, checksum: str) -> bool:
@@ -36,25 +51,31 @@ def unpack(archive: Path, folder: Path) -> None:
         folder: receives the top-level folders of the archive; made if need be.
 
     Raises:
-        DataCorrupt: truncated or not an archive, or a member would land outside the folder.
+        DataCorrupt: truncated, encrypted or not an archive, a member would land outside the
+            folder, or the content is out of all proportion to the archive.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     with FileLock(folder / ".lock"):
         for left in folder.glob(f"{_TEMPORARY}*"):
             shutil.rmtree(left, ignore_errors=True)
         temporary = Path(tempfile.mkdtemp(dir=folder, prefix=_TEMPORARY))
         try:
-            for name, content in _members(archive):
+            left = max(_SMALL_BYTES, _LARGEST_GROWTH * archive.stat().st_size)
+            for number, (name, content) in enumerate(_members(archive)):
                 target = temporary / _checked(archive, name)
                 target.parent.mkdir(parents=True, exist_ok=True)
                 with content, target.open("wb") as file:
-                    shutil.copyfileobj(content, file, 1 << 20)
+                    while block := content.read(1 << 20):
+                        left -= len(block)
+                        if left < 0 or number >= _MOST_FILES:
+                            raise DataCorrupt(_too_large(archive))
+                        file.write(block)
             for top in list(temporary.iterdir()):
                 destination = folder / top.name
                 if destination.is_dir():
                     shutil.rmtree(destination)
                 os.replace(top, destination)
-        except (tarfile.TarError, zipfile.BadZipFile, zlib.error, EOFError) as error:
+        except _DAMAGED as error:
             raise DataCorrupt(
                 f"{archive}: expected a complete archive, it does not unpack ({error}); delete it "
                 "and fetch it again"
@@ -76,6 +97,14 @@ def _members(archive: Path) -> Iterator[tuple[str, IO[bytes]]]:
             content = unpacked.extractfile(member) if member.isfile() else None
             if content is not None:
                 yield member.name, content
+
+
+def _too_large(archive: Path) -> str:
+    return (
+        f"{archive}: its content is more than {_LARGEST_GROWTH} times as large as the archive, or "
+        f"more than {_MOST_FILES:,} files; this is no archive of a data set. Delete it and fetch "
+        "it again"
+    )
 
 
 def _checked(archive: Path, name: str) -> PurePosixPath:
