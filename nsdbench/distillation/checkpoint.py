@@ -1,5 +1,6 @@
 """The state of an outer loop, and the file it goes on from after it was killed."""
 
+import io
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -7,8 +8,10 @@ import torch
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from nsdbench.distillation.objectives import Objective
+from nsdbench.errors import DataCorrupt
 from nsdbench.files import write_atomically
 from nsdbench.sets.parameterizations import Parameterization
+from nsdbench.sums import open_sealed, sealed
 
 _CURVE_POINTS = 200
 
@@ -71,11 +74,29 @@ class LoopState:
             "losses": self.losses,
             "seconds": self.seconds,
         }
-        write_atomically(path, lambda partial: torch.save(state, partial))
+        content = io.BytesIO()
+        torch.save(state, content)
+        write_atomically(path, sealed(path, lambda file: file.write(content.getbuffer())))
 
     def restore(self, path: Path) -> None:
-        """Take up the state of a checkpoint."""
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        """Take up the state of a checkpoint.
+
+        Raises:
+            OSError: it cannot be read.
+            DataCorrupt: it is damaged, or not a checkpoint of this loop. What it was to replace may
+                be changed in part: start anew.
+        """
+        try:
+            with open_sealed(path, "a checkpoint", old=b"PK") as file:
+                content = io.BytesIO(file.read())
+            self._take(torch.load(content, map_location="cpu", weights_only=True))
+        except (OSError, DataCorrupt):
+            raise
+        except Exception as error:  # of an old file without a sum; torch raises several types
+            reason = next(iter(str(error).splitlines()), type(error).__name__)
+            raise DataCorrupt(f"{path} is damaged or no checkpoint: {reason}") from error
+
+    def _take(self, state: dict) -> None:
         self.parameterization.load_state_dict(state["parameterization"])
         self.objective.load_state_dict(state["objective"])
         self.optimiser.load_state_dict(state["optimiser"])

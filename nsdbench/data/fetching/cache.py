@@ -1,11 +1,11 @@
 """Where everything that can be made again is kept."""
 
-import logging
 import os
 from collections.abc import Callable
 from pathlib import Path
 
 from nsdbench.files import user_path, write_atomically
+from nsdbench.sums import notice
 
 _REMEDY = "set NSDBENCH_CACHE to a folder that you can write to"
 
@@ -63,6 +63,4 @@ def keep(file: Path | None, write: Callable[[Path], object]) -> None:
             raise OSError("there is no home folder")
         write_atomically(file, write)
     except OSError as error:
-        logging.getLogger(__name__).warning(
-            "%s is not kept for the next time (%s); %s", file or "the cache", error, _REMEDY
-        )
+        notice(f"{file or 'the cache'} is not kept for the next time ({error}); {_REMEDY}")

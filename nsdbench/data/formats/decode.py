@@ -14,6 +14,7 @@ from nsdbench.data.fetching.cache import find_cache_dir, keep
 from nsdbench.data.formats.picture import opened
 from nsdbench.data.formats.resize import resize_to_uint8
 from nsdbench.errors import DataCorrupt
+from nsdbench.sums import open_sealed, sealed, set_aside
 
 
 def decode_all(
@@ -56,7 +57,7 @@ def decode_all(
     with ThreadPoolExecutor(torch.get_num_threads()) as pool:
         for _ in pool.map(decode_into, range(len(files))):
             pass
-    keep(store, lambda path: np.save(path, images))
+    keep(store, lambda path: sealed(store or path, lambda file: np.save(file, images))(path))
     return torch.from_numpy(images)
 
 
@@ -103,9 +104,13 @@ def _read_cache(store: Path | None, expected: tuple[int, ...]) -> Tensor | None:
     if store is None:
         return None
     try:
-        images = np.load(store, allow_pickle=False)
-    except (OSError, ValueError, EOFError):
+        with open_sealed(store, "a cache of pictures", old=b"\x93NUMPY") as file:
+            images = np.load(file, allow_pickle=False)
+        if images.shape != expected or images.dtype != np.uint8:
+            raise ValueError(f"it holds {images.dtype} {images.shape}, expected uint8 {expected}")
+    except FileNotFoundError:
         return None
-    if images.shape != expected or images.dtype != np.uint8:
+    except (OSError, ValueError, EOFError, MemoryError, DataCorrupt) as error:
+        set_aside(store, error if isinstance(error, DataCorrupt) else f"{store}: {error}")
         return None
     return torch.from_numpy(images)
