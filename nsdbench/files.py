@@ -6,8 +6,8 @@ import os
 import platform
 import re
 import tomllib
-from collections.abc import Callable, Iterable
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from functools import cache, wraps
 from pathlib import Path
 from typing import Any, TypeVar
@@ -192,7 +192,7 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
     Raises:
         OSError: the disk is full, or may not be written; the message names file, cause and remedy.
     """
-    try:
+    with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         partial = path.with_name(f".{os.getpid()}@{_machine()}.{path.name}")
         try:
@@ -202,11 +202,17 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
             os.replace(partial, path)
         finally:
             partial.unlink(missing_ok=True)
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Have what goes wrong while a file is written name the file, the cause and a remedy."""
+    try:
+        yield
     except OSError as error:
         cause = error.strerror or error
-        raise type(error)(
-            f"{path} cannot be written: {cause}; {_REMEDIES.get(error.errno, 'check the folder')}"
-        ) from error
+        remedy = _REMEDIES.get(error.errno or 0, "check the folder, or choose another")
+        raise type(error)(f"{path} cannot be written: {cause}; {remedy}") from error
 
 
 @cache

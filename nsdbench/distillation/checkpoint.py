@@ -86,15 +86,11 @@ class LoopState:
             DataCorrupt: it is damaged, or not a checkpoint of this loop. What it was to replace may
                 be changed in part: start anew.
         """
+        state = read_checkpoint(path)
         try:
-            with open_sealed(path, "a checkpoint", old=b"PK") as file:
-                content = io.BytesIO(file.read())
-            self._take(torch.load(content, map_location="cpu", weights_only=True))
-        except (OSError, DataCorrupt):
-            raise
+            self._take(state)
         except Exception as error:  # of an old file without a sum; torch raises several types
-            reason = next(iter(str(error).splitlines()), type(error).__name__)
-            raise DataCorrupt(f"{path} is damaged or no checkpoint: {reason}") from error
+            raise DataCorrupt(f"{path} is no checkpoint of this loop: {_line(error)}") from error
 
     def _take(self, state: dict) -> None:
         self.parameterization.load_state_dict(state["parameterization"])
@@ -105,3 +101,22 @@ class LoopState:
         self.step = state["step"]
         self.losses = state["losses"]
         self.seconds = state["seconds"]
+
+
+def read_checkpoint(path: Path) -> dict:
+    """Read what `LoopState.save` wrote.
+
+    Raises:
+        OSError: it cannot be read.
+        DataCorrupt: it is damaged.
+    """
+    with open_sealed(path, "a checkpoint", old=b"PK") as file:
+        content = io.BytesIO(file.read())
+    try:
+        return torch.load(content, map_location="cpu", weights_only=True)
+    except Exception as error:  # of an old file without a sum; torch raises several types
+        raise DataCorrupt(f"{path} is damaged: {_line(error)}") from error
+
+
+def _line(error: Exception) -> str:
+    return next(iter(str(error).splitlines()), type(error).__name__)

@@ -139,6 +139,12 @@ def distill_recipe(
     recipe: methods.Recipe, data: Dataset, seed: int, run: Run, work: Path | None
 ) -> Artefact:
     """Distil a data set by a resolved recipe; arguments and errors as of `distill`."""
+    return experts.with_sound_experts(lambda: _distill(recipe, data, seed, run, work))
+
+
+def _distill(
+    recipe: methods.Recipe, data: Dataset, seed: int, run: Run, work: Path | None
+) -> Artefact:
     data = data.without_test()
     # First what may be refused: whitening takes minutes, recording experts can take hours.
     objectives.read(recipe.values["objective"])
@@ -162,7 +168,7 @@ def distill_recipe(
                 set_aside(checkpoint, damage)
                 if checkpoint.exists():
                     raise
-                return distill_recipe(recipe, data, seed, run, work)
+                return _distill(recipe, data, seed, run, work)
     optimise(
         state,
         recipe.values["optimiser"]["iterations"],
