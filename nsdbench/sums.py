@@ -139,8 +139,13 @@ def _rest_sum(file: BinaryIO, path: Path) -> str:
     return hashlib.file_digest(file, lambda: hashlib.sha256(path.name.encode())).hexdigest()
 
 
+def show_notices() -> None:
+    """Have a command, or a process of a run, print notices as lines on stderr."""
+    logging.basicConfig(format="warning: %(message)s")
+
+
 def notice(text: str) -> None:
-    """Tell the user what goes on besides: a line on stderr."""
+    """Tell the user what goes on besides (`logging`)."""
     logging.getLogger("nsdbench").warning("%s", text)
 
 
