@@ -279,7 +279,7 @@ def _open_array(file: Path, shape: tuple[int, ...], dtype: type) -> np.ndarray:
     """Map a file read-only; DataCorrupt if it is not what the manifest says."""
     try:
         array = np.load(file, mmap_mode="r")
-    except (OSError, ValueError) as error:
+    except Exception as error:  # a damaged header makes numpy raise almost anything
         raise DataCorrupt(
             f"{file} cannot be read ({error}): delete its folder and record again"
         ) from error
