@@ -1,5 +1,6 @@
 """The state of an outer loop, and the file from which a killed run resumes."""
 
+import io
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -7,8 +8,10 @@ import torch
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from nsdbench.distillation.objectives import Objective
+from nsdbench.errors import DataCorrupt
 from nsdbench.files import write_atomically
 from nsdbench.sets.parameterizations import Parameterization
+from nsdbench.sums import open_sealed, sealed
 
 _CURVE_POINTS = 200
 
@@ -71,11 +74,25 @@ class LoopState:
             "losses": self.losses,
             "seconds": self.seconds,
         }
-        write_atomically(path, lambda partial: torch.save(state, partial))
+        content = io.BytesIO()
+        torch.save(state, content)
+        write_atomically(path, sealed(path, lambda file: file.write(content.getbuffer())))
 
     def restore(self, path: Path) -> None:
-        """Take up the state of a checkpoint."""
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        """Take up the state of a checkpoint.
+
+        Raises:
+            OSError: it cannot be read.
+            DataCorrupt: it is damaged, or not a checkpoint of this loop. What it was to replace may
+                be changed in part: start anew.
+        """
+        state = read_checkpoint(path)
+        try:
+            self._take(state)
+        except Exception as error:  # of an old file without a sum; torch raises several types
+            raise DataCorrupt(f"{path} is no checkpoint of this loop: {_line(error)}") from error
+
+    def _take(self, state: dict) -> None:
         self.parameterization.load_state_dict(state["parameterization"])
         self.objective.load_state_dict(state["objective"])
         self.optimiser.load_state_dict(state["optimiser"])
@@ -84,3 +101,22 @@ class LoopState:
         self.step = state["step"]
         self.losses = state["losses"]
         self.seconds = state["seconds"]
+
+
+def read_checkpoint(path: Path) -> dict:
+    """Read what `LoopState.save` wrote.
+
+    Raises:
+        OSError: it cannot be read.
+        DataCorrupt: it is damaged.
+    """
+    with open_sealed(path, "a checkpoint", old=b"PK") as file:
+        content = io.BytesIO(file.read())
+    try:
+        return torch.load(content, map_location="cpu", weights_only=True)
+    except Exception as error:  # of an old file without a sum; torch raises several types
+        raise DataCorrupt(f"{path} is damaged: {_line(error)}") from error
+
+
+def _line(error: Exception) -> str:
+    return next(iter(str(error).splitlines()), type(error).__name__)
