@@ -1,4 +1,4 @@
-"""A hundred SIGKILLs, at random moments and at file events: the records are the undisturbed ones."""
+"""A hundred SIGKILLs, at random moments and at file events: the same records."""
 
 import json
 import os
