@@ -19,6 +19,7 @@ from nsdbench.ops.convnet_shape import (
     check_classes,
     check_classifier,
 )
+from nsdbench.ops.registration import constant
 
 __all__ = [
     "MAX_DEPTH",
@@ -69,7 +70,7 @@ def convnet_features(theta: Tensor, x: Tensor, shape: ConvNetShape) -> Tensor:
     return features(theta, x, *sizes, keep)[0]
 
 
-@torch.no_grad()
+@constant("the cross-entropy of convnet_features")
 def convnet_step(
     theta: Tensor,
     x: Tensor,
@@ -98,6 +99,7 @@ def convnet_step(
 
     Raises:
         ValueError: a shape, dtype, device or class does not fit; the message names the argument.
+        RuntimeError: under torch.func.grad or jvp.
     """
     check_classifier(theta, x, y, shape, velocity=velocity)
     sizes = (shape.depth, shape.width, shape.padding)
@@ -107,7 +109,7 @@ def convnet_step(
     return torch.ops.nsdbench.convnet_step(theta, x, y, lr, velocity, momentum, *sizes)
 
 
-@torch.no_grad()
+@constant("the cross-entropy of convnet_features")
 def convnet_step_adjoint(
     theta: Tensor,
     x: Tensor,
@@ -129,6 +131,7 @@ def convnet_step_adjoint(
 
     Raises:
         ValueError: a shape, dtype, device or class does not fit; the message names the argument.
+        RuntimeError: under torch.func.grad or jvp.
 
     Cost: one pass forward and backward with tangents, about 2.7 times a step; no graph.
     """

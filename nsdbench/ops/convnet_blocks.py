@@ -25,6 +25,7 @@ from nsdbench.ops import reference
 from nsdbench.ops.backend import is_native
 from nsdbench.ops.convnet_shape import ConvNetShape, check, check_classes, check_classifier
 from nsdbench.ops.inorm_relu_pool import EPS, inorm_relu_pool
+from nsdbench.ops.registration import constant
 
 _native = torch.ops.nsdbench
 
@@ -65,7 +66,7 @@ def convnet_features(theta: Tensor, x: Tensor, shape: ConvNetShape) -> Tensor:
     return x.flatten(1)
 
 
-@torch.no_grad()
+@constant("the cross-entropy of convnet_features")
 def convnet_gradient(theta: Tensor, x: Tensor, y: Tensor, shape: ConvNetShape) -> Tensor:
     """Compute the gradient in theta of the mean cross-entropy of a ConvNet with its classifier.
 
@@ -80,6 +81,7 @@ def convnet_gradient(theta: Tensor, x: Tensor, y: Tensor, shape: ConvNetShape) -
 
     Raises:
         ValueError: a shape, dtype or device does not fit; the message names the argument.
+        RuntimeError: under torch.func.grad or jvp.
     """
     check_classifier(theta, x, y, shape)
     if not is_native(x.device):
@@ -100,7 +102,7 @@ def convnet_gradient(theta: Tensor, x: Tensor, y: Tensor, shape: ConvNetShape) -
     return _join(found)
 
 
-@torch.no_grad()
+@constant("the cross-entropy of convnet_features")
 def convnet_adjoint(
     theta: Tensor,
     x: Tensor,
@@ -122,6 +124,7 @@ def convnet_adjoint(
 
     Raises:
         ValueError: a shape, dtype or device does not fit; the message names the argument.
+        RuntimeError: under torch.func.grad or jvp.
     """
     check_classifier(theta, x, y, shape, direction=direction)
     if not is_native(x.device):

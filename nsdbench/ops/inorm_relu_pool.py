@@ -70,7 +70,7 @@ def inorm_relu_pool_jvp(
     _check(x, weight, bias, eps, (x_t, weight_t, bias_t))
     if not is_native(x.device):
         return reference.inorm_relu_pool_jvp(x, weight, bias, x_t, weight_t, bias_t, eps)
-    return torch.ops.nsdbench.inorm_relu_pool_jvp(x, weight, bias, eps, x_t, weight_t, bias_t)
+    return _tangent(x, weight, bias, eps, x_t, weight_t, bias_t)
 
 
 def _check(
@@ -136,21 +136,19 @@ def _forward_backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
 def _forward_jvp(
     ctx: Any, x_t: Tensor | None, weight_t: Tensor | None, bias_t: Tensor | None, _: Any
 ) -> Tensor:
-    return torch.ops.nsdbench.inorm_relu_pool_jvp(
-        *ctx.saved_tensors, ctx.eps, x_t, weight_t, bias_t
-    )
+    return _tangent(*ctx.saved_tensors, ctx.eps, x_t, weight_t, bias_t)
 
 
 def _backward_backward(ctx: Any, *directions: Tensor | None) -> tuple[Tensor | None, ...]:
     grad, x, weight, bias = ctx.saved_tensors
     if all(direction is None for direction in directions):
         return None, None, None, None, None
-    point, native = (x, weight, bias, ctx.eps), torch.ops.nsdbench
+    point = (x, weight, bias, ctx.eps)
     needs_grad, *needs_rest = ctx.needs_input_grad[:4]
-    for_grad = native.inorm_relu_pool_jvp(*point, *directions) if needs_grad else None
+    for_grad = _tangent(*point, *directions) if needs_grad else None
     rest: Sequence[Tensor | None] = (None, None, None)
     if any(needs_rest):
-        rest = native.inorm_relu_pool_backward_jvp(grad, *point, None, *directions)
+        rest = _gradients_tangent(grad, *point, None, *directions)
     return for_grad, *_only_needed(rest, needs_rest), None
 
 
@@ -163,9 +161,7 @@ def _backward_jvp(
     _: Any,
 ) -> tuple[Tensor, Tensor, Tensor]:
     grad, x, weight, bias = ctx.saved_tensors
-    return torch.ops.nsdbench.inorm_relu_pool_backward_jvp(
-        grad, x, weight, bias, ctx.eps, grad_t, x_t, weight_t, bias_t
-    )
+    return _gradients_tangent(grad, x, weight, bias, ctx.eps, grad_t, x_t, weight_t, bias_t)
 
 
 def _only_needed(grads: Sequence[Tensor | None], needs: Sequence[bool]) -> list[Tensor | None]:
@@ -217,7 +213,6 @@ _backward = differentiable(
     save=_save_backward,
     backward=_backward_backward,
     jvp=_backward_jvp,
-    is_last=True,
 )
-plain("inorm_relu_pool_jvp", _fake_jvp)
-plain("inorm_relu_pool_backward_jvp", _fake_backward_jvp)
+_tangent = plain("inorm_relu_pool_jvp", _fake_jvp)
+_gradients_tangent = plain("inorm_relu_pool_backward_jvp", _fake_backward_jvp)
