@@ -10,7 +10,7 @@ from torch import Tensor
 
 from nsdbench.ops import reference
 from nsdbench.ops.backend import is_native
-from nsdbench.ops.convnet_autograd import features
+from nsdbench.ops.convnet_autograd import features, step, step_adjoint
 from nsdbench.ops.convnet_shape import (
     MAX_DEPTH,
     MAX_IN_CHANNELS,
@@ -106,7 +106,7 @@ def convnet_step(
     if not is_native(x.device):
         check_classes(theta, x, y, shape)
         return reference.convnet_step(theta, x, y, lr, velocity, momentum, *sizes)
-    return torch.ops.nsdbench.convnet_step(theta, x, y, lr, velocity, momentum, *sizes)
+    return step(theta, x, y, lr, velocity, momentum, *sizes)
 
 
 @constant("the cross-entropy of convnet_features")
@@ -142,7 +142,5 @@ def convnet_step_adjoint(
     if not is_native(x.device):
         check_classes(theta, x, y, shape)
         return reference.convnet_step_adjoint(theta, x, y, direction, *sizes, needs)
-    loss, along, *found = torch.ops.nsdbench.convnet_step_adjoint(
-        theta, x, y, direction, *sizes, *needs
-    )
+    loss, along, *found = step_adjoint(theta, x, y, direction, *sizes, *needs)
     return loss, along, [h if need else None for h, need in zip(found, needs, strict=True)]

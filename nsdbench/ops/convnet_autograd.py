@@ -10,7 +10,6 @@ it is the tangent of g along v: one native pass gives both.
 
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from nsdbench.ops.convnet_shape import ConvNetShape, check, check_classifier
@@ -206,5 +205,5 @@ features_backward = differentiable(
 )
 _tangent = plain("convnet_features_jvp", _fake_features_jvp)
 _gradients_tangent = plain("convnet_features_backward_jvp", _fake_features_backward_jvp)
-plain("convnet_step", _fake_step)
-plain("convnet_step_adjoint", _fake_step_adjoint)
+step = plain("convnet_step", _fake_step)
+step_adjoint = plain("convnet_step_adjoint", _fake_step_adjoint)

@@ -37,7 +37,7 @@ def plain(name: str, fake: Callable[..., Any]) -> Callable[..., Any]:
         is an error that says what to do instead.
     """
     refuse = _raiser(RuntimeError, f"{name} has no derivatives of its own: {_TWIN}")
-    return _operator(name, fake, save=lambda *_: None, backward=refuse, jvp=refuse)
+    return differentiable(name, fake, save=_save_nothing, backward=refuse, jvp=refuse)
 
 
 def differentiable(
@@ -62,24 +62,6 @@ def differentiable(
     Cost: what autograd spends on a call is as long as augmenting a small batch. So nothing is
     recorded where nobody differentiates, and torch.func's slower form is for its transforms alone.
     """
-
-    def register() -> None:
-        torch.library.register_autograd(f"nsdbench::{name}", backward, setup_context=save)
-
-    call = _operator(name, fake, save=save, backward=backward, jvp=jvp)
-    library.at_loading(register)
-    return call
-
-
-def _operator(
-    name: str,
-    fake: Callable[..., Any],
-    *,
-    save: Callable[..., None],
-    backward: Callable[..., Any],
-    jvp: Callable[..., Any],
-) -> Callable[..., Any]:
-    """Give an operator its fake kernel; return it with derivatives for calls from Python."""
     run: Any = None
 
     def run_and_save(ctx: Any, *inputs: Any) -> Any:
@@ -88,7 +70,9 @@ def _operator(
         save(ctx, inputs, output)
         return output
 
-    refuse_vmap = _no_vmap(name, f"call it once for each element, or {_TWIN}")
+    refuse_vmap = refusal(
+        ValueError, name, "torch.func.vmap", f"call it once for each element, or {_TWIN}"
+    )
     rules = {"backward": backward, "jvp": jvp}
     quick = _function(name, forward=run_and_save, **rules)
     under_transforms = _function(
@@ -104,10 +88,13 @@ def _operator(
         run = getattr(torch.ops.nsdbench, name).default
         torch.library.register_fake(f"nsdbench::{name}", fake)
         torch.library.register_vmap(f"nsdbench::{name}", refuse_vmap)
+        torch.library.register_autograd(f"nsdbench::{name}", backward, setup_context=save)
 
     library.at_loading(register)
 
     def call(*inputs: Any) -> Any:
+        if torch.compiler.is_compiling():
+            return run(*inputs)  # with the derivatives registered above
         if _are_transforms_active():
             return under_transforms.apply(*inputs)
         if _is_differentiated(inputs):
@@ -131,10 +118,12 @@ def constant(instead: str) -> Callable[[Callable[_P, _R]], Callable[_P, _R]]:
 
     def decorate(function: Callable[_P, _R]) -> Callable[_P, _R]:
         name = function.__name__
+        derivative = f"its results are constants; differentiate {instead} instead"
         refuse = guard(
             name,
             vmap="call it once for each element",
-            derivative=f"its results are constants; differentiate {instead}",
+            grad=derivative,
+            forward_mode=derivative,
         )
 
         @wraps(function)
@@ -148,41 +137,50 @@ def constant(instead: str) -> Callable[[Callable[_P, _R]], Callable[_P, _R]]:
     return decorate
 
 
-def guard(name: str, *, vmap: str = "", derivative: str = "") -> Callable[..., None]:
+def guard(
+    name: str, *, vmap: str = "", grad: str = "", forward_mode: str = ""
+) -> Callable[..., None]:
     """Make a check that refuses tensors under transforms that a function cannot take.
 
     Args:
         name: of the function, or of its argument, for the message.
-        vmap: what to do instead of batching; "" lets it pass.
-        derivative: what to do instead of forward mode and torch.func.grad; "" lets them pass.
+        vmap, grad, forward_mode: what to do instead of torch.func.vmap, torch.func.grad, and
+            torch.func.jvp or dual numbers; "" lets them pass.
 
     Returns:
-        A function of any values; those that are tensors are looked at. It raises ValueError under
-        torch.func.vmap, else RuntimeError.
+        A function of any values; those that are tensors are looked at, and those in lists. It
+        raises ValueError under torch.func.vmap, else RuntimeError.
 
     Cost: two comparisons where no transform is active and no dual number exists.
     """
-    refuse = _raiser(RuntimeError, f"{name} cannot run under torch.func.grad or jvp: {derivative}")
+    refuse_grad = refusal(RuntimeError, name, "torch.func.grad", grad)
+    refuse_forward_mode = refusal(RuntimeError, name, "torch.func.jvp", forward_mode)
+    refuse_vmap = refusal(ValueError, name, "torch.func.vmap", vmap)
 
     def save(ctx: Any, inputs: Any, output: Any) -> None:
-        if derivative and any(ctx.needs_input_grad) and _are_transforms_active():
-            refuse()
+        if grad and any(ctx.needs_input_grad) and _are_transforms_active():
+            refuse_grad()
 
     probe = _function(
         f"{name}_guard",
-        forward=lambda *tensors: tensors[0].new_empty(0),
+        forward=lambda tensor: tensor.new_empty(0),
         setup_context=save,
-        vmap=_no_vmap(name, vmap) if vmap else lambda _, dims, *t: (t[0].new_empty(0), None),
-        jvp=refuse if derivative else lambda *_: None,
+        backward=lambda *_: None,
+        vmap=refuse_vmap if vmap else lambda _, dims, tensor: (tensor.new_empty(0), None),
+        jvp=refuse_forward_mode if forward_mode else lambda _, tensor_t: tensor_t.new_empty(0),
     )
 
     def check(*values: Any) -> None:
-        if _are_transforms_active() or forward_ad._current_level >= 0:
+        if are_transforms_active():
             with torch.enable_grad():
                 for tensor in _tensors(values):
                     probe.apply(tensor)
 
     return check
+
+
+def _save_nothing(ctx: Any, inputs: Any, output: Any) -> None:
+    pass
 
 
 def _tensors(values: Any) -> Iterator[Tensor]:
@@ -199,6 +197,16 @@ def _function(name: str, **rules: Callable[..., Any]) -> type[torch.autograd.Fun
     return type(name, (torch.autograd.Function,), members)
 
 
+def is_watched(inputs: tuple[Any, ...]) -> bool:
+    """Say whether autograd, a dual number, or a transform of torch.func may see a call."""
+    return _are_transforms_active() or _is_differentiated(inputs)
+
+
+def are_transforms_active() -> bool:
+    """Say whether torch.func or forward mode is at work; autograd alone does not count."""
+    return _are_transforms_active() or forward_ad._current_level >= 0
+
+
 def _is_differentiated(inputs: tuple[Any, ...]) -> bool:
     """Say whether reverse or forward mode may ask for derivatives of a call."""
     if forward_ad._current_level >= 0:
@@ -210,8 +218,11 @@ def _is_differentiated(inputs: tuple[Any, ...]) -> bool:
     return False
 
 
-def _no_vmap(name: str, instead: str) -> Callable[..., NoReturn]:
-    return _raiser(ValueError, f"{name} cannot run under torch.func.vmap: {instead}")
+def refusal(
+    error: type[Exception], name: str, transform: str, instead: str
+) -> Callable[..., NoReturn]:
+    """Make a function of any arguments that raises: what cannot run, and what to do instead."""
+    return _raiser(error, f"{name} cannot run under {transform}: {instead}")
 
 
 def _raiser(error: type[Exception], text: str) -> Callable[..., NoReturn]:
