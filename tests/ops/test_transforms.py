@@ -104,7 +104,16 @@ def test_what_a_twin_looks_at_cannot_be_batched(monkeypatch):
     assert reference.reconstruct(SPECTRA, KERNELS, index[0]).shape[0] == 2
 
 
-@pytest.mark.parametrize("name", CALLS)
+SLOW_TO_COMPILE = {"convnet_gradient", "convnet_adjoint"}  # graphs of many small operators
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=pytest.mark.slow if name in SLOW_TO_COMPILE else ())
+        for name in CALLS
+    ],
+)
 def test_compiled_without_then_with_a_gradient(name):
     call = CALLS[name]
     torch.compiler.reset()
