@@ -50,7 +50,7 @@ def import_mtt(
         ValueError: no files, an unknown preprocessing, the name is taken, or the tensors are not
             those of the network.
         DataMissing: a file does not exist.
-        DataCorrupt: a file is not a replay buffer.
+        DataCorrupt: a file is not a replay buffer, or holds a number that is not finite.
     """
     if preprocessing not in KINDS:
         raise ValueError(
@@ -144,5 +144,10 @@ def _check_expert(path: Path, number: int, expert: object, model: torch.nn.Modul
                 raise ValueError(
                     f"{where}: {name} is {list(tensor.shape)}, the network's is {shape}: check the "
                     "architecture id and the dataset"
+                )
+            if not tensor.float().isfinite().all():
+                raise DataCorrupt(
+                    f"{where}: {name} holds numbers that are not finite in float32: the expert "
+                    "diverged or the file is damaged; leave it out, or record it again"
                 )
     return len(expert)

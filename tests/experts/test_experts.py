@@ -504,6 +504,20 @@ def test_import_refuses_what_does_not_fit(tmp_path):
     assert not experts.list_buffers(tmp_path)
 
 
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf"), 1e300])
+def test_import_refuses_numbers_that_are_not_finite(tmp_path, value):
+    files = [tmp_path / f"replay_buffer_{n}.pt" for n in range(2)]
+    replay_buffer(files[0], 2)
+    content = replay_buffer(files[1], 2)
+    content[1][2] = [tensor.double() for tensor in content[1][2]]
+    content[1][2][0].view(-1)[5] = value
+    torch.save(content, files[1])
+    where = r"replay_buffer_1.pt, expert 1, snapshot 2: features.0.weight holds numbers that are"
+    with pytest.raises(DataCorrupt, match=where):
+        import_files(tmp_path, files)
+    assert not experts.list_buffers(tmp_path)
+
+
 class Harmful:
     def __reduce__(self):
         return print, ("code in a pickle was executed",)
