@@ -13,6 +13,7 @@ NeurIPS 2022, and the authors' code; contrast: Khosla et al., Supervised Contras
 """
 
 import copy
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -59,7 +60,8 @@ class AdversarialTrajectory(TrajectoryMatching):
         super().__init__(context, settings)
         self._adversary = settings
         self._batches_ahead: list[Tensor] = []  # of this step: for the set, then for the network
-        self.auxiliary = copy.deepcopy(context.model).requires_grad_(False)
+        network = copy.deepcopy(context.model).requires_grad_(False)
+        self.auxiliary = cast(models.ImageClassifier, network)
         self._sgd = torch.optim.SGD(
             self.auxiliary.parameters(),
             lr=settings.lr_auxiliary,

@@ -35,6 +35,12 @@ class Hallucinated(Parameterization):
     """
 
     is_stochastic = True
+    conv: nn.Parameter
+    conv_bias: nn.Parameter
+    scale: nn.Parameter
+    shift: nn.Parameter
+    transposed: nn.Parameter
+    transposed_bias: nn.Parameter
 
     def __init__(self, shape: HallucinatorShape):
         super().__init__()
