@@ -6,7 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from nsdbench import data, models
+from nsdbench import data, methods, models
 from nsdbench.data.training import TrainingData
 from nsdbench.distillation import objectives
 from nsdbench.distillation.objectives import ObjectiveContext
@@ -271,6 +271,33 @@ def test_a_set_with_one_view_is_its_own_pair(world):
     difference = objective.loss(pixels, 0, stream) - plain.loss(pixels, 0, generator(1, "step"))
     assert difference.item() == pytest.approx(1.0, abs=1e-5), "equal features: cosine one"
     objective.after_update(pixels, stream)
+
+
+@pytest.mark.parametrize(
+    ("ipc", "student"), [(1, (50, 2, 0.01)), (10, (30, 20, 0.001)), (50, (30, 20, 0.01))]
+)
+def test_published_settings(ipc, student):
+    """The three scripts of the authors and the constants of distill_fac.py and buffer.py."""
+    values = methods.resolve("haba", "CIFAR10", ipc, "paper").values
+    objective, optimiser = values["objective"], values["optimiser"]
+    names = ("syn_steps", "max_start_epoch", "lr_inner")
+    assert tuple(objective[name] for name in names) == student
+    assert "batch_syn" not in objective, "every step sees every base"
+    assert (objective["expert_epochs"], objective["lr_inner_min"]) == (2, 1e-3)
+    assert (objective["cosine_weight"], objective["auxiliary_cosine_weight"]) == (0.1, 0.1)
+    assert (objective["auxiliary_ce_weight"], objective["auxiliary_contrast_weight"]) == (1, 0.1)
+    assert (objective["lr_auxiliary"], objective["momentum_auxiliary"]) == (1e-3, 0.9)
+    assert (objective["momentum_lr"], objective["temperature"]) == (0.9, 0.07)
+    assert optimiser == {
+        "momentum": 0.95, "iterations": 15_000, "lr_syn": 100, "lr_kernels": 100,
+        "lr_lr": 1e-7 if ipc == 1 else 1e-5,
+    }  # fmt: skip
+    assert values["parameterization"] == {
+        "name": "hallucinator", "num_hallucinators": 5, "over_budget": True,
+    }  # fmt: skip
+    assert values["data"]["preprocessing"] == "zca"
+    mtt = methods.resolve("mtt", "CIFAR10", ipc, "paper").values["experts"]
+    assert values["experts"] == mtt | {"standardises_batches": True}
 
 
 @pytest.mark.parametrize(
