@@ -1,6 +1,8 @@
-"""Name files, find the folders of those that users declare, write files whole or not at all."""
+"""Name files, find the folders that users declare, and write files atomically."""
 
+import hashlib
 import os
+import re
 import tomllib
 from collections.abc import Callable, Iterable
 from functools import cache, wraps
@@ -9,16 +11,85 @@ from typing import Any, TypeVar
 
 T = TypeVar("T")
 
+_LONGEST_NAME = 200  # file systems take 255 bytes; ".PID." and ".json" are added to it
+_LONGEST_PART = 100  # of it what is shown before a digest
 
-def file_name(text: str) -> str:
-    """Make text fit for a file name: all but letters, digits, ".", "_" and "-" becomes "_"."""
-    return "".join(c if c.isalnum() or c in "._-" else "_" for c in text)
+
+def file_name(*parts: str) -> str:
+    """Join texts by "-" to the name of a file, such that other texts give another name.
+
+    Letters of ASCII, digits and "._-+=" stay as they are. A part that holds anything else, or
+    starts with a dot, gets "_" for it and a digest behind "~"; so does a whole that is too long.
+
+    Args:
+        parts: texts. Those whose own "-" could be taken for one between parts are the caller's
+            care: "a-b", "c" and "a", "b-c" have one name.
+    """
+    name = "-".join(map(_plain, parts))
+    return name if len(name) <= _LONGEST_NAME else _marked(name, name)
+
+
+def _plain(text: str) -> str:
+    """Return a text that is fit for a file name as it is, another one altered and marked."""
+    if _is_plain(text):
+        return text
+    return _marked(re.sub(r"^\.", "_", readable(text)), text)
+
+
+def readable(text: str) -> str:
+    """Show in a file name what it is about; other texts may give the same."""
+    return re.sub(r"[^A-Za-z0-9._-]", "_", text[:_LONGEST_PART])
+
+
+def _is_plain(text: str) -> bool:
+    return re.fullmatch(r"(?!\.)[A-Za-z0-9._+=-]+", text) is not None
+
+
+def _marked(shown: str, text: str) -> str:
+    """End a name in the digest of a text; "~" keeps it apart from all names without one."""
+    digest = hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()[:16]
+    return f"{shown[:_LONGEST_PART]}~{digest}"
 
 
 def cell_id(dataset: str, ipc: int, method: str, arch: str, protocol: str) -> str:
     """Name a cell within its scale, fit for a file name; ipc 0 stands for the full data."""
     size = "full" if ipc == 0 else f"ipc{ipc}"
-    return f"{file_name(dataset)}-{size}-{method}-{arch}-{protocol}"
+    return file_name(dataset, size, method, arch, protocol)
+
+
+def set_prefix(method: str, dataset: str, ipc: int, recipe_hash: str) -> str:
+    """Begin the name of a set; what follows needs the data, see `experts.set_name`."""
+    return f"{file_name(method, dataset, f'ipc{ipc}', recipe_hash[:12])}-"
+
+
+def checked_name(name: str, what: str) -> str:
+    """Return a name that a user gives to a file or folder of ours, if it is nothing more.
+
+    Args:
+        name: the name.
+        what: is named, as the message begins: "experts.buffer".
+
+    Raises:
+        ValueError: it is a path, is hidden, or holds other signs than `file_name` leaves.
+    """
+    if not _is_plain(name.replace("~", "-")) or len(name) > _LONGEST_NAME:
+        raise ValueError(
+            f"{what}: {name!r} cannot name a file; use letters, digits and ._-+=, no folder, no "
+            f"dot at the start, at most {_LONGEST_NAME} in all"
+        )
+    return name
+
+
+def user_path(path: str | os.PathLike[str]) -> Path:
+    """Expand "~" at the start of a path that a user gives.
+
+    Raises:
+        ValueError: nobody knows the home folder.
+    """
+    try:
+        return Path(path).expanduser()
+    except RuntimeError as error:
+        raise ValueError(f"{path}: {error}; write the whole path") from error
 
 
 def search_folders(ours: Path, variable: str) -> list[Path]:
@@ -64,7 +135,7 @@ def toml_files(folders: Iterable[Path], kind: str) -> dict[str, Path]:
 
 
 def read_once(read: Callable[[Path], T]) -> Callable[[Path], T]:
-    """Have a reader read each file once in a process, and again when the file has changed.
+    """Cache a reader's result per file until the file changes.
 
     All callers share what it returns: do not change it.
     """
@@ -102,7 +173,7 @@ def read_toml(path: Path) -> dict[str, Any]:
 
 
 def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
-    """Make a file such that a reader, or a later run after a crash, sees all of it or none.
+    """Write a file atomically: readers, and a run after a crash, see all of it or none.
 
     Args:
         path: the file; its folder is made.

@@ -1,4 +1,4 @@
-"""What a run tells whoever watches it."""
+"""How a run reports its progress."""
 
 from typing import Protocol
 
@@ -11,6 +11,9 @@ class Display(Protocol):
 
     def started(self, task: Task) -> None:
         """Work on a cell begins."""
+
+    def held(self, task: Task, holder: str) -> None:
+        """A cell is left for last: somebody works on it ("process 4711 on host")."""
 
     def progress(self, task: Task, phase: str, done: int, total: int, note: str) -> None:
         """A piece of work of a cell is done."""

@@ -1,4 +1,4 @@
-"""Expand tables to the cells that have to be measured, and say what stands in the way of each.
+"""Expand tables to the cells to measure, and say what keeps each from running.
 
 A cell is
     todo              it will be measured
@@ -27,7 +27,7 @@ from nsdbench.errors import DataCorrupt, NsdbenchError
 from nsdbench.evaluation import protocols
 from nsdbench.evaluation.protocols import Protocol
 from nsdbench.experts import Run
-from nsdbench.files import file_name
+from nsdbench.files import set_prefix
 from nsdbench.methods import Recipe
 
 
@@ -223,7 +223,7 @@ def _estimate(task: Task, run: Run) -> Estimate:
 def _has_sets(task: Task, results: Path) -> bool:
     """Say whether the sets of a cell are there already, as far as one can know without its data."""
     cell, recipe = task.cell, task.recipe
-    prefix = file_name(f"{recipe.method}-{cell.dataset}-ipc{cell.ipc}-{recipe.hash[:12]}-")
+    prefix = set_prefix(recipe.method, cell.dataset, cell.ipc, recipe.hash)
     paths = (results / "artefacts").glob(f"{escape(prefix)}*-draw0.safetensors")
     return len({path.stem.split("-seed")[-1] for path in paths}) >= task.seeds
 

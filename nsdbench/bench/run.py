@@ -90,6 +90,7 @@ class _Counting:
     def __init__(self, outcome: Outcome, display: Display):
         self._outcome = outcome
         self.started = display.started
+        self.held = display.held
         self.progress = display.progress
         self._display = display
 

@@ -1,4 +1,4 @@
-"""Records: one JSON a cell, written once by rename, safe under kill and under two processes.
+"""Records: one JSON per cell, written once by rename; safe if killed and with two processes.
 
     results/records/<scale>/<cell id>.json      the records
     results/work/locks/<scale>-<cell id>.lock   who works on a cell; a lock dies with its process
@@ -8,8 +8,10 @@ not count as done. It never replaces a result of the same recipe and protocol, a
 says that data is missing replaces no result at all.
 """
 
+import os
+import platform
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -97,21 +99,36 @@ class Store:
 
         Partial files that a killed process left are removed once the lock is held.
         """
-        folder = self.results / "work" / "locks"
-        folder.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(folder / f"{scale}-{cell_id}.lock")
+        holder = self._holder_path(scale, cell_id)
+        holder.parent.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(holder.with_name(f"{scale}-{cell_id}.lock"))
         try:
             lock.acquire(timeout=-1 if wait else 0)
         except Timeout:
             yield False
             return
         try:
+            with suppress(OSError):  # what it says is a courtesy
+                holder.write_text(f"process {os.getpid()} on {platform.node()}", encoding="utf-8")
             path = self.path(scale, cell_id)
             for leftover in path.parent.glob(f".*.{path.name}"):
                 leftover.unlink(missing_ok=True)
             yield True
         finally:
+            with suppress(OSError):
+                holder.unlink(missing_ok=True)
             lock.release()
+
+    def holder(self, scale: str, cell_id: str) -> str:
+        """Say who holds the lock of a cell: "process 4711 on host", or "another process"."""
+        try:
+            return self._holder_path(scale, cell_id).read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError):
+            return "another process"
+
+    def _holder_path(self, scale: str, cell_id: str) -> Path:
+        # not in the lock itself: whoever asks for that empties it
+        return self.results / "work" / "locks" / f"{scale}-{cell_id}.holder"
 
 
 def _read(path: Path) -> Record:

@@ -1,4 +1,4 @@
-"""The verdict on a measured number beside a published one.
+"""The verdict on a measured number against a published one.
 
 It uses the sample standard deviation (ddof 1) and Student's t, which is right for a handful of
 runs.

@@ -1,4 +1,4 @@
-"""The command line: its commands, exit codes, and what becomes of errors.
+"""The command line: its commands, exit codes, and how errors are printed.
 
 Exit codes: 0 everything selected is done (or its method is not implemented yet, which is printed),
 2 wrong usage, 3 some cells failed or lack their data, 130 stopped by Ctrl-C.
@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from nsdbench.cli import experts, sets, tables
-from nsdbench.cli.console import make_console, show_table
+from nsdbench.cli.console import make_console, make_printable, show_table
 from nsdbench.cli.options import AsJson
 from nsdbench.errors import NotImplementedYet, NsdbenchError
 
@@ -30,6 +30,7 @@ _WRONG_PATHS = (
 
 def main() -> None:
     """Run the command line; our own errors are one message and an exit code, never a traceback."""
+    make_printable(sys.stdout, sys.stderr)
     try:
         app()
     except (ValueError, NotImplementedYet, *_WRONG_PATHS) as error:
@@ -45,19 +46,19 @@ def list_command(
     ] = "all",
     as_json: AsJson = False,
 ) -> None:
-    """List what there is."""
+    """List methods, data sets, tables, protocols and networks."""
     from nsdbench.cli import listing
 
-    found = listing.sections(what)
+    sections = listing.sections(what)
     if as_json:
         plain = {
             heading: [dict(zip(header, row, strict=True)) for row in rows]
-            for heading, header, rows in found
+            for heading, header, rows in sections
         }
         sys.stdout.write(json.dumps(plain, indent=2) + "\n")
         return
     console = make_console()
-    for heading, header, rows in found:
+    for heading, header, rows in sections:
         console.print(f"{heading}:")
         show_table(console, header, rows)
 
@@ -84,6 +85,6 @@ def doctor(
 
 
 def _stop(error: Exception, code: int) -> None:
-    """Print one message and leave."""
-    make_console(is_error=True).print(f"error: {error}", markup=False)
+    """Print one message and exit."""
+    make_console(is_error=True).print(f"error: {error}")
     raise SystemExit(code)

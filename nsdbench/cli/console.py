@@ -6,6 +6,8 @@ cell starts, one when it ends, and one at most every half minute between.
 
 from __future__ import annotations
 
+import codecs
+import io
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -24,15 +26,37 @@ if TYPE_CHECKING:
 
 SECONDS_BETWEEN_LINES = 30.0  # of one run's progress where the output is not a terminal
 SECONDS_TRUSTED = 60.0  # predicted time that must be measured before it outweighs the prediction
+_PLAINLY = "nsdbench.plainly"
+_PLAIN_SIGNS = str.maketrans({"\u00b1": "+-", "\u00d7": "x", "\u2013": "-", "\u2026": "..."})
 _LOG_WIDTH = 400  # columns where the output is not a terminal: lines are not wrapped
 
 
 def make_console(*, is_error: bool = False) -> Console:
     """Make the console of a command; wide and plain where the output is not a terminal."""
-    console = Console(stderr=is_error, highlight=False, soft_wrap=True)
+    # paths and reasons are printed as they are: no markup, no emoji
+    console = Console(stderr=is_error, highlight=False, soft_wrap=True, markup=False, emoji=False)
     if not console.is_terminal:
-        console = Console(stderr=is_error, highlight=False, soft_wrap=True, width=_LOG_WIDTH)
+        console.width = _LOG_WIDTH
     return console
+
+
+def make_printable(*streams: object) -> None:
+    """Have streams replace the signs that their encoding lacks: "+-" for the plus-minus sign.
+
+    No result shall be lost because a sign of it cannot be printed.
+    """
+    codecs.register_error(_PLAINLY, _plainly)
+    for stream in streams:
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors=_PLAINLY)
+
+
+def _plainly(error: UnicodeError) -> tuple[str, int]:
+    """Say in ASCII what cannot be encoded (an error handler of `codecs`)."""
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    text = error.object[error.start : error.end].translate(_PLAIN_SIGNS)
+    return text.encode("ascii", "backslashreplace").decode(), error.end
 
 
 def duration(seconds: float) -> str:
@@ -82,7 +106,7 @@ def show_plan(console: Console, plan: Plan, seconds: Mapping[str, float]) -> Non
     if rows:
         show_table(console, header, rows)
     for warning in plan.warnings:
-        console.print(f"warning: {warning}", style="yellow", markup=False)
+        console.print(f"warning: {warning}", style="yellow")
     show_totals(console, plan, seconds)
 
 
@@ -95,13 +119,13 @@ def show_totals(console: Console, plan: Plan, seconds: Mapping[str, float]) -> N
     left = sum(seconds[planned.cell.id] for planned in plan.with_status("todo"))
     if left:
         text += f" Estimated time: {duration(left)}, within a factor of three."
-    console.print(text, markup=False)
+    console.print(text)
 
 
 def show_lines(console: Console, things: Iterable[object]) -> None:
-    """Print things as they write themselves, a line each."""
+    """Print things as text, one per line."""
     for thing in things:
-        console.print(str(thing), markup=False)
+        console.print(str(thing))
 
 
 def show_missing(console: Console, plan: Plan, reasons: Mapping[str, str]) -> None:
@@ -109,13 +133,13 @@ def show_missing(console: Console, plan: Plan, reasons: Mapping[str, str]) -> No
     for name in plan.missing_data():
         cells = sum(p.cell.dataset == name for p in plan.with_status("data missing"))
         reason = reasons.get(name) or name
-        console.print(f"{reason}\n  It keeps {counted(cells, 'cell')} from running.", markup=False)
+        console.print(f"{reason}\n  It keeps {counted(cells, 'cell')} from running.")
 
 
 def show_outcome(console: Console, outcome: Outcome) -> None:
     """Print how a run ended."""
     for cell_id, reason in outcome.failed.items():
-        console.print(f"failed: {cell_id}: {reason}", style="red", markup=False)
+        console.print(f"failed: {cell_id}: {reason}", style="red")
     parts = [f"{len(outcome.done)} done"]
     for count, word in (
         (len(outcome.failed), "failed"),
@@ -126,13 +150,13 @@ def show_outcome(console: Console, outcome: Outcome) -> None:
     text = ", ".join(parts)
     if outcome.is_interrupted:
         text = f"Stopped ({text}). The same command goes on from here."
-    console.print(text, markup=False)
+    console.print(text)
 
 
 def _live_progress(console: Console) -> Progress:
     """Make the live lines of a terminal: what, a bar, a note."""
-    note = TextColumn("{task.fields[note]}")
-    columns = (TextColumn("{task.description}"), BarColumn(bar_width=20), note)
+    note = TextColumn("{task.fields[note]}", markup=False)
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(bar_width=20), note)
     return Progress(*columns, console=console, transient=True)
 
 
@@ -167,7 +191,7 @@ class StepDisplay:
             time.monotonic() - self._last_line >= SECONDS_BETWEEN_LINES
         ):
             self._last_line = time.monotonic()
-            self._console.print(f"{phase} {done}/{total} {note}".rstrip(), markup=False)
+            self._console.print(f"{phase} {done}/{total} {note}".rstrip())
 
 
 class RunDisplay:
@@ -205,6 +229,10 @@ class RunDisplay:
         else:
             position = f"[{self._finished + len(self._started_at)}/{self._total}]"
             self._print(f"{position} {cell_id}{self._left()}")
+
+    def held(self, task: Task, holder: str) -> None:
+        """Show who works on a cell."""
+        self._print(f"    {task.cell.id}: {holder} works on it; left for last")
 
     def progress(self, task: Task, phase: str, done: int, total: int, note: str = "") -> None:
         """Show where a cell is; without a terminal, at most every half minute."""
@@ -249,4 +277,4 @@ class RunDisplay:
 
     def _print(self, text: str) -> None:
         self._last_line = time.monotonic()
-        self._console.print(text, markup=False)
+        self._console.print(text)

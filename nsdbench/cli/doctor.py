@@ -1,4 +1,4 @@
-"""Say what is built and with what, what is missing, and whether the native code is right."""
+"""Report what is built and how, what is missing, and whether the native code is right."""
 
 import importlib.metadata
 import os

@@ -1,4 +1,4 @@
-"""Say what a cell is made of: recipe, where every value comes from, protocol, code path.
+"""Explain a cell: its recipe, the source of every value, protocol and code path.
 
 Needs no data, and says for a method that does not exist what it would be.
 """
@@ -27,24 +27,24 @@ def find_cells(cell_id: str) -> list[Cell]:
     Raises:
         ValueError: no table declares such a cell.
     """
-    found = []
+    cells = []
     for scale in SCALES:
         for name in names():
             table = load(name)
             for entry in table.entries(scale) if scale in table.scales else []:
                 cell = entry.cell
-                without_protocol = cell.id.removesuffix(entry.protocol)
+                without_protocol = cell.id.removesuffix(entry.cell.protocol)
                 protocol = cell_id.removeprefix(without_protocol)
-                if entry.ipc and protocol != cell_id and _is_protocol(protocol):
+                if entry.cell.ipc and protocol != cell_id and _is_protocol(protocol):
                     cell = replace(cell, protocol=protocol)
-                if cell.id == cell_id and cell not in found:
-                    found.append(cell)
-    if not found:
+                if cell.id == cell_id and cell not in cells:
+                    cells.append(cell)
+    if not cells:
         raise ValueError(
             f"no table declares the cell {cell_id!r}; `python -m nsdbench plan TABLE --scale S` "
             "lists their ids"
         )
-    return found
+    return cells
 
 
 def _is_protocol(name: str) -> bool:

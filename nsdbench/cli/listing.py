@@ -62,7 +62,7 @@ def _methods() -> Section:
 
 
 def _method(method: methods.Method) -> tuple[str, ...]:
-    """Say what a method is made of, and which of its parts nobody provides."""
+    """List the parts of a method, and those that are not installed."""
     made_of = [", ".join(names) for names in parts.made_of(method).values()]
     missing = parts.missing(method)
     status = "not implemented" if missing else "runnable"

@@ -30,7 +30,7 @@ def distill(
     seed: int = 0,
     set_: Settings = None,
     work: Annotated[
-        Path | None, typer.Option(help="folder of checkpoints; an interrupted run goes on")
+        Path | None, typer.Option(help="folder of checkpoints, to resume an interrupted run")
     ] = None,
     data_root: DataRoot = None,
     device: Device = "auto",
@@ -39,7 +39,6 @@ def distill(
     from nsdbench import distill as distill_set
 
     console = make_console()
-    out.parent.mkdir(parents=True, exist_ok=True)  # a wrong path shall fail before the work is done
     with StepDisplay(console) as display:
         artefact = distill_set(
             method,
@@ -60,10 +59,10 @@ def distill(
 
 def evaluate(
     file: Annotated[Path, typer.Argument(help=".safetensors of ours, or .pt of other projects")],
-    dataset: Annotated[str, typer.Option(help="whose test images judge")],
+    dataset: Annotated[str, typer.Option(help="data set to test on")],
     arch: Annotated[str, typer.Option(help="see `list archs`")] = "convnet",
     protocol: Protocol = "common",
-    repeats: Annotated[int, typer.Option(help="networks")] = 5,
+    repeats: Annotated[int, typer.Option(help="number of networks")] = 5,
     seed: int = 0,
     labels: Annotated[Path | None, typer.Option(help=".pt of labels, if FILE has none")] = None,
     preprocessing: Annotated[

@@ -1,4 +1,4 @@
-"""Coresets: a selection of real images, stored as pixels; nothing is learned but what selects them.
+"""Coresets: real images stored as pixels; only the networks that select them are trained.
 
 Some selections look at the images through a network that was trained on the whole training split,
 or at how its training went. It is trained as an expert is (`experts` in the recipe) and kept where
@@ -26,7 +26,7 @@ from nsdbench.experts import (
 )
 from nsdbench.seeding import generator
 from nsdbench.sets import parameterizations
-from nsdbench.sets.artefact import Artefact, load_artefact
+from nsdbench.sets.artefact import Artefact, check_out, load_artefact
 
 
 def select(
@@ -56,8 +56,10 @@ def select(
         progress: called as progress(phase, done, total, note).
 
     Raises:
-        ValueError: the method selects nothing, or a class has fewer than `ipc` images.
+        ValueError: the method selects nothing, a class has fewer than `ipc` images, or `out` is no
+            place for a set.
     """
+    check_out(out)
     data = load(dataset, data_root) if isinstance(dataset, str) else dataset
     recipe = methods.resolve(method, data.spec.name, ipc, scale)
     if recipe.kind != "coreset":

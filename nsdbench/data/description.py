@@ -1,4 +1,4 @@
-"""What a reader module declares of its data sets: the images, and how they get here.
+"""What a reader module declares about its data sets: the images, and how to get them.
 
 Nothing here, and nothing at the top of a reader module, imports torch or numpy: names, sizes and
 places are known before a single file is read.

@@ -6,6 +6,8 @@ its test split (`Dataset.holdout`). The test split of the data set itself is out
 
 import re
 
+from nsdbench.files import user_path
+
 _NAME = re.compile(r"(?P<base>.+)-holdout(?P<size>[1-9]\d*)-seed(?P<seed>0|[1-9]\d*)")
 
 
@@ -15,8 +17,13 @@ def holdout_name(base: str, size: int, seed: int) -> str:
 
 
 def parse(name: str) -> tuple[str, int, int] | None:
-    """Split the name of a hold-out into base, size and seed; None for any other name."""
+    """Split the name of a hold-out into base, size and seed; None for any other name.
+
+    A user's folder that exists is no hold-out, whatever its name ends in.
+    """
     match = _NAME.fullmatch(name)
+    if name.startswith("folder:") and user_path(name.removeprefix("folder:")).is_dir():
+        return None
     return (match["base"], int(match["size"]), int(match["seed"])) if match else None
 
 

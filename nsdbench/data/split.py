@@ -1,6 +1,7 @@
 """Images and labels of one part of a data set, and how a part is divided in two."""
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -8,6 +9,7 @@ import torch
 from torch import Tensor
 
 from nsdbench import seeding
+from nsdbench.data.shares import shares
 
 
 @dataclass(frozen=True)
@@ -51,10 +53,7 @@ class Split:
 
 
 def stratified_split(labels: Tensor, size: int, seed: int) -> tuple[Tensor, Tensor]:
-    """Split rows in two so that every class keeps its share in both.
-
-    Class c gives floor(size * n_c / N) rows; the rows still missing come one each from the classes
-    with the largest remainders (the lower class first at a tie).
+    """Split rows in two so that every class keeps its share in both, see `shares`.
 
     Args:
         labels: int64 [N].
@@ -70,14 +69,16 @@ def stratified_split(labels: Tensor, size: int, seed: int) -> tuple[Tensor, Tens
     total = len(labels)
     if not 1 <= size < total:
         raise ValueError(f"size: expected 1..{total - 1} of {total} images, got {size}")
-    counts = torch.bincount(labels).tolist()
-    share = [size * count // total for count in counts]
-    remainder = [size * count % total for count in counts]
-    by_remainder = sorted(range(len(counts)), key=lambda c: (-remainder[c], c))
-    for c in by_remainder[: size - sum(share)]:
-        share[c] += 1
+    return split_by_shares(labels, shares(torch.bincount(labels).tolist(), size), seed)
 
-    chosen = torch.zeros(total, dtype=torch.bool)
+
+def split_by_shares(labels: Tensor, share: Sequence[int], seed: int) -> tuple[Tensor, Tensor]:
+    """Split rows in two; `share` says how many of each class the second part has.
+
+    Returns:
+        (rest, chosen): int64 indices, ascending.
+    """
+    chosen = torch.zeros(len(labels), dtype=torch.bool)
     for c, number in enumerate(share):
         rows = (labels == c).nonzero().flatten()
         order = torch.randperm(len(rows), generator=seeding.generator(seed, "split", c))

@@ -24,7 +24,7 @@ from nsdbench.errors import Diverged
 from nsdbench.experts import Progress, Run, silent
 from nsdbench.seeding import generator
 from nsdbench.sets import parameterizations
-from nsdbench.sets.artefact import Artefact, load_artefact
+from nsdbench.sets.artefact import Artefact, check_out, load_artefact
 from nsdbench.sets.budget import check
 from nsdbench.sets.parameterizations import Parameterization
 
@@ -117,10 +117,11 @@ def distill(
         The artefact, read back from `out` if given.
 
     Raises:
-        ValueError: an unknown name or setting.
+        ValueError: an unknown name or setting, or `out` is no place for a set.
         BudgetExceeded: the set would store more than Eq. 3 allows.
         Diverged: the loss stopped being finite.
     """
+    check_out(out)
     data = load(dataset, data_root) if isinstance(dataset, str) else dataset
     recipe = methods.resolve(method, data.spec.name, ipc, scale, overrides)
     if recipe.kind != "distillation":

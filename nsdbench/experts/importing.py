@@ -13,6 +13,7 @@ import torch
 
 from nsdbench import models
 from nsdbench.data import KINDS, DatasetSpec
+from nsdbench.data.fetching.cache import make_folder
 from nsdbench.errors import DataCorrupt, DataMissing
 from nsdbench.experts.buffer import (
     MANIFEST,
@@ -23,6 +24,7 @@ from nsdbench.experts.buffer import (
     write_manifest,
     write_snapshot,
 )
+from nsdbench.files import checked_name
 
 
 def import_mtt(
@@ -59,7 +61,7 @@ def import_mtt(
     paths = [Path(file) for file in files]
     if not paths:
         raise ValueError("files is empty: name at least one replay_buffer_*.pt")
-    folder = Path(root or default_root()) / name
+    folder = Path(root or default_root()) / checked_name(name, "the name of a buffer")
     if (folder / MANIFEST).exists():
         raise ValueError(f"{folder} exists already: choose another name, or delete it")
     model = models.for_dataset(arch_id, spec)
@@ -88,7 +90,7 @@ def import_mtt(
         "complete": True,
         "experts": [],
     }
-    create_arrays(folder, manifest)
+    create_arrays(make_folder(folder), manifest)
     experts = (expert for path in paths for expert in _experts(path))
     for number, expert in enumerate(experts):
         for epoch, snapshot in enumerate(expert):

@@ -1,4 +1,4 @@
-"""The experts a recipe asks for, and the name of the set that follows from them."""
+"""Open the experts that a recipe asks for, and derive the name of the set."""
 
 import hashlib
 
@@ -8,7 +8,7 @@ from nsdbench.experts.networks import student_arch
 from nsdbench.experts.recipe import ExpertRecipe
 from nsdbench.experts.recording import record
 from nsdbench.experts.run import Run
-from nsdbench.files import file_name
+from nsdbench.files import checked_name, set_prefix
 from nsdbench.methods import Recipe
 
 EXPERT_SEED = 0  # experts are shared by all runs on a data set, as in MTT
@@ -17,7 +17,7 @@ EXPERT_SEED = 0  # experts are shared by all runs on a data set, as in MTT
 def recipe_experts(
     recipe: Recipe, data: Dataset, preprocessing: Preprocessing, seed: int, run: Run
 ) -> ExpertBuffer:
-    """Open the experts a recipe asks for; they are recorded first if nobody has recorded them."""
+    """Open the experts a recipe asks for; record them first if they do not exist."""
     arch = student_arch(recipe, data.spec)
     settings = {"dsa_strategy": data.spec.dsa_strategy, **recipe.values["experts"]}
     if "buffer" in settings:
@@ -27,7 +27,7 @@ def recipe_experts(
 
 def _imported_experts(name: str, dataset: str, arch: str, preprocessing_kind: str) -> ExpertBuffer:
     """Open a buffer that was imported under a name, if it fits data set, network and inputs."""
-    buffer = ExpertBuffer(default_root() / name)
+    buffer = _buffer(name)
     held = tuple(buffer.manifest[key] for key in ("dataset", "arch", "preprocessing"))
     if held != (dataset, arch, preprocessing_kind):
         raise ValueError(
@@ -38,11 +38,17 @@ def _imported_experts(name: str, dataset: str, arch: str, preprocessing_kind: st
     return buffer
 
 
+def _buffer(name: str) -> ExpertBuffer:
+    """Open the buffer that a recipe names."""
+    return ExpertBuffer(default_root() / checked_name(name, "experts.buffer"))
+
+
 def set_name(recipe: Recipe, data: Dataset, seed: int) -> str:
     """Name the set that a recipe yields on a data set: equal names, equal sets."""
-    digests = f"{recipe.hash[:12]}-{data.checksum[:8]}"
+    digests = data.checksum[:8]
     if "buffer" in recipe.values.get("experts", {}):  # other files may be imported by one name
-        buffer = ExpertBuffer(default_root() / recipe.values["experts"]["buffer"])
+        buffer = _buffer(recipe.values["experts"]["buffer"])
         files = "".join(file["sha256"] for file in buffer.manifest["files"])
         digests += f"-{hashlib.sha256(files.encode()).hexdigest()[:8]}"
-    return file_name(f"{recipe.method}-{data.name}-ipc{recipe.ipc}-{digests}-seed{seed}")
+    prefix = set_prefix(recipe.method, data.name, recipe.ipc, recipe.hash)
+    return f"{prefix}{digests}-seed{seed}"

@@ -1,4 +1,4 @@
-"""Train experts on real data, one snapshot an epoch, such that a killed run goes on where it was.
+"""Train experts on real data, with one snapshot per epoch; a killed run resumes.
 
 Every epoch draws from its own generator and starts from the stored snapshot, so a resumed
 recording is bit-identical to an undisturbed one. (The velocity is not stored: with momentum, the
@@ -18,6 +18,7 @@ from torch.nn import functional as F
 
 from nsdbench import models
 from nsdbench.data import Dataset, Preprocessing, standardise_batch
+from nsdbench.data.fetching.cache import make_folder
 from nsdbench.errors import Diverged
 from nsdbench.experts.buffer import (
     CORRECTNESS,
@@ -36,7 +37,7 @@ from nsdbench.experts.buffer import (
 from nsdbench.experts.gsam import redirect_gradients
 from nsdbench.experts.recipe import ExpertRecipe, content_hash
 from nsdbench.experts.run import AT_HOME, Progress, Run
-from nsdbench.files import file_name
+from nsdbench.files import readable
 from nsdbench.seeding import generator
 from nsdbench.student import augment
 
@@ -85,7 +86,7 @@ def record(
         "recipe": recipe.settings(),
         "seed": seed,
     }
-    name = f"{file_name(dataset.name)}-{arch_id}-{content_hash(identity)[:16]}"
+    name = f"{readable(dataset.name)}-{arch_id}-{content_hash(identity)[:16]}"
     folder = Path(root or default_root()) / name
     total = recipe.num_experts * recipe.epochs
     with _locked(folder, total, run.progress):
@@ -275,7 +276,7 @@ def _prepared(
 @contextlib.contextmanager
 def _locked(folder: Path, total: int, progress: Progress) -> Iterator[None]:
     """Hold a buffer's lock; the system releases it when the process dies."""
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     lock = FileLock(folder / ".lock")
     try:
         lock.acquire(timeout=0)

@@ -1,4 +1,4 @@
-"""Conditions, written `when = { scale = "smoke", ipc = [1, 10] }`: the cells something is for."""
+"""Conditions, `when = { scale = "smoke", ipc = [1, 10] }`: the cells that a block applies to."""
 
 from typing import Annotated, Any, Literal, TypeVar, get_args
 

@@ -1,4 +1,4 @@
-"""The one number that networks are compared by."""
+"""Test accuracy, the number that networks are compared by."""
 
 from collections.abc import Callable
 

@@ -1,4 +1,4 @@
-"""Draw decoded images of a cell as a PNG: a column a class, the same bytes every time."""
+"""Draw decoded images of a cell as a PNG: one column per class, the same bytes every time."""
 
 import io
 import zlib
@@ -15,7 +15,7 @@ _DAMAGES = (OSError, EOFError, KeyError, TypeError, ValueError, MemoryError, Bad
 
 
 def draw_images(source: Path) -> bytes:
-    """Draw the pictures a run kept beside its record.
+    """Draw the images that a run kept with its record.
 
     Args:
         source: npz with images [n, 1 or 3, H, W] (uint8, or floats in [0, 1]) and labels [n].

@@ -1,4 +1,4 @@
-"""The distilled set as a file: safetensors with JSON metadata, and nothing beside it.
+"""The distilled set as a self-contained file: safetensors with JSON metadata.
 
 The file holds exactly the tensors a parameterization stores; its metadata say how to decode them
 and how the networks that saw them preprocessed real images. Evaluation reads only this file.
@@ -101,6 +101,31 @@ class Artefact:
 
         write_atomically(path, write)
         return path
+
+
+def check_out(out: str | os.PathLike | None) -> None:
+    """Check where a user wants a set, before the work of hours that makes it; None is nowhere.
+
+    Raises:
+        ValueError: no .safetensors file, a folder, or its own folder cannot be made or written.
+    """
+    if out is None:
+        return
+    path = Path(out)
+    if path.suffix != ".safetensors" or path.is_dir():
+        kind = "a folder" if path.is_dir() else f"{path.name!r}"
+        raise ValueError(
+            f"out: expected a file that ends in .safetensors, got {kind}; for example "
+            f"{path if path.is_dir() else path.parent}/set.safetensors"
+        )
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ValueError(
+            f"out: the folder {path.parent} cannot be made ({error.strerror}); choose another"
+        ) from error
+    if not os.access(path.parent, os.W_OK):
+        raise ValueError(f"out: the folder {path.parent} cannot be written; choose another")
 
 
 def load_artefact(path: str | os.PathLike) -> Artefact:

@@ -94,8 +94,8 @@ class InnerStep:
             ]
             along = torch.dot(gradient, direction)
             asked = [tensor for tensor, need in zip((theta, x, y), needs, strict=True) if need]
-            found = iter(torch.autograd.grad(along, asked) if asked else ())
-        return along.detach(), [next(found) if need else None for need in needs]
+            gradients = iter(torch.autograd.grad(along, asked) if asked else ())
+        return along.detach(), [next(gradients) if need else None for need in needs]
 
 
 def repeatable() -> AbstractContextManager:

@@ -1,6 +1,7 @@
 """Runs go on whatever a cell does, in one process and in several."""
 
 import os
+import platform
 import signal
 import struct
 import subprocess
@@ -79,9 +80,13 @@ class Events:
 
     def __init__(self):
         self.started_ids, self.progressed, self.records = [], [], {}
+        self.holders = {}
 
     def started(self, planned):
         self.started_ids.append(planned.cell.method)
+
+    def held(self, planned, holder):
+        self.holders[planned.cell.method] = holder
 
     def progress(self, planned, phase, done, total, note):
         self.progressed.append((planned.cell.method, phase, done, total))
@@ -182,6 +187,8 @@ def test_a_cell_that_another_process_has_comes_last(tmp_path):
     plan = Plan("smoke", (planned_cell("busy"), planned_cell("good")))
     outcome = run_plan(plan, Run(tmp_path), events, measure=fake_measure)
     assert events.started_ids == ["good", "busy"]
+    assert events.holders == {"busy": f"process {os.getpid()} on {platform.node()}"}
+    assert list((tmp_path / "work" / "locks").glob("*.holder")) == []
     assert outcome.exit_code == 0 and len(outcome.done) == 2
 
 

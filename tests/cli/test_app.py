@@ -1,5 +1,6 @@
 """The command line: what it prints and which exit code it ends with, without measuring anything."""
 
+import io
 import json
 import os
 import re
@@ -67,7 +68,7 @@ lr_kernels = 0.1
 lr_lr = 1e-5
 """
 SET = (
-    "distill --method tiny --dataset synthetic:3x1x8x8@8+4 --ipc 4 --out x --set "
+    "distill --method tiny --dataset synthetic:3x1x8x8@8+4 --ipc 4 --out OUT --set "
     "experts.epochs=2 --set "
 )
 ODD = """
@@ -114,7 +115,8 @@ def nsdbench(folder, monkeypatch, capsys):
     """Run a command in this process; returns (exit code, stdout, stderr)."""
 
     def run(line):
-        monkeypatch.setattr(sys, "argv", ["nsdbench", *shlex.split(line)])
+        words = shlex.split(line.replace("OUT", "x.safetensors"))
+        monkeypatch.setattr(sys, "argv", ["nsdbench", *words])
         with pytest.raises(SystemExit) as stopped:
             cli.main()
         captured = capsys.readouterr()
@@ -289,18 +291,18 @@ def test_a_method_that_does_not_exist_is_printed_and_is_no_failure(nsdbench):
         ("report mine --csv --latex", "choose one of --markdown, --latex, --csv and --html"),
         ("list nonsense", "cannot list 'nonsense'; choose one of methods, datasets"),
         ("explain nonsense", "no table declares the cell 'nonsense'"),
-        ("distill --method magic --dataset Digits16 --ipc 1 --out x.safetensors", "'magic' is not"),
-        ("distill --method nsd --dataset Digits16 --ipc 1 --out x --set a", "--set 'a'"),
-        ("distill --method nsd --dataset Moon --ipc 1 --out x.safetensors", "got 'Moon'"),
+        ("distill --method magic --dataset Digits16 --ipc 1 --out OUT", "'magic' is not"),
+        ("distill --method nsd --dataset Digits16 --ipc 1 --out OUT --set a", "--set 'a'"),
+        ("distill --method nsd --dataset Moon --ipc 1 --out OUT", "got 'Moon'"),
         ("run tabel1", "did you mean table1 or table6"),
         ("plan table1 --scale papr", "choose one of smoke, small, paper; did you mean paper?"),
         ("status --scale papr", "did you mean paper?"),
         ("report table5 --protocol common-equal-step", "did you mean common-equal-steps"),
         ("list method", "did you mean methods?"),
         ("explain table1 --where method=randm", "did you mean random"),
-        ("distill --method NSD --dataset Digits16 --ipc 1 --out x", "did you mean nsd"),
-        ("distill --method nsd --dataset digits16 --ipc 1 --out x", "did you mean Digits16"),
-        ("distill --method nsd --dataset Digits16 --ipc 1 --out x --scale huge", "unknown scale"),
+        ("distill --method NSD --dataset Digits16 --ipc 1 --out OUT", "did you mean nsd"),
+        ("distill --method nsd --dataset digits16 --ipc 1 --out OUT", "did you mean Digits16"),
+        ("distill --method nsd --dataset Digits16 --ipc 1 --out OUT --scale huge", "unknown scale"),
         ("evaluate tables --dataset Digits16 --arch cnvnet2-w8", "tables"),
         ("experts record --dataset Digits16 --arch covnet --root x", "did you mean convnet?"),
         (SET + "objectve.syn_steps=2", "section of data, param"),
@@ -346,6 +348,83 @@ def test_a_path_that_cannot_be_used_is_one_message(nsdbench, folder, line):
         assert code == 0
     else:
         assert code == 2 and "file" in err, (out, err)
+
+
+@pytest.mark.parametrize(
+    "out",
+    ["set", "set.pt", "set.safetensors.pt", ".", "made", "made/", "new/set", "made.safetensors",
+     "..", ".safetensors", "SET.SAFETENSORS", "/"],
+)  # fmt: skip
+def test_a_place_that_is_none_for_a_set_is_refused_before_the_work(nsdbench, folder, out):
+    (folder / "made").mkdir()
+    (folder / "made.safetensors").mkdir()
+    code, _, err = nsdbench(f"distill --method nsd --dataset absent --ipc 1 --out {out}")
+    assert code == 2 and "Traceback" not in err
+    assert err.startswith("error: out: expected a file that ends in .safetensors, got "), err
+    assert "for example" in err and not (folder / "new").exists()
+
+
+@pytest.mark.parametrize("name", ["../../x", "/tmp/x", "..", "a/b", ".hidden", "a b"])
+def test_a_name_never_leaves_its_folder(nsdbench, folder, name):
+    before = sorted(folder.rglob("*"))
+    for line in (
+        f"experts import x.pt --dataset Digits16 --name {shlex.quote(name)} --preprocessing zca",
+        f"experts manifest {shlex.quote(name)}",
+    ):
+        code, _, err = nsdbench(line)
+        assert code == 2 and err.startswith("error: the name of a buffer: "), err
+        assert "cannot name a file" in err
+    assert sorted(folder.rglob("*")) == before
+
+
+@pytest.mark.parametrize("home", [None, "/", "/nonexistent", ""])
+@pytest.mark.parametrize(
+    "line", ["list", "plan mine", "status mine", "report mine", "explain mine"]
+)
+def test_what_needs_no_cache_needs_no_home(nsdbench, monkeypatch, home, line):
+    monkeypatch.delenv("NSDBENCH_CACHE")
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    without_home(monkeypatch, home)
+    code, out, err = nsdbench(line)
+    assert code == 0 and out and err == "", err
+
+
+def without_home(monkeypatch, home):
+    """Have HOME be as given; None: it is not set, and the system does not know the user."""
+    if home is not None:
+        monkeypatch.setenv("HOME", home)
+        return
+    monkeypatch.delenv("HOME", raising=False)
+    monkeypatch.setattr("pwd.getpwuid", {}.__getitem__)
+
+
+@pytest.mark.parametrize("line", ["experts list", "experts record --dataset Digits16"])
+def test_what_needs_a_cache_names_the_variable(nsdbench, monkeypatch, line):
+    monkeypatch.delenv("NSDBENCH_CACHE")
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    without_home(monkeypatch, None)
+    code, _, err = nsdbench(line)
+    assert code == 2 and err == (
+        "error: there is no home folder to keep a cache in; set NSDBENCH_CACHE to a folder that "
+        "you can write to\n"
+    )
+
+
+@pytest.mark.parametrize("name", ["a[/b].html", "[red]x.html", "x:smile:.html"])
+def test_the_path_of_a_report_is_no_markup(nsdbench, folder, name):
+    code, out, err = nsdbench(f"report mine --html {shlex.quote(name)}")
+    assert code == 0 and out == f"wrote {name}\n", err
+    assert (folder / name).stat().st_size > 0
+
+
+def test_no_result_is_lost_where_only_ascii_can_be_printed(folder, monkeypatch):
+    out = io.TextIOWrapper(io.BytesIO(), encoding="ascii", write_through=True)
+    monkeypatch.setattr(sys, "stdout", out)
+    monkeypatch.setattr(sys, "argv", ["nsdbench", "report", "table1", "--scale", "paper"])
+    with pytest.raises(SystemExit) as stopped:
+        cli.main()
+    assert not stopped.value.code
+    assert re.search(rb"\d\.\d\d? \+- \d\.\d", out.buffer.getvalue())
 
 
 def test_a_file_of_something_else_is_one_message(nsdbench, folder):
@@ -462,7 +541,9 @@ def test_no_set_is_judged_by_a_protocol_of_the_full_data(nsdbench):
 def test_a_cell_id_leaves_nothing_to_choose(nsdbench, option):
     code, out, err = nsdbench(f"explain {CELL_ID} {option}")
     assert (code, out) == (2, "")
-    assert err.startswith(f"error: {option.split()[0]} goes with a table, and '{CELL_ID}' is none")
+    assert err.startswith(
+        f"error: {option.split()[0]} goes with a table, and '{CELL_ID}' is not a table"
+    )
 
 
 def test_figures_of_real_images_have_no_cells(nsdbench):

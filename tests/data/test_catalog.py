@@ -95,7 +95,7 @@ HEAVY = {"torch", "numpy", "sklearn", "scipy", "safetensors", "pooch", "requests
 
 
 def test_names_and_places_load_nothing_heavy(tmp_path):
-    for name in ("a/0.png", "a/1.png", "b/0.png"):
+    for name in ("a/0.png", "a/1.png", "b/0.png", "b/1.png"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         Image.new("L", (8, 8)).save(tmp_path / name)
     modules = loaded_by(
@@ -108,7 +108,7 @@ def test_names_and_places_load_nothing_heavy(tmp_path):
     assert not modules & (HEAVY | {"PIL"})
     folder = f"folder:{tmp_path}"
     of_folder = loaded_by(
-        f"assert data.spec({folder!r}).train_size == 1", f"data.locate({folder!r})"
+        f"assert data.spec({folder!r}).train_size == 2", f"data.locate({folder!r})"
     )
     assert "PIL" in of_folder and not of_folder & HEAVY
 

@@ -138,7 +138,7 @@ def test_cache_of_another_shape_is_not_used(cache):
 def test_unwritable_cache_is_no_error(cache, caplog):
     cache.write_text("a file where the folder should be")
     assert data.preprocessing("zca", DATASET).matrix.shape == (DIMENSION, DIMENSION)
-    assert "not cached" in caplog.text
+    assert "not kept for the next time" in caplog.text
 
 
 def test_cache_is_keyed_by_content():

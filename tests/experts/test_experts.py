@@ -485,6 +485,15 @@ def import_files(root, files, name="imported", arch=ARCH):
     )
 
 
+@pytest.mark.parametrize("name", ["../../x", "/tmp/x", "", "..", ".x", "a/b", "a b"])
+def test_the_name_of_a_buffer_never_leaves_its_folder(tmp_path, name):
+    file = tmp_path / "replay_buffer_0.pt"
+    replay_buffer(file, 1, seed=0)
+    with pytest.raises(ValueError, match="the name of a buffer: .* cannot name a file"):
+        import_files(tmp_path / "root", [file], name=name)
+    assert list(tmp_path.iterdir()) == [file]
+
+
 def test_import_of_mtt_buffers(tmp_path):
     files = [tmp_path / f"replay_buffer_{n}.pt" for n in range(2)]
     written = [*replay_buffer(files[0], 2, seed=0), *replay_buffer(files[1], 1, seed=1)]

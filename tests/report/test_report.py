@@ -14,7 +14,6 @@ import pytest
 import nsdbench.report
 from nsdbench import methods
 from nsdbench.bench import tables
-from nsdbench.bench.cell import Cell
 from nsdbench.bench.record import Record
 from nsdbench.bench.verdict import verdict
 from nsdbench.evaluation import protocols
@@ -28,13 +27,15 @@ from nsdbench.spread import summary
 def record_of(entry, values, **changes):
     """Make the record of a table's cell."""
     recipe_hash = "gone"
-    if entry.is_implemented:
-        recipe = methods.resolve(entry.method, entry.dataset, entry.ipc, entry.scale)
+    if not entry.missing:
+        recipe = methods.resolve(
+            entry.cell.method, entry.cell.dataset, entry.cell.ipc, entry.cell.scale
+        )
         recipe_hash = recipe.hash
     fields = {
-        "cell": Cell(*entry.key),
+        "cell": entry.cell,
         "recipe_hash": recipe_hash,
-        "protocol": protocols.get(entry.protocol),
+        "protocol": protocols.get(entry.cell.protocol),
         "seeds": entry.seeds,
         "repeats": entry.repeats,
         "accuracy": summary([values]),
@@ -54,7 +55,7 @@ def entry_of(name, scale, label, *, judged_by=None, **where):
     found = [
         entry
         for entry in tables.load(name).entries(scale, protocol=judged_by)
-        if entry.row.label == label and all(getattr(entry, k) == v for k, v in where.items())
+        if entry.row.label == label and all(getattr(entry.cell, k) == v for k, v in where.items())
     ]
     assert len(found) == 1, found
     return found[0]
@@ -102,7 +103,7 @@ def test_a_set_over_its_budget_says_what_it_stores_and_is_never_compared():
     details = grid(document, "Every measured cell")["HaBa"]
     assert details["measured"] == number and details["budget used"] == "190.6 %"
     assert details["difference"] == "-" and details["verdict"].startswith("not comparable")
-    same = replace(haba.published, protocol=haba.protocol)
+    same = replace(haba.published, protocol=haba.cell.protocol)
     assert verdict(record, same).reason == "over budget (190.6 %)"
 
 
@@ -234,7 +235,7 @@ def test_records_of_other_cells_are_not_shown():
         ("arch", "convnet2-w64"),
         ("dataset", "Digits32"),
     ):
-        record = record_of(entry, [80.0], cell=replace(Cell(*entry.key), **{key: value}))
+        record = record_of(entry, [80.0], cell=replace(entry.cell, **{key: value}))
         assert all(
             cell.record is None for cell in collect(tables.load("table1"), "smoke", [record])
         )
@@ -271,10 +272,10 @@ def test_every_cell_has_a_status():
     random = entry_of("table1", "smoke", "Random", ipc=1)
     records = [
         record_of(nsd, [80.0]),
-        Record.failed(Cell(*mtt.key), "diverged", "Diverged: step 3: the loss is nan\nmore"),
-        Record.failed(Cell(*random.key), "data_missing", "Digits16 is not here"),
+        Record.failed(mtt.cell, "diverged", "Diverged: step 3: the loss is nan\nmore"),
+        Record.failed(random.cell, "data_missing", "Digits16 is not here"),
     ]
-    cells = {(c.entry.row.label, c.entry.ipc): c for c in collect(table, "smoke", records)}
+    cells = {(c.entry.row.label, c.entry.cell.ipc): c for c in collect(table, "smoke", records)}
     assert cells["NSD", 1].status == "measured"
     assert cells["NSD", 10].status == "not run"
     assert (cells["MTT", 1].status, cells["MTT", 1].reason) == (
@@ -302,7 +303,7 @@ def test_full_data_stands_in_all_columns_of_its_data_set():
     row = grid(document, "Measured")["Full dataset"]
     protocols_shown = {r[0]: r[1] for r in document.grids[0].rows}
     assert (protocols_shown["Full dataset"], protocols_shown["NSD"]) == (
-        full.protocol, "common-150ep",
+        full.cell.protocol, "common-150ep",
     )  # fmt: skip
     assert row["Digits16 ipc 1"] == row["Digits16 ipc 10"] == "97.5 ± 0.5"
     (details,) = [g for g in document.grids if g.title == "Every measured cell"]

@@ -21,6 +21,7 @@ from nsdbench.bench import executors
 from nsdbench.bench.claim import Measure, measure_claimed, record_death
 from nsdbench.bench.display import Display
 from nsdbench.bench.plan import Task
+from nsdbench.bench.store import Store
 from nsdbench.experts import Run
 
 SECONDS_BETWEEN_MESSAGES = 0.2  # of one worker; a fast loop would flood the pipe
@@ -56,6 +57,7 @@ def in_this_process(todo: Sequence[Task], run: Run, display: Display, measure: M
             )
             if record is None:
                 busy.append(task)
+                display.held(task, _holder(task, run))
             else:
                 display.finished(task, record)
 
@@ -100,6 +102,7 @@ def in_processes(
                 process.join()
                 if kind == "busy":
                     waiting.append((task, True))
+                    display.held(task, _holder(task, run))
                 else:
                     display.finished(task, content[0])
     finally:
@@ -107,6 +110,10 @@ def in_processes(
             process.terminate()
         for _, process in running.values():
             process.join()
+
+
+def _holder(task: Task, run: Run) -> str:
+    return Store(run.results).holder(task.cell.scale, task.cell.id)
 
 
 def _work(

@@ -1,4 +1,4 @@
-"""What a table's file may say: rows, and columns at every scale; names are looked up at once."""
+"""The schema of table files: rows, and columns at every scale; names are checked on reading."""
 
 from collections.abc import Callable
 from typing import Annotated, Any, TypeVar
@@ -7,7 +7,7 @@ from pydantic import AfterValidator, Field, model_validator
 
 from nsdbench import data, methods
 from nsdbench.data.catalog import original
-from nsdbench.errors import DataMissing, NotImplementedYet, checked
+from nsdbench.errors import DataCorrupt, DataMissing, NotImplementedYet, checked
 from nsdbench.evaluation import protocols
 from nsdbench.methods.conditions import SCALES as SCALES
 from nsdbench.methods.conditions import Conditions
@@ -41,10 +41,10 @@ def known(look_up: Callable[[str], object]) -> AfterValidator:
 
 
 def _dataset(name: str) -> None:
-    """Look up a data set; one that is not on this machine will do."""
+    """Look up a data set; one that is not on this machine, or damaged, stops its own cells."""
     try:
         data.spec(name)
-    except DataMissing:
+    except (DataMissing, DataCorrupt):
         pass
 
 

@@ -1,21 +1,26 @@
-"""Unpack a published archive so that its folders appear whole or not at all."""
+"""Unpack a published archive atomically."""
 
+import errno
 import hashlib
 import os
 import shutil
 import tarfile
 import tempfile
 import zipfile
-import zlib
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import IO
 
 from filelock import FileLock
 
+from nsdbench.data.fetching.cache import make_folder
 from nsdbench.errors import DataCorrupt
 
 _TEMPORARY = ".unpacking-"
+# our choice: published archives unpack to two or three times their size
+_LARGEST_GROWTH = 20
+_SMALL_BYTES = 64 << 20  # below that nothing is asked
+_MOST_FILES = 1_000_000
 
 
 def is_intact(path: Path, checksum: str) -> bool:
@@ -36,25 +41,37 @@ def unpack(archive: Path, folder: Path) -> None:
         folder: receives the top-level folders of the archive; made if need be.
 
     Raises:
-        DataCorrupt: truncated or not an archive, or a member would land outside the folder.
+        DataCorrupt: truncated, encrypted or not an archive, a member would land outside the
+            folder, or the content is out of all proportion to the archive.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     with FileLock(folder / ".lock"):
         for left in folder.glob(f"{_TEMPORARY}*"):
             shutil.rmtree(left, ignore_errors=True)
         temporary = Path(tempfile.mkdtemp(dir=folder, prefix=_TEMPORARY))
         try:
-            for name, content in _members(archive):
+            allowed = max(_SMALL_BYTES, _LARGEST_GROWTH * archive.stat().st_size)
+            for number, (name, content) in enumerate(_members(archive)):
                 target = temporary / _checked(archive, name)
                 target.parent.mkdir(parents=True, exist_ok=True)
                 with content, target.open("wb") as file:
-                    shutil.copyfileobj(content, file, 1 << 20)
+                    while allowed >= 0 and (block := content.read(1 << 20)):
+                        allowed -= len(block)
+                        file.write(block)
+                if allowed < 0 or number >= _MOST_FILES:
+                    raise DataCorrupt(
+                        f"{archive}: its content is more than {_LARGEST_GROWTH} times as large as "
+                        f"the archive, or more than {_MOST_FILES:,} files, which no archive of a "
+                        "data set is; delete it and fetch it again"
+                    )
             for top in list(temporary.iterdir()):
                 destination = folder / top.name
                 if destination.is_dir():
                     shutil.rmtree(destination)
                 os.replace(top, destination)
-        except (tarfile.TarError, zipfile.BadZipFile, zlib.error, EOFError) as error:
+        except Exception as error:  # damaged archives make their readers raise almost anything
+            if isinstance(error, DataCorrupt) or _is_of_the_disk(error):
+                raise
             raise DataCorrupt(
                 f"{archive}: expected a complete archive, it does not unpack ({error}); delete it "
                 "and fetch it again"
@@ -76,6 +93,11 @@ def _members(archive: Path) -> Iterator[tuple[str, IO[bytes]]]:
             content = unpacked.extractfile(member) if member.isfile() else None
             if content is not None:
                 yield member.name, content
+
+
+def _is_of_the_disk(error: Exception) -> bool:
+    """Tell a full or read-only disk from damage: a seek to nowhere is EINVAL, gzip has no errno."""
+    return isinstance(error, OSError) and error.errno not in (None, errno.EINVAL)
 
 
 def _checked(archive: Path, name: str) -> PurePosixPath:

@@ -10,6 +10,7 @@ import requests
 from filelock import FileLock
 
 from nsdbench.data.description import RemoteFile
+from nsdbench.data.fetching.cache import make_folder
 from nsdbench.errors import DataCorrupt
 
 # seconds; a dead host must not hold up a run, a slow one may take its time between blocks
@@ -42,7 +43,7 @@ def fetch(files: tuple[RemoteFile, ...], folder: Path, progress: Progress | None
     """
     pooch.get_logger().setLevel("WARNING")
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
         with FileLock(folder / ".lock"):
             for file in files:
                 if progress is not None:

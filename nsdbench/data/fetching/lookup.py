@@ -1,4 +1,4 @@
-"""Where data is looked for, in which order, and the message that names every way to provide it."""
+"""Where data is searched, in which order, and the message that lists every way to provide it."""
 
 import inspect
 import os
@@ -6,9 +6,10 @@ from pathlib import Path
 
 from nsdbench.data.catalog import source
 from nsdbench.data.description import Source
-from nsdbench.data.fetching.cache import cache_dir
+from nsdbench.data.fetching.cache import find_cache_dir
 from nsdbench.data.holdout import base_name
 from nsdbench.data.readers import image_folder
+from nsdbench.files import user_path
 
 
 def is_offline() -> bool:
@@ -18,8 +19,9 @@ def is_offline() -> bool:
 
 def data_roots(root: str | os.PathLike[str] | None) -> list[Path]:
     """The folders that may hold datasets, in the order they are asked."""
-    roots = [root, os.environ.get("NSDBENCH_DATA"), cache_dir() / "datasets"]
-    return [Path(r).expanduser() for r in roots if r]
+    cache = find_cache_dir()
+    roots = [root, os.environ.get("NSDBENCH_DATA"), cache and cache / "datasets"]
+    return [user_path(r) for r in roots if r]
 
 
 def locate(name: str, root: str | os.PathLike[str] | None = None) -> Path | None:
@@ -84,6 +86,8 @@ def how_to_get(name: str, root: str | os.PathLike[str] | None = None, reason: st
     entry = source(name)
     if entry.is_bundled:
         return f"{name} needs no files: it is generated, or ships inside scikit-learn"
+    cache = find_cache_dir()
+    kept = cache / "datasets" / entry.folders[0] if cache else "nowhere: set NSDBENCH_CACHE"
     first = f"DIR/{entry.folders[0]} with {entry.layout}"
     environment = os.environ.get("NSDBENCH_DATA")
     asked = [f"looked in {place}" if place else "" for place in (root, environment)]
@@ -92,7 +96,7 @@ def how_to_get(name: str, root: str | os.PathLike[str] | None = None, reason: st
         f"{name} is not on this machine. Any one of these provides it:",
         f"  1. --data-root DIR (in Python: root=DIR): {first} [{asked[0] or 'not given'}]",
         f"  2. the environment variable NSDBENCH_DATA=DIR: likewise [{asked[1] or 'not set'}]",
-        f"  3. the cache: the same files in {cache_dir() / 'datasets' / entry.folders[0]}",
+        f"  3. the cache: the same files in {kept}",
         f"  4. a system folder: {system}",
     ]
     if entry.downloads:

@@ -8,20 +8,21 @@ from typing import IO
 
 import numpy as np
 import torch
-from PIL import Image, UnidentifiedImageError
+from PIL import ImageOps
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
-from nsdbench.data.fetching.cache import cache_dir
+from nsdbench.data.fetching.cache import find_cache_dir, keep_tensors
+from nsdbench.data.formats.picture import opened
 from nsdbench.data.formats.resize import resize_to_uint8
 from nsdbench.errors import DataCorrupt
-from nsdbench.files import write_atomically
 
 Shape = tuple[int, int, int]
 
 
-def decode_all(files: Sequence[Path], shape: Shape, *, is_resized: bool) -> Tensor:
+def decode_all(
+    files: Sequence[Path], shape: Shape, *, is_resized: bool, is_upright: bool = False
+) -> Tensor:
     """Decode files to [N, C, H, W], in the order given.
 
     The decoded array is kept in the cache, see `decode_once`.
@@ -31,15 +32,20 @@ def decode_all(files: Sequence[Path], shape: Shape, *, is_resized: bool) -> Tens
         shape: channels (1 = grey, 3 = RGB), height, width of the result.
         is_resized: resize whatever does not have that size (aspect not kept, bilinear without
             antialiasing, rounded to uint8 once); if False such a file is an error.
+        is_upright: turn pictures as their EXIF data says, as viewers do; published data sets are
+            read without.
 
     Returns:
         uint8 [N, C, H, W].
 
     Raises:
-        DataCorrupt: a file does not decode, or has another size and is_resized is False.
+        DataCorrupt: a file does not decode, holds no plain picture, or has another size and
+            is_resized is False.
     """
     pictures = [(str(file), file) for file in files]
-    return decode_once(files, "", shape, lambda: pictures, is_resized=is_resized)
+    return decode_once(
+        files, "", shape, lambda: pictures, is_resized=is_resized, is_upright=is_upright
+    )
 
 
 def decode_once(
@@ -49,6 +55,7 @@ def decode_once(
     pictures: Callable[[], Sequence[tuple[str, Path | IO[bytes]]]],
     *,
     is_resized: bool,
+    is_upright: bool = False,
 ) -> Tensor:
     """Decode pictures, or read what was decoded before from the cache.
 
@@ -62,7 +69,7 @@ def decode_once(
         shape: channels, height, width of the result.
         pictures: called if nothing is in the cache; gives the name of each picture, for messages,
             and its file, on disk or open.
-        is_resized: as for `decode_all`.
+        is_resized, is_upright: as for `decode_all`.
 
     Returns:
         uint8 [N, C, H, W].
@@ -70,8 +77,8 @@ def decode_once(
     Raises:
         DataCorrupt: as for `decode_all`, or from `pictures`.
     """
-    store = _cache_file(files, part, shape)
-    cached = _read_cache(store, shape)
+    store = _cache_file(files, part + " upright" * is_upright, shape)
+    cached = _read_cache(store, shape) if store else None
     if cached is not None:
         return cached
     given = pictures()
@@ -79,29 +86,35 @@ def decode_once(
 
     def decode_into(row: int) -> None:
         name, file = given[row]
-        images[row] = decode(file, shape, is_resized=is_resized, name=name)
+        images[row] = decode(file, shape, is_resized=is_resized, is_upright=is_upright, name=name)
 
     with ThreadPoolExecutor(torch.get_num_threads()) as pool:
         for _ in pool.map(decode_into, range(len(given))):
             pass
     decoded = torch.from_numpy(images)
-    _write_cache(store, decoded)
+    keep_tensors(store, {"images": decoded}, {"sha256": _checksum(decoded)})
     return decoded
 
 
-def decode(file: Path | IO[bytes], shape: Shape, *, is_resized: bool, name: str = "") -> np.ndarray:
+def decode(
+    file: Path | IO[bytes],
+    shape: Shape,
+    *,
+    is_resized: bool,
+    is_upright: bool = False,
+    name: str = "",
+) -> np.ndarray:
     """Decode one picture to uint8 [C, H, W]; arguments and errors as for `decode_all`."""
     name = name or str(file)
     channels, height, width = shape
-    try:
-        with Image.open(file) as picture:
-            if picture.mode.startswith(("I", "F")):
-                raise ValueError(f"mode {picture.mode}; convert it to 8 bits a channel")
-            pixels = np.array(picture.convert("L" if channels == 1 else "RGB"))
-    except (OSError, UnidentifiedImageError, SyntaxError, ValueError) as error:
-        raise DataCorrupt(
-            f"{name}: expected a complete 8-bit picture, got one that does not decode ({error})"
-        ) from error
+    with opened(file, name) as picture:
+        turned = ImageOps.exif_transpose(picture) if is_upright else picture
+        if turned.has_transparency_data and np.array(turned.convert("RGBA"))[..., 3].min() < 255:
+            raise DataCorrupt(
+                f"{name}: has transparent pixels, whose colour nobody sees; lay the picture on a "
+                "background first"
+            )
+        pixels = np.array(turned.convert("L" if channels == 1 else "RGB"))
     image = torch.from_numpy(pixels.reshape(*pixels.shape[:2], channels)).permute(2, 0, 1)
     if tuple(image.shape) != shape and not is_resized:
         raise DataCorrupt(
@@ -110,13 +123,17 @@ def decode(file: Path | IO[bytes], shape: Shape, *, is_resized: bool, name: str 
     return resize_to_uint8(image[None], height, width)[0].numpy()
 
 
-def _cache_file(files: Iterable[Path], part: str, shape: Shape) -> Path:
+def _cache_file(files: Iterable[Path], part: str, shape: Shape) -> Path | None:
+    """Say where the decoded pictures of some files are kept; None if there is no cache."""
+    cache = find_cache_dir()
+    if cache is None:
+        return None
     digest = hashlib.sha256(f"decoded 2 {shape} {part}".encode())
     for file in files:
         status = file.stat()
         line = f"\n{file.absolute()} {status.st_size} {status.st_mtime_ns}"
         digest.update(line.encode(errors="surrogateescape"))
-    return cache_dir() / "resized" / f"{digest.hexdigest()[:32]}.safetensors"
+    return cache / "resized" / f"{digest.hexdigest()[:32]}.safetensors"
 
 
 def _checksum(images: Tensor) -> str:
@@ -133,12 +150,3 @@ def _read_cache(store: Path, shape: Shape) -> Tensor | None:
     if images.shape[1:] != shape or images.dtype != torch.uint8 or _checksum(images) != checksum:
         return None
     return images
-
-
-def _write_cache(store: Path, images: Tensor) -> None:
-    """Keep the array for the next time; a full or read-only disk is no error."""
-    metadata = {"sha256": _checksum(images)}
-    try:
-        write_atomically(store, lambda path: save_file({"images": images}, path, metadata))
-    except (OSError, SafetensorError):
-        return

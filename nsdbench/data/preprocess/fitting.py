@@ -4,21 +4,19 @@ Whitening is fitted as kornia does it for MTT, or with a relative ridge as KIP d
 """
 
 import hashlib
-import logging
 from pathlib import Path
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
 
 from nsdbench.data.dataset import Dataset
 from nsdbench.data.description import KINDS
-from nsdbench.data.fetching.cache import cache_dir
+from nsdbench.data.fetching.cache import find_cache_dir, keep_tensors
 from nsdbench.data.preprocess.base import Preprocessing
 from nsdbench.data.preprocess.standardise import Standardise
 from nsdbench.data.preprocess.whitening import Zca
-from nsdbench.files import write_atomically
 
 # MTT reference code: ZCAWhitening(eps=0.1), added to the eigenvalues of the covariance of pixels
 # in [0, 1].
@@ -59,14 +57,12 @@ def _whitening(kind: str, dataset: Dataset) -> Zca:
             f"got {channels} x {height} x {width} = {dimension}; use standardise"
         )
     identity = _identity(kind, dataset.checksum)
-    store = cache_dir() / "zca" / f"{kind}-{identity[:32]}.safetensors"
-    tensors = _read_cache(store, dimension)
+    cache = find_cache_dir()
+    store = cache / "zca" / f"{kind}-{identity[:32]}.safetensors" if cache else None
+    tensors = _read_cache(store, dimension) if store else None
     if tensors is None:
-        fitted = tensors = fit(dataset.train.images, kind)
-        try:
-            write_atomically(store, lambda path: save_file(fitted, path))
-        except OSError as error:
-            logging.getLogger(__name__).warning("whitening is not cached: %s", error)
+        tensors = fit(dataset.train.images, kind)
+        keep_tensors(store, tensors)
     return Zca(kind, identity, dataset.image_shape, tensors)
 
 

@@ -1,9 +1,14 @@
-"""A user's own pictures: one folder per class, named `folder:PATH[@SIZE][=NAME]`.
+"""A user's own images: one folder per class, named `folder:PATH[@SIZE][=NAME]`.
 
-With =NAME they are a lossy copy of the data set NAME and stand for it.
+With =NAME they are a lossy copy of the data set NAME and stand for it. All pictures of both splits
+are decoded when the training split is read, and those that stand for nothing are opened when the
+folder is described, so that what is wrong with one is said before hours of work.
 """
 
+import os
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -14,20 +19,25 @@ from nsdbench.data.description import (
     Source,
     convnet_depth,
 )
+from nsdbench.data.readers.class_folders import (
+    LAYOUT,
+    Listing,
+    folders,
+    list_folder,
+    list_part,
+    pictures,
+    test_folder,
+)
 from nsdbench.errors import DataCorrupt, DataMissing
+from nsdbench.files import user_path
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from nsdbench.data.split import Split
 
-SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".ppm", ".pgm", ".webp", ".tif", ".tiff"})
-TEST_FOLDERS = ("test", "val")
-
-LAYOUT = (
-    "PATH/train/CLASS/*.png and PATH/test/CLASS/*.png (or val for test), or PATH/CLASS/*.png, "
-    "of which a fifth of every class becomes the test split"
-)
+LARGEST_SIDE = 4096  # pixels; our choice, above it is a slip
+_THREADS = 8  # files opened at a time; on a network each one waits
 
 
 class FolderName(NamedTuple):
@@ -45,15 +55,25 @@ class FolderName(NamedTuple):
 
 
 def parse(name: str) -> FolderName:
-    """Split the name of a folder; a path that ends like =NAME itself needs a slash at its end."""
+    """Split the name of a folder.
+
+    A folder that exists is that folder, though its own name ends like @SIZE or =NAME; one that does
+    not exist yet and ends like =NAME needs a slash at its end.
+
+    Raises:
+        ValueError: SIZE is more than 4,096.
+    """
     rest = name.removeprefix("folder:")
     head, _, stands_for = rest.rpartition("=")
-    if not head or not stands_for or "/" in stands_for:
+    if not head or not stands_for or "/" in stands_for or user_path(rest).is_dir():
         head, stands_for = rest, ""
     path, at, size = head.rpartition("@")
-    if at and size.isdigit() and int(size) > 0:
-        return FolderName(Path(path).expanduser(), int(size), stands_for)
-    return FolderName(Path(head).expanduser(), None, stands_for)
+    whole = user_path(head)
+    if not (at and size.isascii() and size.isdigit() and int(size) > 0) or whole.is_dir():
+        return FolderName(whole, None, stands_for)
+    if int(size) > LARGEST_SIDE:
+        raise ValueError(f"{name}: expected a side of at most {LARGEST_SIDE} pixels after the @")
+    return FolderName(user_path(path), int(size), stands_for)
 
 
 def describe_copy(name: str, original: DatasetSpec) -> DatasetSpec:
@@ -83,47 +103,31 @@ def describe_copy(name: str, original: DatasetSpec) -> DatasetSpec:
 
 
 def describe(name: str) -> DatasetSpec:
-    """Make the spec of a folder by listing it and opening its first picture.
+    """Make the spec of a folder by listing it and opening all its pictures.
 
     Without @SIZE all pictures must have the size of the first; with it they are resized to a
-    square of that many pixels. The first picture decides between grey and RGB. Standardisation
-    uses the ImageNet constants (their average over channels for grey), our choice: a user's data
-    has no published ones. DSA includes flips.
+    square of that many pixels. They are RGB if any picture is, else grey. Standardisation uses the
+    ImageNet constants (their average over channels for grey), our choice: a user's data has no
+    published ones. DSA includes flips.
 
     Raises:
-        ValueError: one folder holds all pictures, and only one of each class.
+        ValueError: a class has too few pictures to be in both splits, or SIZE is too large.
         DataMissing: the folder does not exist or has no class folders.
-        DataCorrupt: the first picture does not open.
+        DataCorrupt: a picture does not open or cannot be used, or train and test differ in classes.
     """
-    from PIL import Image, UnidentifiedImageError
-
     path, size, _ = parse(name)
-    classes = class_names(path)
-    if (path / "train").is_dir():
-        files, _ = list_part(path, "train")
-        test_size = len(list_part(path, "test")[0])
-        train_size = len(files)
-    else:
-        files, _ = list_classes(path, classes)
-        test_size = _test_share(len(files), len(classes))
-        train_size = len(files) - test_size
-        if train_size < 1:
-            raise ValueError(f"{path}: expected at least two pictures of a class, got one of each")
-    try:
-        with Image.open(files[0]) as picture:
-            channels = 1 if picture.mode in ("1", "L") else 3
-            height, width = (size, size) if size else (picture.height, picture.width)
-    except (OSError, UnidentifiedImageError) as error:
-        raise DataCorrupt(f"{files[0]}: expected a picture, it does not open ({error})") from error
+    listing = list_folder(path)
+    channels, height, width = _shape(tuple(map(_state, listing.files)), size)
     mean, std = (
         constants if channels == 3 else (round(sum(constants) / 3, 3),)
         for constants in IMAGENET_STATISTICS
     )
+    test_size = sum(listing.test_shares())
     return DatasetSpec(
         name=name,
         image_shape=(channels, height, width),
-        num_classes=len(classes),
-        train_size=train_size,
+        num_classes=len(listing.classes),
+        train_size=sum(map(len, listing.train)) - (0 if listing.test else test_size),
         test_size=test_size,
         mean=mean,
         std=std,
@@ -133,11 +137,41 @@ def describe(name: str) -> DatasetSpec:
     )
 
 
+def _state(file: Path) -> tuple[str, int, int]:
+    """Identify what a file holds by its path, size and time of change."""
+    try:
+        status = os.stat(file)
+    except OSError as error:
+        raise DataCorrupt(f"{file}: expected a picture, got {error.strerror}") from error
+    return os.fspath(file), status.st_size, status.st_mtime_ns
+
+
+@lru_cache(maxsize=8)
+def _shape(states: tuple[tuple[str, int, int], ...], size: int | None) -> tuple[int, int, int]:
+    """Open all pictures and return the shape of the data set: channels, height, width."""
+    from nsdbench.data.formats.picture import examine
+
+    with ThreadPoolExecutor(_THREADS) as pool:
+        headers = list(pool.map(lambda state: examine(Path(state[0])), states))
+    channels = max(header[0] for header in headers)
+    if size:
+        return channels, size, size
+    height, width = headers[0][1:]
+    for (file, *_), header in zip(states, headers, strict=True):
+        if header[1:] != (height, width):
+            raise DataCorrupt(
+                f"{file}: expected {height} x {width} pixels as in {states[0][0]}, got "
+                f"{header[1]} x {header[2]}; write @SIZE behind the folder to have all pictures "
+                "resized to a square of that many pixels"
+            )
+    return channels, height, width
+
+
 def read(folder: Path, spec: DatasetSpec, part: str) -> "Split":
     """Read one split of a user's folder.
 
     Labels follow the sorted class names; those of a copy are the labels of the data set it stands
-    for.
+    for. With the training split that of testing is decoded too, for the errors; the cache keeps it.
 
     Args:
         folder: unused, the name of the spec holds the path.
@@ -149,16 +183,24 @@ def read(folder: Path, spec: DatasetSpec, part: str) -> "Split":
         DataCorrupt: a picture does not decode, or has another size than the first (or the data set
             it stands for) and no @SIZE was given; a copy has other classes or numbers of images.
     """
+    path, size, stands_for = parse(spec.name)
+    if stands_for:
+        split = read_copy(path, spec, part, is_resized=size is not None)
+    else:
+        split = _read_part(list_folder(path), spec, part, is_resized=size is not None)
+    if part == "train":
+        read(folder, spec, "test")
+    return split
+
+
+def _read_part(listing: Listing, spec: DatasetSpec, part: str, *, is_resized: bool) -> "Split":
     import torch
 
     from nsdbench.data.formats.decode import decode_all
     from nsdbench.data.split import Split
 
-    path, size, stands_for = parse(spec.name)
-    if stands_for:
-        return read_copy(path, spec, part, is_resized=size is not None)
-    files, labels = list_part(path, part)
-    images = decode_all(files, spec.image_shape, is_resized=size is not None)
+    files, labels = list_part(listing, part)
+    images = decode_all(files, spec.image_shape, is_resized=is_resized, is_upright=True)
     return Split(images, torch.tensor(labels))
 
 
@@ -178,10 +220,10 @@ def read_copy(path: Path, spec: DatasetSpec, part: str, *, is_resized: bool = Fa
     """
     from nsdbench.data.formats.decode import decode_all
 
-    base = path / part if part == "train" else _test_folder(path)
+    base = path / part if part == "train" else test_folder(path)
     if not base.is_dir():
         raise DataMissing(f"{base}: no such folder; expected {LAYOUT}")
-    inside = {name: _pictures(base / name) for name in _folders(base)}
+    inside = {name: pictures(base / name) for name in folders(base)}
     check_counts(base, {name: len(files) for name, files in inside.items()}, spec, part)
     files = [file for name in spec.class_folders for file in inside[name]]
     return labelled(decode_all(files, spec.image_shape, is_resized=is_resized), spec)
@@ -221,81 +263,6 @@ def labelled(images: "Tensor", spec: DatasetSpec) -> "Split":
 
     labels = torch.arange(spec.num_classes).repeat_interleave(len(images) // spec.num_classes)
     return Split(images, labels)
-
-
-def class_names(path: Path) -> list[str]:
-    """The sorted names of the class folders of the training split."""
-    base = path / "train" if (path / "train").is_dir() else path
-    if not base.is_dir():
-        raise DataMissing(f"{base}: no such folder; expected {LAYOUT}")
-    names = _folders(base)
-    if len(names) < 2:
-        raise DataMissing(
-            f"{base}: expected at least two class folders, got {names or 'none'}; expected {LAYOUT}"
-        )
-    return names
-
-
-def list_part(path: Path, part: str) -> tuple[list[Path], list[int]]:
-    """List the files and labels of one split, by class and then by name."""
-    classes = class_names(path)
-    if not (path / "train").is_dir():
-        import torch
-
-        from nsdbench.data.split import stratified_split
-
-        files, labels = list_classes(path, classes)
-        share = _test_share(len(files), len(classes))
-        train, test = stratified_split(torch.tensor(labels), share, seed=0)
-        rows = {"train": train, "test": test}[part].tolist()
-        return [files[row] for row in rows], [labels[row] for row in rows]
-    if part == "train":
-        return list_classes(path / "train", classes)
-    return list_classes(_test_folder(path), classes)
-
-
-def _test_folder(path: Path) -> Path:
-    """Find the folder of the test split."""
-    base = next((path / name for name in TEST_FOLDERS if (path / name).is_dir()), None)
-    if base is None:
-        raise DataMissing(f"{path}: there is train/ but neither test/ nor val/; expected {LAYOUT}")
-    return base
-
-
-def _folders(base: Path) -> list[str]:
-    """Name the folders in a folder, sorted, but hidden ones."""
-    return sorted(p.name for p in base.iterdir() if p.is_dir() and not p.name.startswith("."))
-
-
-def _pictures(folder: Path) -> list[Path]:
-    """List the pictures in a folder, sorted by name."""
-    return sorted(p for p in folder.iterdir() if p.suffix.lower() in SUFFIXES)
-
-
-def _test_share(num_files: int, num_classes: int) -> int:
-    """Return how many pictures of a folder without train/ become the test split."""
-    return max(num_classes, num_files // 5)
-
-
-def list_classes(base: Path, classes: list[str]) -> tuple[list[Path], list[int]]:
-    """List the pictures of base/CLASS/ for each class in turn, sorted by name within a class.
-
-    Raises:
-        DataMissing: a class folder is absent.
-        DataCorrupt: a class folder holds no picture.
-    """
-    files: list[Path] = []
-    labels: list[int] = []
-    for label, name in enumerate(classes):
-        folder = base / name
-        if not folder.is_dir():
-            raise DataMissing(f"{folder}: no such folder; expected one for each of {classes}")
-        inside = _pictures(folder)
-        if not inside:
-            raise DataCorrupt(f"{folder}: expected pictures ({', '.join(sorted(SUFFIXES))}), got 0")
-        files += inside
-        labels += [label] * len(inside)
-    return files, labels
 
 
 SOURCE = Source(read, layout=LAYOUT)

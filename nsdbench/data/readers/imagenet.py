@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nsdbench.data.description import DSA_WITH_FLIP, IMAGENET_STATISTICS, DatasetSpec, Source
-from nsdbench.data.readers.image_folder import list_classes
+from nsdbench.data.readers.class_folders import list_classes
 from nsdbench.errors import DataCorrupt
 
 if TYPE_CHECKING:
@@ -151,8 +151,11 @@ def _list_validation(folder: Path, classes: list[str]) -> tuple[list[Path], list
     if (folder / "val" / classes[0]).is_dir() or solution is None:
         return list_classes(folder / "val", classes)
     # one line per image: ImageId,"ID x1 y1 x2 y2 ID x1 ..."; all boxes of an image have one class
-    with solution.open(newline="") as lines:
-        rows = [(row[0], row[1].split(" ", 1)[0]) for row in csv.reader(lines) if len(row) == 2]
+    try:
+        with solution.open(newline="", encoding="utf-8-sig") as lines:
+            rows = [(row[0], row[1].split(" ", 1)[0]) for row in csv.reader(lines) if len(row) == 2]
+    except (csv.Error, UnicodeDecodeError) as error:
+        raise DataCorrupt(f"{solution}: not a CSV file in UTF-8 ({error})") from error
     pictures = sorted((classes.index(wnid), name) for name, wnid in rows if wnid in classes)
     files = [folder / "val" / f"{name}.JPEG" for _, name in pictures]
     absent = next((file for file in files if not file.is_file()), None)

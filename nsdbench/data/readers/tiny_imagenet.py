@@ -88,7 +88,7 @@ def _list_validation(
 
 def _lines(path: Path) -> list[str]:
     try:
-        return path.read_text().split("\n")[:-1] if path.stat().st_size else []
+        return path.read_text(encoding="utf-8-sig").split("\n")[:-1]
     except (OSError, UnicodeDecodeError) as error:
         raise DataCorrupt(f"{path}: expected a text file, it cannot be read ({error})") from error
 

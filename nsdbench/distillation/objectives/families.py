@@ -1,4 +1,4 @@
-"""The objectives of this package: their settings, and what a step of each costs; no torch."""
+"""The objectives of this package: their settings and their cost per step; no torch."""
 
 from dataclasses import replace
 from typing import Annotated, Literal

@@ -72,7 +72,7 @@ class TrajectoryMatching(Objective):
 
     Args:
         context: its experts are opened here; the parameter values of its model are not used.
-        settings: see there.
+        settings: see `TrajectorySettings`.
 
     Raises:
         ValueError: the targets lie beyond the experts' last epoch.
