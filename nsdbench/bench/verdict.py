@@ -105,7 +105,7 @@ def comparability(record: Result, published: Published | None) -> str | None:
     ):
         if measured != printed:
             return f"{what} {measured}, published {printed}"
-    if budget is not None and budget.stored_bits > budget.limit_bits:
+    if budget is not None and budget.is_exceeded:
         return f"over budget ({budget.percent:.1f} %)"
     if budget is not None and budget.storage_dtype != "float32":
         return f"stored as {budget.storage_dtype}"

@@ -93,11 +93,12 @@ def show_plan(console: Console, plan: Plan, seconds: Mapping[str, float]) -> Non
         estimate = planned.estimate
         costs = ["", "", ""]
         if estimate is not None:
-            stored = estimate.stored_bytes
+            stored, excess = estimate.stored_bytes, estimate.excess_ipc
+            room = "-" if stored is None else size(stored)
             costs = [
                 duration(seconds[planned.cell.id]) if planned.cell.id in seconds else "",
                 size(estimate.peak_bytes),
-                "-" if stored is None else size(stored),
+                room if excess is None else f"{room} ({excess:.2f} ipc: over budget)",
             ]
         runs = f"{planned.seeds} x {planned.repeats}"
         note = planned.reason if planned.status != "data missing" else ""  # it follows below

@@ -141,4 +141,5 @@ def _cost(recipe: methods.Recipe, cell: Cell) -> str:
         return f"cannot be run as it stands: {error}"
     if cost.stored_bytes is None:
         return f"trains on {cost.num_images} real images"
-    return f"stores {cost.stored_bytes:.0f} bytes, trains on {cost.num_images} images"
+    excess = "" if cost.excess_ipc is None else f" ({cost.excess_ipc:.2f} ipc: over budget)"
+    return f"stores {cost.stored_bytes:.0f} bytes{excess}, trains on {cost.num_images} images"

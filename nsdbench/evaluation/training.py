@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nsdbench import models
-from nsdbench.data import Dataset, Preprocessing, load, preprocessing
+from nsdbench.data import Dataset, Preprocessing, load, preprocessing, standardise_batch
 from nsdbench.data.training import TrainingData
 from nsdbench.errors import Diverged
 from nsdbench.evaluation import protocols
@@ -34,6 +34,7 @@ from nsdbench.sets.meaning import (
 from nsdbench.student import augment
 
 Source = Artefact | ForeignSet | TrainingData
+_STANDARDISED_TEST_BATCH = 128  # HaBa reference code; accuracy depends on it
 
 
 @dataclass(frozen=True)
@@ -171,13 +172,24 @@ class Judge:
         model.to(memory_format=model.memory_format)  # type: ignore[call-overload]  # torch's stub lacks it
         strategy = self._data.spec.dsa_strategy
         steps = train(model, self._set, self._protocol, self._lr, strategy, stream)
-        test = self._data.test
-        accuracy = models.accuracy(
-            model, test.images, test.labels, self._transform.apply, self._device
-        )
+        accuracy = self._accuracy(model)
         seconds = time.perf_counter() - started
         code_path = models.code_path(model)
         return Evaluation((accuracy,), self._lr, steps, self._set.num_images, seconds, code_path)
+
+    def _accuracy(self, model: nn.Module) -> float:
+        """Return the per cent of test images that a network classifies correctly."""
+        test, transform = self._data.test, self._transform.apply
+        if not self._protocol.standardises_batches:
+            return models.accuracy(model, test.images, test.labels, transform, self._device)
+        return models.accuracy(
+            model,
+            test.images,
+            test.labels,
+            lambda images: standardise_batch(transform(images)),
+            self._device,
+            _STANDARDISED_TEST_BATCH,
+        )
 
 
 @dataclass(frozen=True)
@@ -228,6 +240,8 @@ def train(
     for step, rows in zip(range(1, total + 1), batches, strict=False):
         images, labels = training_set.fetch(rows)
         images = images.to(device)
+        if protocol.standardises_batches:
+            images = standardise_batch(images)
         channels, height, width = images.shape[1:]
         draw = augment.sample(strategy, len(images), (channels, height, width), stream)
         logits = model(augment.apply(images, draw.to(images.device)))

@@ -57,6 +57,7 @@ class Experts(TypedDict, total=False):
     rho: Rate
     alpha: Rate
     keeps_correctness: bool
+    standardises_batches: bool
 
 
 class Optimiser(TypedDict, total=False):

@@ -32,11 +32,17 @@ class CellReport:
 
     @property
     def number(self) -> str:
-        """Write the measured mean and population std (none of a single run), or the status."""
+        """Write the measured mean and population std (none of a single run), or the status.
+
+        A set that stores more than its budget says how many images per class would take its room.
+        """
         if self.record is None:
             return self.status
         accuracy = self.record.accuracy
         text = mean_and_std(accuracy.mean, accuracy.std if accuracy.n > 1 else None)
+        budget = self.record.budget
+        if budget is not None and budget.is_exceeded:
+            text += f" (stores {self.record.cell.ipc * budget.percent / 100:.2f} ipc)"
         return f"{text} (stale)" if self.status == "stale" else text
 
     @property

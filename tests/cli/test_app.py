@@ -509,6 +509,14 @@ def test_every_command_says_that_a_method_lacks_a_part(nsdbench, folder):
     assert code == 0 and out.rstrip().endswith("0 done, 2 not implemented")
 
 
+@pytest.mark.parametrize("command", ["plan", "explain"])
+def test_a_set_over_its_budget_is_announced(nsdbench, command):
+    """4,620 floats where ipc 1 allows 2,560."""
+    code, out, _ = nsdbench(f"{command} table1 --where method=haba,dataset=Digits16,ipc=1")
+    assert code == 0 and "(1.80 ipc: over budget)" in out
+    assert "over budget" not in nsdbench(f"{command} table1 --where method=mtt,ipc=1")[1]
+
+
 def test_explain_gives_every_value_its_source(nsdbench):
     code, out, _ = nsdbench("explain table1 --scale paper --where method=nsd,dataset=CIFAR10,ipc=1")
     recipe = methods.resolve("nsd", "CIFAR10", 1, "paper")

@@ -1,5 +1,7 @@
 """Evaluation: the training loop against an independent one, what it refuses, and the test split."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -82,6 +84,61 @@ def test_accuracy_counts_by_hand(dataset):
     assert models.accuracy(
         Constant(), dataset.test.images, dataset.test.labels, transform.apply
     ) == pytest.approx(100 * share)
+
+
+def test_habas_protocol_step_by_step(monkeypatch):
+    """An epoch sees every base once, through a hallucinator of its own; whole batches are scaled.
+
+    The authors' loop: subtract the batch's mean, divide by its sample standard deviation, then DSA;
+    tests go in batches of 128, standardised too.
+    """
+    dataset = data.load("synthetic:3x1x8x8@20+60")
+    section = {"name": "hallucinator", "num_hallucinators": 3, "over_budget": True}
+    bases = parameterizations.build(section, dataset.spec, 3)
+    transform = data.preprocessing("standardise", dataset)
+    bases.initialize(TrainingData(dataset.without_test(), transform), generator(0, "bases"))
+    artefact = Artefact(
+        bases.requires_grad_(False),
+        {
+            "preprocessing": "standardise",
+            "preprocessing_hash": transform.hash,
+            "learned": {"lr": 0.03},
+        },
+    )
+    protocol = replace(protocols.get("haba-4ep"), batch_size=5)
+    judge = Judge(artefact, dataset, "convnet1-w4", protocol, "cpu")
+    tested, accuracy = [], models.accuracy
+    monkeypatch.setattr(models, "accuracy", lambda *given: tested.append(given) or accuracy(*given))
+    found = judge.network(0, 0)
+    assert (found.steps, found.num_images, found.lr) == (5 * 2, 9, 0.03)
+
+    stream = generator(0, "evaluate", "convnet1-w4", "haba-4ep", 0)
+    model = models.for_dataset("convnet1-w4", dataset)
+    models.initialize(model, stream)
+    for epoch in range(5):
+        drawn = torch.randint(3, (9,), generator=stream)
+        views = torch.stack([bases.decode_view(torch.arange(9), view)[0] for view in range(3)])
+        images = views[drawn, torch.arange(9)]
+        order = torch.randperm(9, generator=stream)
+        if epoch in (0, 4):  # after epoch index 4 // 2 + 1 a fresh optimiser at a tenth
+            rate = 0.03 if epoch == 0 else 0.003
+            sgd = torch.optim.SGD(model.parameters(), lr=rate, momentum=0.9, weight_decay=5e-4)
+        for batch in (order[:5], order[5:]):
+            x = (images[batch] - images[batch].mean()) / images[batch].std(correction=1)
+            draw = augment.sample(dataset.spec.dsa_strategy, len(batch), (1, 8, 8), stream)
+            loss = F.cross_entropy(model(augment.apply(x, draw)), bases.labels[batch])
+            sgd.zero_grad()
+            loss.backward()
+            sgd.step()
+    ((trained, images, labels, prepare, *_),) = tested
+    torch.testing.assert_close(models.flatten(trained), models.flatten(model))
+    inputs = transform.apply(images)
+    torch.testing.assert_close(prepare(images), (inputs - inputs.mean()) / inputs.std())
+    correct = 0
+    for x, y in zip(inputs.split(128), labels.split(128), strict=True):
+        correct += int((model((x - x.mean()) / x.std()).argmax(1) == y).sum())
+    assert tested[0][-1] == 128 < len(inputs)
+    assert found.accuracies == (100 * correct / len(inputs),)
 
 
 def test_learns_the_stand_in_and_repeats_itself(dataset, tensors):

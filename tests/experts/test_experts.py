@@ -67,6 +67,37 @@ def test_snapshots_are_those_of_a_plain_loop(dataset, tmp_path, momentum, weight
     assert not torch.equal(found.snapshot(0, 0), found.snapshot(1, 0))
 
 
+@pytest.mark.parametrize("prepared_bytes", [recording.PREPARED_BYTES, 0])
+def test_batches_are_standardised_before_augmentation(
+    dataset, tmp_path, monkeypatch, prepared_bytes
+):
+    """HaBa's experts: less the batch's mean, over its sample standard deviation, in tests too."""
+    monkeypatch.setattr(recording, "PREPARED_BYTES", prepared_bytes)
+    recipe = replace(RECIPE, num_experts=1, epochs=1, standardises_batches=True)
+    found = record(tmp_path, dataset, recipe)
+    inputs = data.preprocessing("standardise", dataset).apply(dataset.train.images)
+    labels = dataset.train.labels
+    model = models.from_id(ARCH, in_channels=1, image_size=8, num_classes=3)
+    models.load_flat(model, found.snapshot(0, 0))
+    stream = generator(0, "experts", 0, "epoch", 0)
+    order = torch.randperm(30, generator=stream)
+    for rows in order.split(8):
+        x = (inputs[rows] - inputs[rows].mean()) / inputs[rows].var(correction=1).sqrt()
+        x = augment.apply(x, augment.sample(recipe.dsa_strategy, len(x), (1, 8, 8), stream))
+        loss = F.cross_entropy(model(x), labels[rows])
+        gradients = torch.autograd.grad(loss, list(model.parameters()))
+        with torch.no_grad():
+            for parameter, gradient in zip(model.parameters(), gradients, strict=True):
+                parameter -= recipe.lr * gradient
+    torch.testing.assert_close(found.snapshot(0, 1), models.flatten(model))
+    correct = 0
+    for rows in torch.randperm(30, generator=generator(0, "experts", "measure")).split(8):
+        x = (inputs[rows] - inputs[rows].mean()) / inputs[rows].std()
+        correct += int((model(x).argmax(1) == labels[rows]).sum())
+    expected = pytest.approx(100 * correct / 30)
+    assert found.manifest["experts"][0]["final_train_accuracy"] == expected
+
+
 def test_snapshots_are_copies_of_distinct_epochs(dataset, tmp_path):
     found = record(tmp_path, dataset)
     for expert in range(2):
@@ -341,6 +372,7 @@ def test_recipe_hash_tells_every_setting():
         "dsa_strategy": "flip",
         "optimiser": "gsam",
         "keeps_correctness": True,
+        "standardises_batches": True,
     }
     gsam = replace(RECIPE, optimiser="gsam")
     recipes = [replace(RECIPE, **{name: value}) for name, value in changed.items()]

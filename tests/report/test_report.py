@@ -15,6 +15,7 @@ import nsdbench.report
 from nsdbench import methods
 from nsdbench.bench import tables
 from nsdbench.bench.record import Record
+from nsdbench.bench.verdict import verdict
 from nsdbench.evaluation import protocols
 from nsdbench.report import Document, Grid, build, collect, writers
 from nsdbench.report.content import gain
@@ -89,6 +90,21 @@ def test_paper_scale_shows_measured_beside_published():
     assert grid(document, "Published")["Full dataset"]["CIFAR100 ipc 10"] == "56.2 ± 0.3"
     assert grid(document, "Published")["IDC"]["TinyImageNet ipc 1"] == "-"
     assert "does not cover the variation between sets" in writers.markdown(document)
+
+
+def test_a_set_over_its_budget_says_what_it_stores_and_is_never_compared():
+    """HaBa's own: 1.91 images per class at "ipc 1"."""
+    haba = entry_of("table1", "paper", "HaBa", dataset="CIFAR10", ipc=1)
+    budget = {"stored_bits": 32 * 58_560, "limit_bits": 32 * 30_720}
+    record = record_of(haba, [48.3] * 5, budget=budget)
+    document = build(tables.load("table1"), "paper", [record])
+    number = "48.3 ± 0.0 (stores 1.91 ipc)"
+    assert grid(document, "Measured")["HaBa"]["CIFAR10 ipc 1"] == number
+    details = grid(document, "Every measured cell")["HaBa"]
+    assert details["measured"] == number and details["budget used"] == "190.6 %"
+    assert details["difference"] == "-" and details["verdict"].startswith("not comparable")
+    same = replace(haba.published, protocol=haba.cell.protocol)
+    assert verdict(record, same).reason == "over budget (190.6 %)"
 
 
 def test_other_protocols_show_no_difference():

@@ -109,13 +109,7 @@ class TrajectoryMatching(Objective):
         device = self.lr_inner.device
         theta_start = segment.theta_start.to(device)
         theta_target = segment.theta_target.to(device)
-        batches = draw_batches(
-            parameterization.num_images, settings.batch_syn, settings.syn_steps, generator
-        )
-        used, positions = torch.unique(torch.cat(batches), return_inverse=True)
-        images, labels = parameterization.decode(
-            None if len(used) == parameterization.num_images else used.to(device), generator
-        )
+        images, labels, batches = self._student_images(parameterization, generator)
         draws = [
             augment.sample(self._dsa_strategy, len(batch), self._real.image_shape, generator)
             for batch in batches
@@ -125,7 +119,7 @@ class TrajectoryMatching(Objective):
             theta_start,
             images,
             labels,
-            [rows.to(device) for rows in positions.split([len(batch) for batch in batches])],
+            [batch.to(device) for batch in batches],
             self.lr_inner,
             augment=[draw.to(device) for draw in draws],
             mode=settings.mode,
@@ -136,6 +130,21 @@ class TrajectoryMatching(Objective):
             logits = models.functional(self._model, theta, x_real.to(device))
             loss = loss + settings.guided_weight * F.cross_entropy(logits, y_real.to(device))
         return loss
+
+    def _student_images(
+        self, parameterization: Parameterization, generator: torch.Generator
+    ) -> tuple[Tensor, Tensor, list[Tensor]]:
+        """Draw the batches of all student steps and decode what is in them.
+
+        Returns:
+            images [n, C, H, W], labels [n], and of every step the rows of these that it sees.
+        """
+        settings, count = self._settings, parameterization.num_images
+        batches = draw_batches(count, settings.batch_syn, settings.syn_steps, generator)
+        used, positions = torch.unique(torch.cat(batches), return_inverse=True)
+        index = None if len(used) == count else used.to(self.lr_inner.device)
+        images, labels = parameterization.decode(index, generator)
+        return images, labels, list(positions.split([len(batch) for batch in batches]))
 
     def parameter_groups(self, settings: dict) -> list[dict]:
         """The student's step size learns at `lr_lr`."""
