@@ -24,7 +24,9 @@ class Protocol:
         lr: fixed learning rate, or None for the step size the distillation learned.
         epochs: highest epoch index; epochs 0..epochs run (MTT trains 1001 for "1000").
         steps: if set, total optimiser steps instead of epochs.
-        augment: whether the data set's DSA strategy is applied to every batch.
+        augment: whether every batch is augmented, by one operation of a strategy.
+        strategy: names of DSA operations; None takes the data set's.
+        decays: whether the rate decays, see `decay_step`.
     """
 
     name: str
@@ -35,6 +37,8 @@ class Protocol:
     epochs: int | None = 1000
     steps: int | None = None
     augment: bool = True
+    strategy: str | None = None
+    decays: bool = True
 
     def total_steps(self, num_images: int) -> int:
         """Return the optimiser steps one network takes on a set of that size."""
@@ -47,8 +51,11 @@ class Protocol:
         """Return the step after which the rate decays.
 
         That is the end of epoch index epochs // 2 + 1, so that of MTT's 1001 epochs 502 run at the
-        full rate (MTT reference code); half of the steps where the protocol counts steps.
+        full rate (MTT reference code); half of the steps where the protocol counts steps; the last
+        step, which changes nothing, where the rate does not decay.
         """
+        if not self.decays:
+            return self.total_steps(num_images)
         if self.steps is not None:
             return self.steps // 2
         assert self.epochs is not None, "a protocol counts epochs or steps"
@@ -69,7 +76,7 @@ class Protocol:
 
     def __str__(self) -> str:
         """Write the settings that it has, in words, without the name."""
-        settings = {**asdict(self), "lr": "learned step size" if self.lr is None else self.lr}
+        settings = {**self.as_dict(), "lr": "learned step size" if self.lr is None else self.lr}
         del settings["name"]
         return ", ".join(f"{key} {value}" for key, value in settings.items() if value is not None)
 
@@ -87,6 +94,15 @@ _PROTOCOLS = {
     "mtt": Protocol("mtt", lr=None),
     # DC reference code: 300 epochs where nothing is augmented
     "dc": Protocol("dc", epochs=300, augment=False),
+    # RTP reference code: 300 epochs at one rate
+    "rtp": Protocol(
+        "rtp",
+        batch_size=640,
+        weight_decay=0.0,
+        epochs=299,
+        strategy="flip_rotate",
+        decays=False,
+    ),
     # our choice: every set gets the same number of optimiser steps
     "common-equal-steps": Protocol("common-equal-steps", epochs=None, steps=5000),
     # full data; the paper does not say how its reference row was trained: epochs are in the name
@@ -113,14 +129,16 @@ def get(name: str) -> Protocol:
         return _PROTOCOLS[name]
     if match := re.fullmatch(r"common-equal-steps-([1-9]\d*)", name):
         return replace(_PROTOCOLS["common-equal-steps"], name=name, steps=int(match[1]))
-    match = re.fullmatch(r"(common|mtt|dc|full)-([1-9]\d*)ep", name)
+    epochal = [known for known, protocol in _PROTOCOLS.items() if protocol.epochs is not None]
+    match = re.fullmatch(rf"({'|'.join(epochal)})-([1-9]\d*)ep", name)
     if match is None:
-        if re.fullmatch(r"(common-equal-steps-0+|(common|mtt|dc|full)-0+ep)", name):
+        if re.fullmatch(rf"(common-equal-steps-0+|({'|'.join(epochal)})-0+ep)", name):
             raise ValueError(f"protocol {name!r} trains nothing: expected at least 1")
         others = [known for known in _PROTOCOLS if known != "full"]
         raise ValueError(
-            f"unknown protocol {name!r}; known: {', '.join(_PROTOCOLS)}, each of common, mtt, dc, "
-            'full also as "<name>-<epochs>ep" (full only so), and "common-equal-steps-<steps>"'
+            f"unknown protocol {name!r}; known: {', '.join(_PROTOCOLS)}, each of "
+            f"{', '.join(epochal)} "
+            'also as "<name>-<epochs>ep" (full only so), and "common-equal-steps-<steps>"'
             f"{nearest(name, others)}"
         )
     return replace(_PROTOCOLS[match[1]], name=name, epochs=int(match[2]))

@@ -1,5 +1,6 @@
 from .base import Objective as Objective
 from .base import ObjectiveContext as ObjectiveContext
+from .bptt import BackpropagationThroughTime as BackpropagationThroughTime
 from .classwise import ClasswiseObjective as ClasswiseObjective
 from .conv_gradient import ConvGradientMatching as ConvGradientMatching
 from .distribution import DistributionMatching as DistributionMatching

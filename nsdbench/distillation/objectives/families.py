@@ -49,6 +49,48 @@ def _trajectory_work(settings: TrajectorySettings, num_images: int, num_classes:
     return StepWork(passes, 2 * settings.syn_steps, settings.syn_steps, 6 * batch)
 
 
+def _is_strategy(text: str) -> str:
+    parse_strategy(text)
+    return text
+
+
+Strategy = Annotated[str, AfterValidator(_is_strategy)]
+Momentum = Annotated[float, Field(ge=0, lt=1)]
+
+
+class BpttSettings(Settings):
+    """Settings of `bptt.BackpropagationThroughTime`.
+
+    Attributes:
+        syn_steps: student steps T.
+        lr_inner, momentum_inner: of the student's SGD.
+        batch_syn: decoded images of a class in each of these steps, all of them if it has fewer.
+        real_batch: real images of a class that the trained student is judged on.
+        num_classes: classes drawn for an outer step; None takes all.
+        strategy: operations of DSA, one of which is drawn for all images of an outer step.
+        clip_norm: largest 2-norm of the gradient of all that is stored.
+    """
+
+    syn_steps: Count
+    lr_inner: Rate
+    momentum_inner: Momentum
+    batch_syn: Count
+    real_batch: Count
+    num_classes: Count | None = None
+    strategy: Strategy
+    clip_norm: Annotated[float, Field(gt=0, le=1e6)]
+
+
+def _bptt_work(settings: BpttSettings, num_images: int, num_classes: int) -> StepWork:
+    """Count the unrolled student and the judgement of it."""
+    classes = min(settings.num_classes or num_classes, num_classes)
+    batch = min(settings.batch_syn * classes, num_images)
+    passes = settings.syn_steps * batch * DIFFERENTIATED_PASSES
+    passes += classes * settings.real_batch * TRAINING_PASSES
+    kept = max(6 * batch, 2 * classes * settings.real_batch)
+    return StepWork(passes, 2 * settings.syn_steps, settings.syn_steps, kept)
+
+
 class ClasswiseSettings(Settings):
     """Settings of every `classwise.ClasswiseObjective`.
 
@@ -88,14 +130,6 @@ class GradientSettings(DistributionSettings):
     batch_network: Count
 
 
-def _is_strategy(text: str) -> str:
-    parse_strategy(text)
-    return text
-
-
-Strategy = Annotated[str, AfterValidator(_is_strategy)]
-
-
 class ConvGradientSettings(ClasswiseSettings):
     """Settings of `conv_gradient.ConvGradientMatching`.
 
@@ -116,7 +150,7 @@ class ConvGradientSettings(ClasswiseSettings):
     real_images_network: Count
     batch_network: Count
     lr_network: Rate
-    momentum_network: Annotated[float, Field(ge=0, lt=1)]
+    momentum_network: Momentum
     weight_decay_network: Rate
     strategy_network: Strategy
     cutmix_probability: Annotated[float, Field(ge=0, le=1)]
@@ -176,6 +210,7 @@ _HERE = "nsdbench.distillation.objectives"
 TRAJECTORY = ObjectiveFamily(
     TrajectorySettings, f"{_HERE}.trajectory:TrajectoryMatching", _trajectory_work
 )
+BPTT = ObjectiveFamily(BpttSettings, f"{_HERE}.bptt:BackpropagationThroughTime", _bptt_work)
 DISTRIBUTION = ObjectiveFamily(
     DistributionSettings, f"{_HERE}.distribution:DistributionMatching", _distribution_work
 )

@@ -54,6 +54,7 @@ _REGISTRY = Registry(
     ObjectiveFamily,
     {
         "trajectory": f"{_FAMILIES}:TRAJECTORY",
+        "bptt": f"{_FAMILIES}:BPTT",
         "distribution": f"{_FAMILIES}:DISTRIBUTION",
         "gradient": f"{_FAMILIES}:GRADIENT",
         "conv-gradient": f"{_FAMILIES}:CONV_GRADIENT",
