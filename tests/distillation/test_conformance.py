@@ -18,10 +18,6 @@ from nsdbench.sets import budget, parameterizations
 
 DATASET, IPC, STEPS, STOP_AT = "Digits", 2, 3, 2
 RECIPE_OF = ("Digits16", 10, "smoke")  # where settings are taken from
-# Parameterizations that no recipe of ours names.
-UNNAMED = {
-    "bases": {"name": "bases", "t1": 4, "factor": 2, "images_per_class": 4},
-}
 # Counts of a recipe become at most these.
 SMALL = {
     "real_batch": 8, "batch_syn": 8, "batch_network": 8,
@@ -61,8 +57,8 @@ def combine(parameterization, objective):
     host = recipe_of("objective", objective)
     assert host is not None, f"no recipe names the objective {objective!r}"
     stored = recipe_of("parameterization", parameterization)
-    settings = UNNAMED.get(parameterization) or (stored and stored.values["parameterization"])
-    assert settings, f"no recipe names the parameterization {parameterization!r}; add it to UNNAMED"
+    assert stored is not None, f"no recipe names the parameterization {parameterization!r}"
+    settings = stored.values["parameterization"]
     overrides = dict(COMMON)
     overrides |= {f"parameterization.{key}": value for key, value in settings.items()}
     for key, value in host.values["objective"].items():

@@ -75,7 +75,7 @@ def test_training_is_the_published_loop(tensors, strategy):
 
 
 def test_rtp_keeps_its_rate_and_has_its_own_augmentation(tensors):
-    """One operation a batch, a parameter an image, one rate to the end; the set's DSA is not used."""
+    """One operation a batch, a parameter an image, one rate to the end, not the data set's DSA."""
     images, labels = tensors
     images = images.double()
     protocol = replace(protocols.get("rtp-4ep"), batch_size=7, lr=0.05)

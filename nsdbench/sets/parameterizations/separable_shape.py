@@ -35,8 +35,8 @@ class SeparableShape:
             at the "first" images of every class, or at "noise" of N(0, 1).
         kernels: where the matrix of each mode comes from: "identity" (there is none), the formulas
             of `axis_kernels`, "noise", "xavier" (mode 1 only), the "data" (singular value
-            decomposition, mode 1 only), or "tiled" (learned, modes 1 and 2: column r of set j starts at row (j u_n + r) mod t_n of
-            the identity, plus N(0, 0.1^2) in every entry).
+            decomposition, mode 1 only), or "tiled" (learned, modes 1 and 2: column r of set j
+            starts at row (j u_n + r) mod t_n of the identity, plus N(0, 0.1^2) in every entry).
             Empty: noise where learned, else identity. A formula that is not learned is not stored.
         init_scale: where a matrix is noise: the standard deviation of decoded pixels at the start,
             in units of that of preprocessed real pixels.
