@@ -94,6 +94,8 @@ _PROTOCOLS = {
     "mtt": Protocol("mtt", lr=None),
     # DC reference code: 300 epochs where nothing is augmented
     "dc": Protocol("dc", epochs=300, augment=False),
+    # CAFE reference code: 600 epochs where nothing is augmented, and common with DSA
+    "cafe": Protocol("cafe", epochs=600, augment=False),
     # RTP reference code: 300 epochs at one rate
     "rtp": Protocol(
         "rtp",

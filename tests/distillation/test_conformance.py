@@ -22,7 +22,7 @@ RECIPE_OF = ("Digits16", 10, "smoke")  # where settings are taken from
 SMALL = {
     "real_batch": 8, "batch_syn": 8, "batch_network": 8,
     "syn_steps": 2, "expert_epochs": 1, "max_start_epoch": 2, "inner_epochs": 1, "outer_loops": 2,
-    "inner_loops": 2, "real_images_network": 16,
+    "inner_loops": 2, "window": 2, "max_image_steps": 2, "max_epochs": 2, "real_images_network": 16,
 }  # fmt: skip
 COMMON = {
     "network.width": 4,

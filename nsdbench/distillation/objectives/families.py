@@ -156,6 +156,60 @@ class ConvGradientSettings(ClasswiseSettings):
     cutmix_probability: Annotated[float, Field(ge=0, le=1)]
 
 
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+class FeatureAlignmentSettings(DistributionSettings):
+    """Settings of `feature_alignment.FeatureAlignment`; networks train with the same augmentation.
+
+    Attributes:
+        layer_weights: of the maps after the last three ReLUs, and of the pooled map.
+        discrimination_weight: of the cross-entropy of real images by decoded class means.
+        window: image steps, or epochs, whose accuracies are compared.
+        query_batch: real images of a class that an accuracy is taken of.
+        steady_below: a network is left when its accuracies differ by less.
+        moved_above: its training between two image steps ends when they differ by more.
+        max_image_steps, max_epochs: caps of both loops.
+        lr_network, batch_network: of that training, plain SGD.
+    """
+
+    layer_weights: Annotated[tuple[Rate, Rate, Rate, Rate], Field(strict=False)]
+    discrimination_weight: Rate
+    window: Count
+    query_batch: Count
+    steady_below: Share
+    moved_above: Share
+    max_image_steps: Count
+    max_epochs: Count
+    lr_network: Rate
+    batch_network: Count
+
+
+def _feature_alignment_work(
+    settings: FeatureAlignmentSettings, num_images: int, num_classes: int
+) -> StepWork:
+    """Count features of real and decoded images, and training halfway between window and cap."""
+    shortest = min(settings.window, settings.max_epochs)
+    steps = min(settings.window, settings.max_image_steps)
+    epochs = (1 - 1 / steps) * (shortest + settings.max_epochs) / 2
+    work = classwise_work(
+        settings,
+        num_images,
+        num_classes,
+        (1, TRAINING_PASSES),
+        trained=epochs * num_images,
+        batch=min(settings.batch_network, num_images),
+    )
+    asked = num_classes * settings.query_batch
+    decoded = min(num_images, num_classes * (settings.batch_syn or num_images))
+    return StepWork(
+        work.passes + (1 + epochs) * asked,
+        work.steps + epochs,
+        work.kept_parameters,
+        max(settings.real_batch, 2 * decoded),
+    )
+
+
 def classwise_work(
     settings: ClasswiseSettings,
     num_images: int,
@@ -215,6 +269,11 @@ DISTRIBUTION = ObjectiveFamily(
     DistributionSettings, f"{_HERE}.distribution:DistributionMatching", _distribution_work
 )
 GRADIENT = ObjectiveFamily(GradientSettings, f"{_HERE}.gradient:GradientMatching", _gradient_work)
+FEATURE_ALIGNMENT = ObjectiveFamily(
+    FeatureAlignmentSettings,
+    f"{_HERE}.feature_alignment:FeatureAlignment",
+    _feature_alignment_work,
+)
 CONV_GRADIENT = ObjectiveFamily(
     ConvGradientSettings, f"{_HERE}.conv_gradient:ConvGradientMatching", _conv_gradient_work
 )

@@ -57,6 +57,7 @@ _REGISTRY = Registry(
         "bptt": f"{_FAMILIES}:BPTT",
         "distribution": f"{_FAMILIES}:DISTRIBUTION",
         "gradient": f"{_FAMILIES}:GRADIENT",
+        "feature-alignment": f"{_FAMILIES}:FEATURE_ALIGNMENT",
         "conv-gradient": f"{_FAMILIES}:CONV_GRADIENT",
     },
 )
