@@ -23,12 +23,14 @@ class LoopState:
     Attributes:
         average: exponential moving average of what is stored over the steps, from its first values
             (FTD, Du et al., CVPR 2023); None where the recipe has no `ema_decay`.
+        halved_at: shares of the run after which all rates are halved.
     """
 
     parameterization: Parameterization
     objective: Objective
     optimiser: torch.optim.Optimizer
     average: AveragedModel | None
+    halved_at: tuple[float, ...] = ()
     step: int = 0
     losses: list[float] = field(default_factory=list)
     seconds: float = 0.0
@@ -45,13 +47,21 @@ class LoopState:
             settings: the recipe's `optimiser` section.
         """
         groups = parameterization.parameter_groups(settings) + objective.parameter_groups(settings)
+        groups = [{**group, "initial_lr": group["lr"]} for group in groups]
         optimiser = torch.optim.SGD(groups, lr=0.0, momentum=settings["momentum"])
         average = None
         if "ema_decay" in settings:
             mean = get_ema_multi_avg_fn(settings["ema_decay"])
             average = AveragedModel(parameterization, multi_avg_fn=mean)
             average.update_parameters(parameterization)  # the first call copies
-        return LoopState(parameterization, objective, optimiser, average)
+        halved_at = tuple(settings.get("halved_at", ()))
+        return LoopState(parameterization, objective, optimiser, average, halved_at)
+
+    def set_rates(self, iterations: int) -> None:
+        """Give every group its rate at this step of that many; nothing to do if none is halved."""
+        factor = 0.5 ** sum(self.step >= share * iterations for share in self.halved_at)
+        for group in self.optimiser.param_groups if self.halved_at else ():
+            group["lr"] = group["initial_lr"] * factor
 
     def summary(self) -> dict:
         """Return the loss curve, thinned to at most `_CURVE_POINTS` points, and its ends."""

@@ -58,6 +58,7 @@ def optimise(
                 f"step {state.step} of {iterations}: the loss is {value:g} (before: {before}); "
                 "lower the learning rates or the initial student step size"
             )
+        state.set_rates(iterations)
         state.optimiser.step()
         state.parameterization.constrain()
         state.objective.constrain()
