@@ -70,12 +70,23 @@ def find_nvcc(cxx: str) -> str:
     if switch == "0":
         return ""
     homes = [os.environ[name] for name in ("CUDA_HOME", "CUDA_PATH") if os.environ.get(name)]
-    places = [os.environ.get("CUDACXX"), *(f"{home}/bin/nvcc" for home in homes), "nvcc",
-              "/usr/local/cuda/bin/nvcc"]
+    places = [
+        os.environ.get("CUDACXX"),
+        *(f"{home}/bin/nvcc" for home in homes),
+        "nvcc",
+        "/usr/local/cuda/bin/nvcc",
+    ]
     nvcc = next((path for place in places if place and (path := shutil.which(place))), "")
     probe = "__global__ void f(float* x) { *x = 1; }\n"
-    flags = ("-std=c++17", "-ccbin", cxx, "-gencode", "arch=compute_75,code=sm_75",
-             "-gencode", "arch=compute_90,code=sm_90")
+    flags = (
+        "-std=c++17",
+        "-ccbin",
+        cxx,
+        "-gencode",
+        "arch=compute_75,code=sm_75",
+        "-gencode",
+        "arch=compute_90,code=sm_90",
+    )
     complaint = compiles(nvcc, probe, ".cu", *flags) if nvcc else "not found"
     if not complaint:
         return nvcc
@@ -89,8 +100,10 @@ def find_nvcc(cxx: str) -> str:
 def package_folder(name: str) -> Path:
     spec = importlib.util.find_spec(name)
     if spec is None or spec.origin is None:
-        fail(f"{name} is needed to build: use plain `pip install .`, or install {name} before "
-             "`pip install --no-build-isolation .`")
+        fail(
+            f"{name} is needed to build: use plain `pip install .`, or install {name} before "
+            "`pip install --no-build-isolation .`"
+        )
     return Path(spec.origin).parent
 
 
@@ -138,8 +151,16 @@ class CMakeBuild(build_ext):
         build.mkdir(parents=True, exist_ok=True)
         jobs = os.environ.get("MAX_JOBS", str(os.cpu_count() or 1))
         steps = [
-            [cmake, "-S", str(ROOT), "-B", str(build), "-G", "Ninja",
-             *(f"-D{key}={value}" for key, value in options.items())],
+            [
+                cmake,
+                "-S",
+                str(ROOT),
+                "-B",
+                str(build),
+                "-G",
+                "Ninja",
+                *(f"-D{key}={value}" for key, value in options.items()),
+            ],
             [cmake, "--build", str(build), "--parallel", jobs],
             [cmake, "--install", str(build), "--prefix", str(target)],
         ]

@@ -138,4 +138,4 @@ def test_dsa(benchmark, monkeypatch, name, operation):
         **ratios,
     )
     benchmark.pedantic(native, rounds=TURNS * CALLS, warmup_rounds=2)
-    assert ops.is_native_enabled()
+    assert ops.is_native()

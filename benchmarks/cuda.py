@@ -66,7 +66,7 @@ def take_turns(ways: dict[str, tuple[bool, Callable]], calls: int, rounds: int =
     for turn in range(rounds + 1):
         for name, (is_native, run) in ways.items():
             with native_code(is_native):
-                assert ops.is_native_enabled(torch.device("cuda")) == is_native
+                assert ops.is_native(torch.device("cuda")) == is_native
                 torch.cuda.empty_cache()
                 torch.cuda.reset_peak_memory_stats()
                 base = torch.cuda.memory_allocated()
@@ -104,7 +104,7 @@ def outer_step(shape: tuple, mode: str, dtype=torch.float32) -> Callable[[], tup
     images.requires_grad_()
 
     def run():
-        is_native = ops.is_native_enabled(torch.device("cuda")) and mode != "full"
+        is_native = ops.is_native(torch.device("cuda")) and mode != "full"
         assert unroll.code_path(model, mode) == ("fused" if is_native else "generic")
         end = unroll.unrolled_sgd(model, theta, images, labels, batches, lr, mode=mode)
         loss = (end - target).square().sum() / (theta - target).square().sum()

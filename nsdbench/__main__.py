@@ -1,4 +1,4 @@
-"""`python -m nsdbench`: see nsdbench/cli.py."""
+"""`python -m nsdbench`: see nsdbench/cli/app.py."""
 
 from nsdbench.cli.app import main
 

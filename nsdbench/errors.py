@@ -1,4 +1,4 @@
-"""The errors nsdbench raises besides ValueError (the caller's mistake), and words they share."""
+"""The errors nsdbench raises besides ValueError (the caller's mistake), and message helpers."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from difflib import get_close_matches
@@ -24,7 +24,7 @@ class BudgetExceeded(NsdbenchError):
 
 
 class ExtensionUnavailable(NsdbenchError):
-    """The compiled extension could not be loaded; the message lists the likely causes."""
+    """The compiled operators do not load; the message says why and what to do."""
 
 
 class TestSplitSealed(NsdbenchError):
@@ -44,8 +44,8 @@ class NotImplementedYet(NsdbenchError):
 def nearest(name: object, known: Iterable[str]) -> str:
     """End a message about an unknown name: "; did you mean NSD?", or nothing if none is near."""
     by_lower = {other.lower(): other for other in known}
-    found = get_close_matches(str(name).lower(), by_lower, n=3)
-    return f"; did you mean {' or '.join(by_lower[lower] for lower in found)}?" if found else ""
+    close = get_close_matches(str(name).lower(), by_lower, n=3)
+    return f"; did you mean {' or '.join(by_lower[lower] for lower in close)}?" if close else ""
 
 
 def checked(kind: type[T], value: Any, where: str) -> T:

@@ -1,4 +1,4 @@
-"""Name files, find the folders of those that users declare, write files whole or not at all."""
+"""Name files, find the folders that users declare, and write files atomically."""
 
 import errno
 import hashlib
@@ -90,7 +90,7 @@ def checked_name(name: str, what: str) -> str:
     return name
 
 
-def user_path(path: Path | str) -> Path:
+def user_path(path: str | os.PathLike[str]) -> Path:
     """Expand "~" at the start of a path that a user gives.
 
     Raises:
@@ -145,7 +145,7 @@ def toml_files(folders: Iterable[Path], kind: str) -> dict[str, Path]:
 
 
 def read_once(read: Callable[[Path], T]) -> Callable[[Path], T]:
-    """Have a reader read each file once in a process, and again when the file has changed.
+    """Cache a reader's result per file until the file changes.
 
     All callers share what it returns: do not change it.
     """
@@ -183,7 +183,7 @@ def read_toml(path: Path) -> dict[str, Any]:
 
 
 def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
-    """Make a file such that a reader, or a later run after a crash, sees all of it or none.
+    """Write a file atomically: readers, and a run after a crash, see all of it or none.
 
     Args:
         path: the file; its folder is made.

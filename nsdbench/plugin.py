@@ -1,4 +1,4 @@
-"""What a package builds on that adds objectives, parameterizations or coresets to nsdbench.
+"""The public interface for packages that add objectives, parameterizations or coresets.
 
 A package enters each of them in its `pyproject.toml`, by the name that recipes use, as a family:
 

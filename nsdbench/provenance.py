@@ -49,9 +49,9 @@ def machine(device: str) -> dict:
         "device": torch.cuda.get_device_name(device) if on_gpu else _processor(),
         "threads": torch.get_num_threads(),
         "build": {
-            "simd": ops.library.simd_level(),
-            "native": ops.is_native_enabled(torch.device(device)),
-            "cuda": ops.library.cuda_unavailable_because or "loaded",
+            "simd": ops.backend.simd_level(),
+            "native": ops.is_native(torch.device(device)),
+            "cuda": ops.backend.cuda_unavailable_because() or "loaded",
         },
     }
 

@@ -1,4 +1,4 @@
-"""What a name in a recipe stands for: something of ours, or what an installed package adds.
+"""Names in recipes: what they stand for, in nsdbench or in an installed package.
 
 A package adds names by entry points. Their groups are
 
@@ -115,18 +115,18 @@ class Registry(Generic[F]):
                 "uninstall all but one"
             )
         try:
-            found = added[0].load()
+            family = added[0].load()
         except Exception as error:  # a plug-in can fail in any way while it is imported
             raise ValueError(
                 f"{_plugin(added[0])} cannot be loaded as the {self.kind} {name!r}: "
                 f"{type(error).__name__}: {error}"
             ) from error
-        if not isinstance(found, self.family):
+        if not isinstance(family, self.family):
             raise ValueError(
-                f"{_plugin(added[0])} gives {found!r} as the {self.kind} {name!r}; expected a "
+                f"{_plugin(added[0])} gives {family!r} as the {self.kind} {name!r}; expected a "
                 f"nsdbench.plugin.{self.family.__name__}"
             )
-        return found
+        return family
 
     def read(self, section: Mapping[str, Any]) -> tuple[F, Any]:
         """Return the family that a recipe's section names, and its settings, checked.
@@ -157,8 +157,8 @@ def plugin_folders(group: str) -> list[Path]:
             spec = None
         if spec is None or not spec.submodule_search_locations:
             raise ValueError(
-                f"{_plugin(entry)} is entered in {group}, but {entry.value!r} is no package; name "
-                "the package whose folder holds the TOML files"
+                f"{_plugin(entry)} is registered under {group}, but {entry.value!r} is not a "
+                "package; name the package whose folder holds the TOML files"
             )
         folders += map(Path, spec.submodule_search_locations)
     return list(dict.fromkeys(folders))

@@ -14,6 +14,7 @@ import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
+from io import BufferedIOBase
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -134,7 +135,7 @@ def open_sealed(path: Path, kind: str, *, old: bytes) -> Iterator[BinaryIO]:
         yield file
 
 
-def _rest_sum(file: BinaryIO, path: Path) -> str:
+def _rest_sum(file: BufferedIOBase, path: Path) -> str:
     """Return the sum of the name of a file and of what it holds from where it stands."""
     return hashlib.file_digest(file, lambda: hashlib.sha256(path.name.encode())).hexdigest()
 

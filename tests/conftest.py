@@ -1,15 +1,24 @@
 """Fixtures that every part of the tests may use."""
 
+import importlib.util
+import os
+import shutil
+import subprocess
+import sysconfig
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+
 import pytest
 import torch
+from filelock import FileLock
 
 from nsdbench import methods
 from nsdbench.bench.measure import measure
 from nsdbench.bench.plan import Task
 from nsdbench.evaluation import protocols
 from nsdbench.experts import Run
-from nsdbench.models.nets import convnet
-from nsdbench.ops import is_native_enabled
+from nsdbench.ops import convnet, is_native
 
 
 @pytest.fixture(
@@ -26,13 +35,54 @@ def device(request) -> torch.device:
     return torch.device(request.param)
 
 
+@pytest.fixture(scope="session")
+def built() -> Callable[[str], Path]:
+    """Build a target of tests/native/CMakeLists.txt if it is out of date, and return the folder."""
+    path = sysconfig.get_path("scripts") + os.pathsep + os.environ.get("PATH", os.defpath)
+    cmake, ninja = (shutil.which(tool, path=path) for tool in ("cmake", "ninja"))
+    pybind11 = importlib.util.find_spec("pybind11")
+    if cmake is None or ninja is None or pybind11 is None or pybind11.origin is None:
+        pytest.skip("needs cmake, ninja and pybind11")
+    source = Path(__file__).parent / "native"
+    folder = source.parents[1] / "build" / "tests"
+    options = {
+        "CMAKE_MAKE_PROGRAM": ninja,
+        "PYTHON_INCLUDE": sysconfig.get_path("include"),
+        "PYBIND11_INCLUDE": Path(pybind11.origin).parent / "include",
+        "EXTENSION_SUFFIX": sysconfig.get_config_var("EXT_SUFFIX"),
+    }
+    configure = [cmake, "-S", source, "-B", folder, "-G", "Ninja"]
+    configure += [f"-D{name}={value}" for name, value in options.items()]
+
+    def build(target: str) -> Path:
+        folder.mkdir(parents=True, exist_ok=True)
+        with FileLock(folder / "lock"):  # the tests run in several processes
+            for step in (configure, [cmake, "--build", folder, "--target", target]):
+                done = subprocess.run(step, capture_output=True, text=True)
+                assert done.returncode == 0, done.stdout + done.stderr
+        return folder
+
+    return build
+
+
+@pytest.fixture(scope="session")
+def simt(built) -> ModuleType:
+    """Load the CUDA kernels compiled for the host (tests/native/simt.cpp)."""
+    path = built("_simt") / f"_simt{sysconfig.get_config_var('EXT_SUFFIX')}"
+    spec = importlib.util.spec_from_file_location("_simt", path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
 @pytest.fixture
 def fused_on_cpu(monkeypatch):
     """Have ConvNets take on the CPU the path that they take on CUDA."""
     monkeypatch.setattr(
         convnet,
-        "_device_path",
-        lambda device: "fused" if is_native_enabled(device) else "generic",
+        "path_on",
+        lambda device: "fused" if is_native(device) else "generic",
     )
 
 

@@ -4,6 +4,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 import nsdbench
 
 FOLDER = Path(nsdbench.__file__).parent
@@ -36,4 +38,14 @@ def test_the_probe_sees_torch_and_the_operators():
 
 
 def test_the_package_loads_nothing_that_computes():
-    assert loaded("import nsdbench") == []
+    assert loaded("import nsdbench; import nsdbench.report") == []
+
+
+COMMAND = "import runpy; runpy.run_module('nsdbench', run_name='__main__', alter_sys=True)"
+
+
+@pytest.mark.parametrize(
+    "words", ["--help", "list", "plan table1", "status table1", "report table1 --csv"]
+)
+def test_commands_that_compute_nothing_load_nothing_that_computes(words):
+    assert loaded(COMMAND, *words.split()) == []

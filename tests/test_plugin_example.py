@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 
 EXAMPLE = Path(__file__).parent / "plugin_example"
-README = Path(__file__).parents[1] / "README.md"
+ROOT = Path(__file__).parents[1]
+PAGE = ROOT / "docs" / "plugins.md"
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +32,7 @@ def site(tmp_path_factory):
 def nsdbench(site, tmp_path):
     """Run a command in a process that finds the example and its table; returns what it printed."""
     environment = os.environ | {
-        "PYTHONPATH": f"{README.parent}{os.pathsep}{site}",
+        "PYTHONPATH": f"{ROOT}{os.pathsep}{site}",
         "NSDBENCH_TABLES": str(EXAMPLE / "tables"),
         "NSDBENCH_CACHE": str(tmp_path / "cache"),
         "NSDBENCH_OFFLINE": "1",
@@ -93,8 +94,8 @@ def record_images(folder, method):
         return arrays["images"]
 
 
-def test_the_readme_shows_the_example_as_it_is():
-    text = README.read_text()
+def test_the_page_shows_the_example_as_it_is():
+    text = PAGE.read_text()
     package = EXAMPLE / "nsdbench_example"
     toml = re.findall(r"```toml\n(.*?)```", text, flags=re.DOTALL)
     assert tomllib.loads((package / "nsd-class-means.toml").read_text()) in map(tomllib.loads, toml)

@@ -302,5 +302,5 @@ def test_plugin_offers_every_name_it_lists():
 @pytest.mark.parametrize("value", ["plug_gone", "json.decoder", "plug_gone.part", "a:b"])
 def test_a_folder_of_methods_must_be_a_package(install, value):
     install("plug_one", "", f"[nsdbench.things]\nx = {value}\n")
-    with pytest.raises(ValueError, match="plug_one 1.5 is entered in nsdbench.things, but"):
+    with pytest.raises(ValueError, match="plug_one 1.5 is registered under nsdbench.things, but"):
         plugin_folders("nsdbench.things")

@@ -112,6 +112,22 @@ def test_verdict_words(values, word):
     assert result.uncertainty == pytest.approx(half_width(values), rel=1e-12)
 
 
+@pytest.mark.parametrize("dataset", ["CIFAR10-JPEG", "folder:/no/where=CIFAR10"])
+@pytest.mark.parametrize(
+    ("values", "word"),
+    [
+        ([68.0, 68.4, 68.8, 69.0, 68.2], "reproduced"),
+        ([71.4, 71.5, 71.6, 71.5, 71.5], "above"),
+        ([60.0, 60.2, 59.9, 60.1, 60.3], "below"),
+        ([60.0, 64.0, 68.0, 72.0, 76.0], "inconclusive"),
+    ],
+)
+def test_verdicts_on_a_copy_say_so(dataset, values, word):
+    result, of_whole = (verdict(record(values, dataset=x), PUBLISHED) for x in (dataset, "CIFAR10"))
+    assert str(result) == f"{word} on a lossy copy" and of_whole.word == word
+    assert replace(result, word=word) == of_whole
+
+
 def test_one_point_is_tolerated_however_sharp_the_measurement():
     sharp = Published("CIFAR10", 1, "convnet3-w128", mean=68.5, std=0.0)
     assert verdict(record([69.49] * 5), sharp).word == "reproduced"
@@ -124,6 +140,12 @@ def test_one_point_is_tolerated_however_sharp_the_measurement():
     [
         ({"scale": "small"}, "scale small"),
         ({"dataset": "FashionMNIST"}, "dataset FashionMNIST, published CIFAR10"),
+        (
+            {"dataset": "CIFAR10-JPEG-holdout5000-seed0"},
+            "dataset CIFAR10-JPEG-holdout5000-seed0, published CIFAR10",
+        ),
+        ({"dataset": "folder:/a=CIFAR100"}, "dataset folder:/a=CIFAR100, published CIFAR10"),
+        ({"dataset": "CIFAR10-JPEG", "scale": "small"}, "scale small"),
         ({"ipc": 10}, "ipc 10, published 1"),
         ({"arch": "convnet3-w32"}, "architecture convnet3-w32, published convnet3-w128"),
         ({"protocol": "mtt"}, "protocol mtt, published common"),

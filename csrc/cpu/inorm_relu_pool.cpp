@@ -1,6 +1,9 @@
 // One plane at a time: it fits the first- or second-level cache, so that the passes for the mean,
 // the variance and the result read main memory once. Sums run over lanes in a fixed order and
 // per-channel sums over images ascending, so results do not depend on the number of threads.
+//
+// norm_block.cpp computes the same on channel blocks, the ConvNet's own layout. From 16x16 on, packing
+// planes for it takes 2 to 8 times as long as all of this, so both stay.
 
 #include "inorm_relu_pool.h"
 

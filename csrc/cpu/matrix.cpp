@@ -1,30 +1,22 @@
 #include "matrix.h"
 
-#include <cstdlib>
 #include <cstring>
+
+#include "simd.h"
 
 namespace nsdbench::cpu {
 namespace {
-
-#define NSDBENCH_INLINE [[gnu::always_inline]] inline
 
 constexpr int64_t kTileRows = 4;     // 4 x 2 vectors of accumulators fit 16 registers of any level
 constexpr int kTileVectors = 2;
 constexpr int64_t kDepthBlock = 128; // a packed panel of B stays in the first-level cache
 
-// Vector of kBytes; unaligned, since rows start anywhere.
-template <typename T, int kBytes>
-struct Vector {
-  typedef T type __attribute__((vector_size(kBytes), aligned(alignof(T)), may_alias));
-  static constexpr int64_t kWidth = kBytes / static_cast<int>(sizeof(T));
-};
-
 // C[kRows, kVectors * width] (+)= A B, accumulators in registers, k innermost and in order.
 template <typename T, int kBytes, int kRows, int kVectors>
 NSDBENCH_INLINE void tile(bool accumulate, int64_t depth, const T* a, int64_t a_row, int64_t a_col,
                           const T* b, int64_t b_row, T* c, int64_t c_row) {
-  using V = typename Vector<T, kBytes>::type;
-  constexpr int64_t kWidth = Vector<T, kBytes>::kWidth;
+  using V = typename NativeVector<T, kBytes>::type;
+  constexpr int64_t kWidth = NativeVector<T, kBytes>::kWidth;
   V sum[kRows][kVectors];
 #pragma GCC unroll 4
   for (int r = 0; r < kRows; ++r) {
@@ -77,7 +69,7 @@ template <typename T, int kBytes>
 NSDBENCH_INLINE void multiply_body(bool accumulate, int64_t rows, int64_t columns, int64_t depth,
                                    const T* a, int64_t a_row, int64_t a_col, const T* b,
                                    int64_t b_row, T* c, int64_t c_row) {
-  constexpr int64_t kWidth = Vector<T, kBytes>::kWidth;
+  constexpr int64_t kWidth = NativeVector<T, kBytes>::kWidth;
   constexpr int64_t kPanel = kTileVectors * kWidth;
   constexpr int64_t kFarRow = 1024 / static_cast<int64_t>(sizeof(T));
   alignas(64) T panel[kDepthBlock * kPanel];
@@ -133,8 +125,8 @@ template <typename T, int kBytes, int kRows, int kColumns>
 NSDBENCH_INLINE void dot_tile(bool accumulate, int64_t lead, int64_t depth, int64_t row_stride,
                               const T* x, int64_t x_lead, const T* g, int64_t g_lead, T* c,
                               int64_t c_row) {
-  using V = typename Vector<T, kBytes>::type;
-  constexpr int64_t kWidth = Vector<T, kBytes>::kWidth;
+  using V = typename NativeVector<T, kBytes>::type;
+  constexpr int64_t kWidth = NativeVector<T, kBytes>::kWidth;
   const int64_t whole = depth / kWidth * kWidth;
   V sum[kRows][kColumns];
 #pragma GCC unroll 4
@@ -209,7 +201,7 @@ NSDBENCH_INLINE void dot_rows(int64_t rows, bool accumulate, int64_t lead, int64
 
 // Long dot products are cut into blocks so that the rows of X and G are read from cache by all tiles.
 template <typename T, int kBytes>
-NSDBENCH_INLINE void dot_body(int64_t lead, int64_t rows, int64_t columns, int64_t depth,
+NSDBENCH_INLINE void multiply_by_transpose_body(int64_t lead, int64_t rows, int64_t columns, int64_t depth,
                               const T* x, int64_t x_lead, const T* g, int64_t g_lead, T* c,
                               int64_t c_row) {
   constexpr int64_t kBlock = 1024;
@@ -237,82 +229,17 @@ NSDBENCH_INLINE void dot_body(int64_t lead, int64_t rows, int64_t columns, int64
   }
 }
 
-// One copy of both products per level: the bodies above are inlined into functions compiled for it.
-#define NSDBENCH_LEVEL(name, attributes, bytes)                                                    \
-  template <typename T>                                                                            \
-  attributes void multiply_##name(bool accumulate, int64_t rows, int64_t columns, int64_t depth,   \
-                                  const T* a, int64_t a_row, int64_t a_col, const T* b,            \
-                                  int64_t b_row, T* c, int64_t c_row) {                            \
-    multiply_body<T, bytes>(accumulate, rows, columns, depth, a, a_row, a_col, b, b_row, c,        \
-                            c_row);                                                                \
-  }                                                                                                \
-  template <typename T>                                                                            \
-  attributes void dot_##name(int64_t lead, int64_t rows, int64_t columns, int64_t depth,           \
-                             const T* x, int64_t x_lead, const T* g, int64_t g_lead, T* c,         \
-                             int64_t c_row) {                                                      \
-    dot_body<T, bytes>(lead, rows, columns, depth, x, x_lead, g, g_lead, c, c_row);                \
-  }
-
-NSDBENCH_LEVEL(baseline, , 16)
-#if defined(__x86_64__)
-NSDBENCH_LEVEL(avx2, __attribute__((target("avx2,fma"))), 32)
-NSDBENCH_LEVEL(avx512, __attribute__((target("avx512f,avx512vl,avx512dq,avx512bw,fma"))), 64)
-#endif
-
-Simd widest_level() {
-  Simd level = Simd::kBaseline;
-#if defined(__x86_64__)
-  __builtin_cpu_init();
-  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) level = Simd::kAvx2;
-  if (level == Simd::kAvx2 && __builtin_cpu_supports("avx512f") &&
-      __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq") &&
-      __builtin_cpu_supports("avx512bw")) {
-    level = Simd::kAvx512;
-  }
-#endif
-  const char* wish = std::getenv("NSDBENCH_SIMD");
-  if (wish != nullptr && std::strcmp(wish, "baseline") == 0) return Simd::kBaseline;
-  if (wish != nullptr && std::strcmp(wish, "avx2") == 0 && level > Simd::kAvx2) return Simd::kAvx2;
-  return level;
-}
-
 }  // namespace
 
-Simd simd_level() {
-  static const Simd level = widest_level();
-  return level;
-}
-
-template <typename T>
-void multiply(bool accumulate, int64_t rows, int64_t columns, int64_t depth, const T* a,
-              int64_t a_row, int64_t a_col, const T* b, int64_t b_row, T* c, int64_t c_row) {
-  switch (simd_level()) {
-#if defined(__x86_64__)
-    case Simd::kAvx512:
-      return multiply_avx512(accumulate, rows, columns, depth, a, a_row, a_col, b, b_row, c, c_row);
-    case Simd::kAvx2:
-      return multiply_avx2(accumulate, rows, columns, depth, a, a_row, a_col, b, b_row, c, c_row);
-#endif
-    default:
-      return multiply_baseline(accumulate, rows, columns, depth, a, a_row, a_col, b, b_row, c,
-                               c_row);
-  }
-}
-
-template <typename T>
-void multiply_by_transpose(int64_t lead, int64_t rows, int64_t columns, int64_t depth, const T* x,
-                           int64_t x_lead, const T* g, int64_t g_lead, T* c, int64_t c_row) {
-  switch (simd_level()) {
-#if defined(__x86_64__)
-    case Simd::kAvx512:
-      return dot_avx512(lead, rows, columns, depth, x, x_lead, g, g_lead, c, c_row);
-    case Simd::kAvx2:
-      return dot_avx2(lead, rows, columns, depth, x, x_lead, g, g_lead, c, c_row);
-#endif
-    default:
-      return dot_baseline(lead, rows, columns, depth, x, x_lead, g, g_lead, c, c_row);
-  }
-}
+NSDBENCH_MULTIVERSION(multiply,
+                      (bool accumulate, int64_t rows, int64_t columns, int64_t depth, const T* a,
+                       int64_t a_row, int64_t a_col, const T* b, int64_t b_row, T* c,
+                       int64_t c_row),
+                      (accumulate, rows, columns, depth, a, a_row, a_col, b, b_row, c, c_row))
+NSDBENCH_MULTIVERSION(multiply_by_transpose,
+                      (int64_t lead, int64_t rows, int64_t columns, int64_t depth, const T* x,
+                       int64_t x_lead, const T* g, int64_t g_lead, T* c, int64_t c_row),
+                      (lead, rows, columns, depth, x, x_lead, g, g_lead, c, c_row))
 
 #define NSDBENCH_INSTANTIATE(T)                                                                  \
   template void multiply<T>(bool, int64_t, int64_t, int64_t, const T*, int64_t, int64_t, const T*, \

@@ -8,12 +8,6 @@
 
 namespace nsdbench::cpu {
 
-enum class Simd : int { kBaseline = 0, kAvx2 = 1, kAvx512 = 2 };
-
-// The level in use: the widest the processor has, or less if NSDBENCH_SIMD (baseline, avx2, avx512)
-// asks for less. Decided once per process.
-Simd simd_level();
-
 // C[m,n] = sum_k A[m,k] B[k,n]  (+ C if accumulate).
 //   A: element (m,k) at a[m * a_row + k * a_col]
 //   B: [depth, columns], rows b_row apart       C: [rows, columns], rows c_row apart

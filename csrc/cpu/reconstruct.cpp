@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "mode_product.h"
+#include "workspace.h"
 
 namespace nsdbench::cpu {
 namespace {
@@ -66,17 +67,11 @@ Order choose_order(const Problem& problem, const Grouping& grouping) {
   return cheapest_order(problem, rows, problem.has_kernel[0] || !grouping.is_everything);
 }
 
-// Memory of one thread, grown to the largest pair seen and kept, so that pages are touched once.
+// Memory of one thread, grown to the largest pair seen.
 template <typename T>
 T* workspace(int64_t count) {
-  thread_local std::unique_ptr<T[]> memory;
-  thread_local int64_t capacity = 0;
-  if (count > capacity) {
-    memory.reset();
-    memory.reset(new T[count]);
-    capacity = count;
-  }
-  return memory.get();
+  thread_local Workspace memory;
+  return memory.get<T>(count);
 }
 
 // The chain of mode products of one pair, with its intermediate tensors.

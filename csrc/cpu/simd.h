@@ -2,18 +2,22 @@
 //
 // A kernel is an always-inlined template `name_body<T, kBytes>`, with kBytes the width of a vector.
 // NSDBENCH_MULTIVERSION(name, parameters, arguments) makes the function `name<T>` that runs the
-// copy compiled for the instruction set in use (simd_level() in matrix.h).
+// copy compiled for the instruction set in use.
 
 #pragma once
 
 #include <cstdint>
 
-#include "matrix.h"
-
 #define NSDBENCH_INLINE [[gnu::always_inline]] inline
 #define NSDBENCH_INLINE_LAMBDA __attribute__((always_inline))
 
 namespace nsdbench::cpu {
+
+enum class Simd : int { kBaseline = 0, kAvx2 = 1, kAvx512 = 2 };
+
+// The level in use: the widest the processor has, or less if NSDBENCH_SIMD (baseline, avx2, avx512)
+// asks for less. Decided once per process.
+Simd simd_level();
 
 // A vector of kBytes that may lie anywhere in memory.
 template <typename T, int kBytes>

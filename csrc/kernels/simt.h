@@ -1,6 +1,6 @@
-// The only vocabulary kernels use. nvcc maps it to CUDA; any other C++ compiler maps it to simt_host.h,
-// which runs the same kernel source on the CPU with one user-level context per thread, so that index
-// arithmetic, barriers and shared memory are tested without a GPU.
+// The only vocabulary kernels use. nvcc maps it to CUDA; any other C++ compiler maps it to
+// tests/native/simt_host.h, which runs the same kernel source on the CPU with one user-level context per
+// thread, so that index arithmetic, barriers and shared memory are tested without a GPU.
 //
 //   SIMT_KERNEL, SIMT_DEVICE                     qualifiers of kernels and of functions they call
 //   simt::thread_x() .. simt::grid_size_z()      indices and extents

@@ -26,26 +26,21 @@ Tensor run(const Call& call) {
   Tensor out = torch::stable::empty_like(call.images);
   if (problem.images * problem.image_size() == 0) return out;
   const double* parameters = call.parameters.const_data_ptr<double>();
-  const auto apply = [&]<typename T>(T) {
-    const T* in = call.images.const_data_ptr<T>();
-    if constexpr (kTransposed) {
-      cpu::dsa_backward<T>(problem, parameters, in, out.mutable_data_ptr<T>());
-    } else {
-      cpu::dsa<T>(problem, parameters, in, out.mutable_data_ptr<T>());
-    }
-  };
-  call.images.scalar_type() == ScalarType::Float ? apply(float{}) : apply(double{});
+  dispatch(call.images, [&]<typename T>(T) {
+    const auto run_it = kTransposed ? cpu::dsa_backward<T> : cpu::dsa<T>;
+    run_it(problem, parameters, call.images.const_data_ptr<T>(), out.mutable_data_ptr<T>());
+  });
   return out;
 }
 
 Tensor forward(const Tensor& images, int64_t operation, const Tensor& parameters,
                bool align_corners, bool is_linear) {
-  return run<false>(check("images", images, operation, parameters, align_corners, is_linear));
+  return run<false>(check_call("images", images, operation, parameters, align_corners, is_linear));
 }
 
 Tensor backward(const Tensor& grad, int64_t operation, const Tensor& parameters,
                 bool align_corners) {
-  return run<true>(check("grad", grad, operation, parameters, align_corners, true));
+  return run<true>(check_call("grad", grad, operation, parameters, align_corners, true));
 }
 
 }  // namespace

@@ -15,28 +15,22 @@ Tensor run(const Call& call) {
   Tensor out = torch::stable::empty_like(call.images);
   if (problem.images * problem.image_size() == 0) return out;
   const double* parameters = call.parameters.const_data_ptr<double>();
-  const auto apply = [&](auto zero) {
-    using T = decltype(zero);
-    const T* in = call.images.const_data_ptr<T>();
-    T* target = out.mutable_data_ptr<T>();
-    void* stream = current_stream(device);
-    const char* error = kTransposed
-                            ? cuda::launch_dsa_bwd<T>(problem, parameters, in, target, stream)
-                            : cuda::launch_dsa_fwd<T>(problem, parameters, in, target, stream);
-    if (error != nullptr) throw std::runtime_error(std::string("dsa: CUDA: ") + error);
-  };
-  call.images.scalar_type() == ScalarType::Float ? apply(float{}) : apply(double{});
+  dispatch(call.images, [&]<typename T>(T) {
+    const auto launch = kTransposed ? cuda::launch_dsa_bwd<T> : cuda::launch_dsa_fwd<T>;
+    check_launch(refuse, launch(problem, parameters, call.images.const_data_ptr<T>(),
+                                out.mutable_data_ptr<T>(), current_stream(device)));
+  });
   return out;
 }
 
 Tensor forward(const Tensor& images, int64_t operation, const Tensor& parameters,
                bool align_corners, bool is_linear) {
-  return run<false>(check("images", images, operation, parameters, align_corners, is_linear));
+  return run<false>(check_call("images", images, operation, parameters, align_corners, is_linear));
 }
 
 Tensor backward(const Tensor& grad, int64_t operation, const Tensor& parameters,
                 bool align_corners) {
-  return run<true>(check("grad", grad, operation, parameters, align_corners, true));
+  return run<true>(check_call("grad", grad, operation, parameters, align_corners, true));
 }
 
 }  // namespace

@@ -16,35 +16,34 @@ class Cuda {
 
   template <typename T>
   void forward(const PlaneSizes& sizes, const NormInput<T>& input, T* out) const {
-    check(cuda::launch_inorm_relu_pool_fwd<T>(sizes, input, out, stream_));
+    check_launch(refuse, cuda::launch_inorm_relu_pool_fwd<T>(sizes, input, out, stream_));
   }
   template <typename T>
   void forward_jvp(const PlaneSizes& sizes, const NormInput<T>& input,
                    const NormTangent<T>& tangent, T* out_t) const {
-    check(cuda::launch_inorm_relu_pool_jvp<T>(sizes, input, tangent, out_t, stream_));
+    check_launch(refuse,
+                 cuda::launch_inorm_relu_pool_jvp<T>(sizes, input, tangent, out_t, stream_));
   }
   template <typename T>
   void backward(const PlaneSizes& sizes, const T* grad, const NormInput<T>& input,
                 const NormGradient<T>& result) const {
     const Tensor workspace = allocate_workspace(sizes);
-    check(cuda::launch_inorm_relu_pool_bwd<T>(sizes, grad, input, result,
-                                              workspace.mutable_data_ptr<T>(), stream_));
+    check_launch(refuse, cuda::launch_inorm_relu_pool_bwd<T>(
+                             sizes, grad, input, result, workspace.mutable_data_ptr<T>(), stream_));
   }
   template <typename T>
   void backward_jvp(const PlaneSizes& sizes, const T* grad, const NormInput<T>& input,
                     const T* grad_t, const NormTangent<T>& tangent,
                     const NormGradient<T>& result) const {
     const Tensor workspace = allocate_workspace(sizes);
-    check(cuda::launch_inorm_relu_pool_bwd_jvp<T>(sizes, grad, input, grad_t, tangent, result,
-                                                  workspace.mutable_data_ptr<T>(), stream_));
+    check_launch(
+        refuse, cuda::launch_inorm_relu_pool_bwd_jvp<T>(sizes, grad, input, grad_t, tangent, result,
+                                                        workspace.mutable_data_ptr<T>(), stream_));
   }
 
  private:
   Tensor allocate_workspace(const PlaneSizes& sizes) const {
-    return torch::stable::new_empty(x_, Shape{cuda::norm_workspace_elements(sizes)});
-  }
-  static void check(const char* error) {
-    if (error != nullptr) throw std::runtime_error(std::string("inorm_relu_pool: CUDA: ") + error);
+    return allocate(x_, {cuda::norm_workspace_elements(sizes)});
   }
 
   Tensor x_;

@@ -18,20 +18,14 @@ NormInput<T> input_of(const Call& call) {
 }
 
 template <typename T>
-const T* pointer(const MaybeTensor& tensor) {
-  return tensor ? tensor->const_data_ptr<T>() : nullptr;
-}
-
-template <typename T>
 NormTangent<T> tangent_of(const Tangent& tangent) {
   return {pointer<T>(tangent.x), pointer<T>(tangent.weight), pointer<T>(tangent.bias)};
 }
 
 // Uninitialised tensors like x, weight and bias.
-inline Three allocate(const Call& call) {
-  return {torch::stable::new_empty(call.x, shape_of(call.x)),
-          torch::stable::new_empty(call.x, shape_of(call.weight)),
-          torch::stable::new_empty(call.x, shape_of(call.bias))};
+inline Three allocate_gradients(const Call& call) {
+  return {allocate(call.x, shape_of(call.x)), allocate(call.x, shape_of(call.weight)),
+          allocate(call.x, shape_of(call.bias))};
 }
 
 template <typename T>
@@ -40,16 +34,11 @@ NormGradient<T> pointers(const Three& tensors) {
           std::get<2>(tensors).mutable_data_ptr<T>()};
 }
 
-template <typename Body>
-void dispatch(const Tensor& x, const Body& body) {
-  x.scalar_type() == ScalarType::Float ? body(float{}) : body(double{});
-}
-
 template <typename Device>
 Tensor forward(const Tensor& x, const Tensor& weight, const Tensor& bias, double eps) {
   const Call call = check_call(x, weight, bias, eps);
   const Device device(call.x);
-  Tensor out = torch::stable::new_empty(call.x, call.pooled());
+  Tensor out = allocate(call.x, call.pooled());
   dispatch(call.x, [&]<typename T>(T) {
     device.forward(call.sizes, input_of<T>(call), out.mutable_data_ptr<T>());
   });
@@ -58,12 +47,11 @@ Tensor forward(const Tensor& x, const Tensor& weight, const Tensor& bias, double
 
 template <typename Device>
 Tensor forward_jvp(const Tensor& x, const Tensor& weight, const Tensor& bias, double eps,
-                   const MaybeTensor& x_t, const MaybeTensor& weight_t,
-                   const MaybeTensor& bias_t) {
+                   const MaybeTensor& x_t, const MaybeTensor& weight_t, const MaybeTensor& bias_t) {
   const Call call = check_call(x, weight, bias, eps);
   const Tangent tangent = check_tangent(call, x_t, weight_t, bias_t);
   const Device device(call.x);
-  Tensor out_t = torch::stable::new_empty(call.x, call.pooled());
+  Tensor out_t = allocate(call.x, call.pooled());
   dispatch(call.x, [&]<typename T>(T) {
     device.forward_jvp(call.sizes, input_of<T>(call), tangent_of<T>(tangent),
                        out_t.mutable_data_ptr<T>());
@@ -75,9 +63,9 @@ template <typename Device>
 Three backward(const Tensor& grad, const Tensor& x, const Tensor& weight, const Tensor& bias,
                double eps) {
   const Call call = check_call(x, weight, bias, eps);
-  const Tensor cotangent = check("grad", grad, call.pooled(), call.x);
+  const Tensor cotangent = check(refuse, "grad", grad, call.pooled(), call.x);
   const Device device(call.x);
-  const Three result = allocate(call);
+  const Three result = allocate_gradients(call);
   dispatch(call.x, [&]<typename T>(T) {
     device.backward(call.sizes, cotangent.const_data_ptr<T>(), input_of<T>(call),
                     pointers<T>(result));
@@ -90,11 +78,11 @@ Three backward_jvp(const Tensor& grad, const Tensor& x, const Tensor& weight, co
                    double eps, const MaybeTensor& grad_t, const MaybeTensor& x_t,
                    const MaybeTensor& weight_t, const MaybeTensor& bias_t) {
   const Call call = check_call(x, weight, bias, eps);
-  const Tensor cotangent = check("grad", grad, call.pooled(), call.x);
-  const MaybeTensor cotangent_t = check("grad_t", grad_t, call.pooled(), call.x);
+  const Tensor cotangent = check(refuse, "grad", grad, call.pooled(), call.x);
+  const MaybeTensor cotangent_t = check(refuse, "grad_t", grad_t, call.pooled(), call.x);
   const Tangent tangent = check_tangent(call, x_t, weight_t, bias_t);
   const Device device(call.x);
-  const Three result = allocate(call);
+  const Three result = allocate_gradients(call);
   dispatch(call.x, [&]<typename T>(T) {
     device.backward_jvp(call.sizes, cotangent.const_data_ptr<T>(), input_of<T>(call),
                         pointer<T>(cotangent_t), tangent_of<T>(tangent), pointers<T>(result));

@@ -1,9 +1,10 @@
-// The signatures of all native operators. Shapes are in the comment above each; implementations are
-// registered per device in cpu_impl.cpp and cuda_impl.cpp, fake kernels and autograd in nsdbench/ops.
+// The signatures of all native operators, with the shapes in the comment above each. Implementations
+// are registered per device in <operator>_cpu.cpp and <operator>_cuda.cpp, fake kernels and autograd in
+// nsdbench/ops.
 
 #include <torch/csrc/stable/library.h>
 
-#include "cpu/matrix.h"
+#include "cpu/simd.h"
 
 STABLE_TORCH_LIBRARY(nsdbench, m) {
   // x[i,j] = T_i x1 K1_j x2 K2_j x3 K3_j x4 K4_j for all pairs, or the images listed in `index`.
@@ -111,20 +112,6 @@ STABLE_TORCH_LIBRARY(nsdbench, m) {
       "Tensor theta, Tensor x, Tensor y, Tensor direction, "
       "int depth, int width, int padding, bool needs_theta, bool needs_x, bool needs_y"
       ") -> (Tensor, Tensor, Tensor, Tensor, Tensor)");
-
-  // |theta - theta_target|^2 / |theta_start - theta_target|^2.
-  //   all [P]; returns the scalar, and its numerator and denominator [2] in float64
-  m.def(
-      "trajectory_distance("
-      "Tensor theta, Tensor theta_start, Tensor theta_target"
-      ") -> (Tensor, Tensor)");
-
-  // Gradients of grad * trajectory_distance(...), grad a scalar, sums as returned by it.
-  //   wanted: bits 0 to 2 ask for those in theta, theta_start, theta_target; [0] where not wanted
-  m.def(
-      "trajectory_distance_backward("
-      "Tensor grad, Tensor theta, Tensor theta_start, Tensor theta_target, Tensor sums, int wanted"
-      ") -> (Tensor, Tensor, Tensor)");
 
   // Instruction set of the CPU kernels: 0 baseline, 1 AVX2, 2 AVX-512.
   m.def("simd_level() -> int");

@@ -1,1 +1,1 @@
-"""Rerun tables: their cells, what these cost, how they are measured, and what is recorded."""
+"""Rerun tables: cells, their cost, how they are measured, and their records."""

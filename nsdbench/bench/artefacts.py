@@ -1,4 +1,4 @@
-"""The sets of a run as files: made once, they serve all cells that share recipe, data and seed.
+"""The sets of a run as files, shared by all cells with the same recipe, data and seed.
 
 results/artefacts/<set name>-draw<D>.safetensors
 """

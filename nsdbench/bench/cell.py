@@ -1,4 +1,4 @@
-"""What one number of a table is."""
+"""A cell: one number of a table."""
 
 from dataclasses import dataclass
 

@@ -1,4 +1,4 @@
-"""Measure a cell under its lock, whatever happens to it; two processes never work on one.
+"""Measure a cell under its lock, so that two processes never work on the same one.
 
 What goes wrong in a cell, up to the death of its process, becomes its failure record.
 """

@@ -47,12 +47,16 @@ class Work:
 
 @dataclass(frozen=True)
 class Estimate:
-    """Predicted work by phase, peak memory and stored size of a cell (None: nothing is stored)."""
+    """Predicted work by phase, peak memory and stored size of a cell (None: nothing is stored).
+
+    `excess_ipc` is set where more is stored than Eq. 3 allows: images per class of that size.
+    """
 
     work: tuple[Work, ...]
     peak_bytes: float
     stored_bytes: float | None
     num_images: int
+    excess_ipc: float | None = None
 
 
 def estimate(
@@ -73,7 +77,8 @@ def estimate(
     image_floats = prod(spec.image_shape)
     train_size = spec.train_size or _UNKNOWN_TRAIN_SIZE
     judge = network_size(arch, spec.image_shape, spec.num_classes)
-    stored: float | None = 4.0 * ipc * spec.num_classes * image_floats
+    limit = 4.0 * ipc * spec.num_classes * image_floats
+    stored: float | None = limit
     num_images = ipc * spec.num_classes
     work: list[Work] = []
     distilling = 0.0  # bytes
@@ -97,7 +102,11 @@ def estimate(
     training = 4.0 * (2 * batch * judge.activations + 4 * judge.parameters)
     data = 5.0 * train_size * image_floats  # pixels as bytes and as floats
     return Estimate(
-        tuple(work), PROCESS_BYTES + data + max(training, distilling), stored, num_images
+        tuple(work),
+        PROCESS_BYTES + data + max(training, distilling),
+        stored,
+        num_images,
+        ipc * stored / limit if stored is not None and stored > limit else None,
     )
 
 

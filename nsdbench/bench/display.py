@@ -1,4 +1,4 @@
-"""What a run tells whoever watches it."""
+"""How a run reports its progress."""
 
 from typing import Protocol
 

@@ -1,4 +1,4 @@
-"""What methods are made of, and which of their parts nobody provides."""
+"""The parts of methods, and those that no installed package provides."""
 
 from nsdbench import coresets, methods
 from nsdbench.distillation import objectives

@@ -1,4 +1,4 @@
-"""A few decoded images of a cell, small enough to be kept beside its record."""
+"""A few decoded images of a cell, small enough to be kept with its record."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Expand tables to the cells that have to be measured, and say what stands in the way of each.
+"""Expand tables to the cells to measure, and say what keeps each from running.
 
 A cell is
     todo              it will be measured

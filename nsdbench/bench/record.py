@@ -101,6 +101,11 @@ class Budget(_Part):
         """Return the share of the budget that is stored, in per cent."""
         return 100 * self.stored_bits / self.limit_bits
 
+    @property
+    def is_exceeded(self) -> bool:
+        """Say whether more is stored than Eq. 3 allows, which only a recipe that says so may."""
+        return self.stored_bits > self.limit_bits
+
 
 class Cost(_Part):
     """Seconds by phase ("experts", "distill", "evaluate"; "total" of a failure), peak memory."""

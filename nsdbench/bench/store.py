@@ -1,4 +1,4 @@
-"""Records: one JSON a cell, written once by rename, safe under kill and under two processes.
+"""Records: one JSON per cell, written once by rename; safe if killed and with two processes.
 
     results/records/<scale>/<cell id>.json      the records
     results/work/locks/<scale>-<cell id>.lock   who works on a cell; a lock dies with its process

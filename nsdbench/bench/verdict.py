@@ -1,4 +1,4 @@
-"""The verdict on a measured number beside a published one.
+"""The verdict on a measured number against a published one.
 
 It uses the sample standard deviation (ddof 1) and Student's t, which is right for a handful of
 runs.
@@ -8,6 +8,7 @@ import math
 from dataclasses import dataclass
 
 from nsdbench.bench.record import Result
+from nsdbench.data.catalog import original
 from nsdbench.spread import student_quantile
 
 MINIMUM_N = 5  # runs below which no verdict is given
@@ -36,9 +37,10 @@ class Published:
 class Verdict:
     """What a measured number says about a published one.
 
-    `word` is reproduced, above, below, inconclusive or "not comparable"; `difference` (measured
-    minus published, points) and `uncertainty` (half width U, points) are None where the two must
-    not be subtracted.
+    `word` is reproduced, above, below or inconclusive, each with "on a lossy copy" behind it where
+    the data set stands for the published one, or "not comparable"; `difference` (measured minus
+    published, points) and `uncertainty` (half width U, points) are None where the two must not be
+    subtracted.
     """
 
     word: str
@@ -59,7 +61,8 @@ def verdict(record: Result, published: Published | None) -> Verdict:
 
     the number is *reproduced* if |d| <= max(1, U) and U <= 2, *inconclusive* if U > 2 and |d| is
     within U, else *above* or *below*. Whenever dataset, ipc, architecture, protocol or scale
-    differ, the budget is broken, or n < 5, it is *not comparable* and the reason says why.
+    differ, the budget is broken, or n < 5, it is *not comparable* and the reason says why. A
+    dataset that stands for the published one does not differ, but the word says so.
 
     Args:
         record: the measured one.
@@ -81,6 +84,8 @@ def verdict(record: Result, published: Published | None) -> Verdict:
         word = "reproduced"
     else:
         word = "above" if difference > 0 else "below"
+    if record.cell.dataset != published.dataset:
+        word += " on a lossy copy"
     return Verdict(word, "", difference, uncertainty)
 
 
@@ -91,15 +96,16 @@ def comparability(record: Result, published: Published | None) -> str | None:
         return f"scale {cell.scale}"
     if published is None:
         return "no published number"
+    if original(cell.dataset) != published.dataset:
+        return f"dataset {cell.dataset}, published {published.dataset}"
     for what, measured, printed in (
-        ("dataset", cell.dataset, published.dataset),
         ("ipc", cell.ipc, published.ipc),
         ("architecture", cell.arch, published.arch),
         ("protocol", cell.protocol, published.protocol),
     ):
         if measured != printed:
             return f"{what} {measured}, published {printed}"
-    if budget is not None and budget.stored_bits > budget.limit_bits:
+    if budget is not None and budget.is_exceeded:
         return f"over budget ({budget.percent:.1f} %)"
     if budget is not None and budget.storage_dtype != "float32":
         return f"stored as {budget.storage_dtype}"

@@ -1,4 +1,4 @@
-"""The command line: its commands, exit codes, and what becomes of errors.
+"""The command line: its commands, exit codes, and how errors are printed.
 
 Exit codes: 0 everything selected is done (or its method is not implemented yet, which is printed),
 2 wrong usage, 3 some cells failed or lack their data, 130 stopped by Ctrl-C or SIGTERM.
@@ -52,19 +52,19 @@ def list_command(
     ] = "all",
     as_json: AsJson = False,
 ) -> None:
-    """List what there is."""
+    """List methods, data sets, tables, protocols and networks."""
     from nsdbench.cli import listing
 
-    found = listing.sections(what)
+    sections = listing.sections(what)
     if as_json:
         plain = {
             heading: [dict(zip(header, row, strict=True)) for row in rows]
-            for heading, header, rows in found
+            for heading, header, rows in sections
         }
         sys.stdout.write(json.dumps(plain, indent=2) + "\n")
         return
     console = make_console()
-    for heading, header, rows in found:
+    for heading, header, rows in sections:
         console.print(f"{heading}:")
         show_table(console, header, rows)
 
@@ -86,11 +86,11 @@ def doctor(
     facts = examination.report()
     text = json.dumps(facts, indent=2) if as_json else examination.render(facts).rstrip("\n")
     sys.stdout.write(text + "\n")
-    is_sound = all(test["passed"] for test in facts["self_test"])
+    is_sound = not facts["operators"] and all(test["passed"] for test in facts["self_test"])
     raise typer.Exit(0 if is_sound else 3)
 
 
 def _stop(error: Exception, code: int) -> None:
-    """Print one message and leave."""
+    """Print one message and exit."""
     make_console(is_error=True).print(f"error: {error}")
     raise SystemExit(code)

@@ -44,7 +44,7 @@ def make_console(*, is_error: bool = False) -> Console:
 def make_printable(*streams: object) -> None:
     """Have streams replace the signs that their encoding lacks: "+-" for the plus-minus sign.
 
-    No result is lost because a sign of it cannot be printed.
+    No result shall be lost because a sign of it cannot be printed.
     """
     codecs.register_error(_PLAINLY, _plainly)
     for stream in streams:
@@ -93,11 +93,12 @@ def show_plan(console: Console, plan: Plan, seconds: Mapping[str, float]) -> Non
         estimate = planned.estimate
         costs = ["", "", ""]
         if estimate is not None:
-            stored = estimate.stored_bytes
+            stored, excess = estimate.stored_bytes, estimate.excess_ipc
+            room = "-" if stored is None else size(stored)
             costs = [
                 duration(seconds[planned.cell.id]) if planned.cell.id in seconds else "",
                 size(estimate.peak_bytes),
-                "-" if stored is None else size(stored),
+                room if excess is None else f"{room} ({excess:.2f} ipc: over budget)",
             ]
         runs = f"{planned.seeds} x {planned.repeats}"
         note = planned.reason if planned.status != "data missing" else ""  # it follows below
@@ -123,7 +124,7 @@ def show_totals(console: Console, plan: Plan, seconds: Mapping[str, float]) -> N
 
 
 def show_lines(console: Console, things: Iterable[object]) -> None:
-    """Print things as they write themselves, a line each."""
+    """Print things as text, one per line."""
     for thing in things:
         console.print(str(thing))
 
@@ -190,13 +191,16 @@ class StepDisplay:
             self._live.stop()
 
     def progress(self, phase: str, done: int, total: int, note: str = "") -> None:
-        """Show where a phase is; without a terminal, at most every half minute."""
+        """Show where a phase is; without a terminal, at its start and at most every half minute."""
+        is_new = phase not in self._tasks
+        if is_new:
+            self._tasks[phase] = self._live.add_task(phase, note="") if self._live else None
         if self._live is not None:
-            if phase not in self._tasks:
-                self._tasks[phase] = self._live.add_task(phase, note="")
             text = f"{done}/{total} {note}"
             self._live.update(self._tasks[phase], completed=done, total=total, note=text)
-        elif time.monotonic() - self._last_line >= SECONDS_BETWEEN_LINES:
+        elif (is_new and done == 0) or (
+            time.monotonic() - self._last_line >= SECONDS_BETWEEN_LINES
+        ):
             self._last_line = time.monotonic()
             self._console.print(f"{phase} {done}/{total} {note}".rstrip())
 

@@ -1,4 +1,4 @@
-"""Say what is built and with what, what is missing, and whether the native code is right."""
+"""Report what is built and how, what is missing, and whether the native code is right."""
 
 import importlib.metadata
 import os
@@ -7,8 +7,7 @@ import platform
 import torch
 
 import nsdbench
-from nsdbench import _build_info
-from nsdbench.ops import library
+from nsdbench.ops import backend
 from nsdbench.student import self_test, unroll
 
 PACKAGES = ("numpy", "scipy", "scikit-learn", "matplotlib", "safetensors", "pooch")
@@ -18,30 +17,29 @@ def report() -> dict:
     """Collect the facts; everything in it is JSON.
 
     Returns:
-        A dictionary with the keys `nsdbench`, `python`, `platform`, `packages`, `torch`, `build`,
-        `cpu`, `cuda`, `convnet` (device -> code path of a student's step), `datasets` (name ->
-        place or None) and `self_test` (one entry per operator and device: largest relative error
-        in float64, the tolerance, whether it holds).
+        A dictionary with the keys `nsdbench`, `python`, `platform`, `packages`, `torch`, `build`
+        (empty where nothing is built), `operators` (None, or why they are not available), `cpu`,
+        `cuda`, `convnet` (device -> code path of a student's step), `datasets` (name -> place or
+        None) and `self_test` (one entry per operator and device: largest relative error in float64,
+        the tolerance, whether it holds).
     """
-    facts = _build_info.facts()
-    architectures = [f"sm_{a}" for a in facts.pop("cuda_architectures").split()]
-    cuda_compiler = facts.pop("cuda_compiler")
+    facts = _build_facts()
+    architectures = [f"sm_{a}" for a in facts.pop("cuda_architectures", "").split()]
+    cuda_compiler = facts.pop("cuda_compiler", "")
     return {
-        "nsdbench": {
-            "version": facts.pop("version"),
-            "folder": str(library.FOLDER),
-        },
+        "nsdbench": {"version": nsdbench.__version__, "folder": str(backend.FOLDER)},
         "python": platform.python_version(),
         "platform": platform.platform(),
         "packages": {name: _version(name) for name in PACKAGES},
         "torch": {
             "version": torch.__version__,
             "cuda": torch.version.cuda,
-            "built_against": facts.pop("torch"),
+            "built_against": facts.pop("torch", None),
         },
         "build": facts,
+        "operators": backend.unavailable_because() or None,
         "cpu": {
-            "simd": library.simd_level(),
+            "simd": backend.simd_level(),
             "cores": os.cpu_count(),
             "threads": torch.get_num_threads(),
             "openmp": torch.backends.openmp.is_available(),
@@ -51,14 +49,14 @@ def report() -> dict:
             "compiler": cuda_compiler or None,
             "architectures_built": architectures,
             "devices": [torch.cuda.get_device_name(n) for n in range(torch.cuda.device_count())],
-            "loaded": not library.cuda_unavailable_because,
-            "reason": library.cuda_unavailable_because or None,
+            "loaded": not backend.cuda_unavailable_because(),
+            "reason": backend.cuda_unavailable_because() or None,
         },
         "convnet": {
-            device: unroll.code_path(self_test.student().to(device)) for device in library.devices()
+            device: unroll.code_path(self_test.student().to(device)) for device in backend.devices()
         },
         "datasets": _datasets(),
-        "self_test": [test for device in library.devices() for test in self_test.run(device)],
+        "self_test": [test for device in backend.devices() for test in self_test.run(device)],
     }
 
 
@@ -78,10 +76,16 @@ def render(report: dict) -> str:
         f"nsdbench    {report['nsdbench']['version']} in {report['nsdbench']['folder']}",
         f"python      {report['python']} on {report['platform']}",
         f"torch       {torch_facts['version']} (CUDA {torch_facts['cuda'] or 'none'}); "
-        f"built against {torch_facts['built_against']}",
+        f"built against {torch_facts['built_against'] or 'none: nothing is built'}",
         "packages    " + ", ".join(f"{k} {v or 'missing'}" for k, v in report["packages"].items()),
-        f"compiler    {build['compiler']}, C++ {build['cxx_standard']}, {build['build_type']}",
-        f"cpu         {cpu['simd']}, {cpu['threads']} of {cpu['cores']} cores, "
+        "compiler    "
+        + (
+            f"{build['compiler']}, C++ {build['cxx_standard']}, {build['build_type']}"
+            if build
+            else "-"
+        ),
+        "operators   " + (report["operators"] or "loaded"),
+        f"cpu         {cpu['simd'] or 'no operators'}, {cpu['threads']} of {cpu['cores']} cores, "
         f"OpenMP {'yes' if cpu['openmp'] else 'no'}",
         "cuda        "
         + (f"built by {cuda['compiler']} for {architectures}" if cuda["compiler"] else "not built"),
@@ -106,6 +110,17 @@ def render(report: dict) -> str:
             f"relative error {test['error']:.1e} (at most {test['tolerance']:.0e})"
         )
     return "\n".join(lines)
+
+
+def _build_facts() -> dict[str, str]:
+    """Return how the native code was built, nothing where it was not."""
+    try:
+        from nsdbench import _build_info
+    except ImportError:
+        return {}
+    facts = _build_info.facts()
+    del facts["version"]
+    return facts
 
 
 def _version(name: str) -> str | None:

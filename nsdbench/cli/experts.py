@@ -19,7 +19,7 @@ def record(
     dataset: Annotated[str, typer.Option(help="see `list datasets`")],
     arch: Annotated[str, typer.Option(help="see `list archs`")] = "convnet",
     num_experts: Annotated[int, typer.Option(help="trajectories", min=1)] = 100,
-    epochs: Annotated[int, typer.Option(help="epochs of each", min=1)] = 50,
+    epochs: Annotated[int, typer.Option(help="epochs per trajectory", min=1)] = 50,
     preprocessing: Annotated[str | None, typer.Option(help="None: the data set's own")] = None,
     seed: int = 0,
     root: Annotated[Path | None, typer.Option(help="None: the user cache")] = None,
@@ -51,14 +51,14 @@ def record(
 def import_(
     files: Annotated[list[Path], typer.Argument(help="replay_buffer_*.pt of MTT")],
     dataset: Annotated[str, typer.Option(help="the data set they were trained on")],
-    name: Annotated[str, typer.Option(help="what to call the buffer")],
+    name: Annotated[str, typer.Option(help="name of the buffer")],
     preprocessing: Annotated[
         str, typer.Option(help="zca, or standardise (folders of MTT that end in _NO_ZCA)")
     ],
     arch: Annotated[str, typer.Option(help="see `list archs`")] = "convnet",
     root: Annotated[Path | None, typer.Option(help="None: the user cache")] = None,
 ) -> None:
-    """Take over expert trajectories that MTT's code recorded."""
+    """Import expert trajectories that MTT's code recorded."""
     from nsdbench import data, experts, models
 
     described = data.spec(dataset)
@@ -94,7 +94,7 @@ def manifest(
     data_root: DataRoot = None,
     device: Device = "auto",
 ) -> None:
-    """Write what is worth keeping of buffers to results/experts: all but the parameters."""
+    """Write manifests of buffers, without their parameters, to results/experts."""
     from nsdbench import experts
     from nsdbench.experts.manifest import write_expert_manifest
 

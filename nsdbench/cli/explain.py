@@ -1,4 +1,4 @@
-"""Say what a cell is made of: recipe, where every value comes from, protocol, code path.
+"""Explain a cell: its recipe, the source of every value, protocol and code path.
 
 Needs no data, and says for a method that does not exist what it would be.
 """
@@ -15,7 +15,7 @@ from nsdbench.data import spec
 from nsdbench.errors import NsdbenchError
 from nsdbench.evaluation import protocols
 from nsdbench.experts import student_arch
-from nsdbench.ops import library
+from nsdbench.ops import backend
 from nsdbench.student import unroll
 
 
@@ -27,24 +27,24 @@ def find_cells(cell_id: str) -> list[Cell]:
     Raises:
         ValueError: no table declares such a cell.
     """
-    found = []
+    cells = []
     for scale in SCALES:
         for name in names():
             table = load(name)
             for entry in table.entries(scale) if scale in table.scales else []:
                 cell = entry.cell
-                without_protocol = cell.id.removesuffix(entry.protocol)
+                without_protocol = cell.id.removesuffix(entry.cell.protocol)
                 protocol = cell_id.removeprefix(without_protocol)
-                if entry.ipc and protocol != cell_id and _is_protocol(protocol):
+                if entry.cell.ipc and protocol != cell_id and _is_protocol(protocol):
                     cell = replace(cell, protocol=protocol)
-                if cell.id == cell_id and cell not in found:
-                    found.append(cell)
-    if not found:
+                if cell.id == cell_id and cell not in cells:
+                    cells.append(cell)
+    if not cells:
         raise ValueError(
             f"no table declares the cell {cell_id!r}; `python -m nsdbench plan TABLE --scale S` "
             "lists their ids"
         )
-    return found
+    return cells
 
 
 def _is_protocol(name: str) -> bool:
@@ -77,6 +77,8 @@ def explain(cell: Cell) -> str:
         f"data set   {cell.dataset}: {described.num_classes} classes of {shape} images, {budget}",
         f"           source: {described.source}",
     ]
+    if described.stands_for:
+        lines.append(f"           stands for {described.stands_for}: its recipes and numbers hold")
     protocol = protocols.get(cell.protocol)
     lines += [
         f"judged by  {cell.arch}",
@@ -124,7 +126,7 @@ def _code_path(recipe: methods.Recipe, cell: Cell) -> str:
     paths = ", ".join(
         f"{unroll.code_path(model.to(device), mode)} code path on {name}"
         for device, name in (("cpu", "the CPU"), ("cuda", "CUDA"))
-        if device in library.devices()
+        if device in backend.devices()
     )
     return f", unrolled gradient: mode {mode}, {paths}"
 
@@ -139,4 +141,5 @@ def _cost(recipe: methods.Recipe, cell: Cell) -> str:
         return f"cannot be run as it stands: {error}"
     if cost.stored_bytes is None:
         return f"trains on {cost.num_images} real images"
-    return f"stores {cost.stored_bytes:.0f} bytes, trains on {cost.num_images} images"
+    excess = "" if cost.excess_ipc is None else f" ({cost.excess_ipc:.2f} ipc: over budget)"
+    return f"stores {cost.stored_bytes:.0f} bytes{excess}, trains on {cost.num_images} images"

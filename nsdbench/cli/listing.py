@@ -62,7 +62,7 @@ def _methods() -> Section:
 
 
 def _method(method: methods.Method) -> tuple[str, ...]:
-    """Say what a method is made of, and which of its parts nobody provides."""
+    """List the parts of a method, and those that are not installed."""
     made_of = [", ".join(names) for names in parts.made_of(method).values()]
     missing = parts.missing(method)
     status = "not implemented" if missing else "runnable"
@@ -80,6 +80,7 @@ def _datasets() -> Section:
         here = "missing" if place is None else str(place)
         rows.append((name, shape, str(spec.num_classes), here))
     rows.append(("folder:PATH[@SIZE]", "", "", "your own images, a folder a class"))
+    rows.append(("folder:PATH[@SIZE]=NAME", "", "", "a copy of NAME, judged beside it"))
     rows.append(("NAME-holdoutN-seedS", "", "", "N training images of NAME set aside to tune on"))
     return "datasets", ("name", "image", "classes", "where"), rows
 

@@ -10,17 +10,15 @@ import typer
 Tables = Annotated[
     list[str], typer.Argument(metavar="TABLE...", help="see `list tables`: table1, figure3 ...")
 ]
-SomeTables = Annotated[
-    list[str] | None, typer.Argument(metavar="[TABLE]...", help="all if none is named")
-]
+SomeTables = Annotated[list[str] | None, typer.Argument(metavar="[TABLE]...", help="default: all")]
 Scale = Annotated[str, typer.Option(help="smoke, small or paper")]
 Where = Annotated[
     list[str] | None,
     typer.Option(help="keep some cells: dataset=FashionMNIST,ipc=1|10,method=nsd"),
 ]
 Seeds = Annotated[int | None, typer.Option(help="sets per cell, instead of the table's number")]
-Results = Annotated[Path, typer.Option(help="folder of records and of work under way")]
-DataRoot = Annotated[Path | None, typer.Option(help="folder of data sets, asked first")]
+Results = Annotated[Path, typer.Option(help="folder of records and unfinished work")]
+DataRoot = Annotated[Path | None, typer.Option(help="folder of data sets, searched first")]
 Device = Annotated[str, typer.Option(help="cpu, cuda or cuda:N; auto takes a GPU if there is one")]
 AsJson = Annotated[bool, typer.Option("--json", help="print JSON")]
 Settings = Annotated[
@@ -32,7 +30,7 @@ JudgedBy = Annotated[
     str | None,
     typer.Option(
         "--protocol",
-        help="judge every row but the full data's by this protocol, see `list protocols`",
+        help="evaluate every row except the full data with this protocol, see `list protocols`",
     ),
 ]
 

@@ -23,14 +23,14 @@ from nsdbench.errors import counted
 
 def distill(
     method: Annotated[str, typer.Option(help="see `list methods`")],
-    dataset: Annotated[str, typer.Option(help="see `list datasets`; also folder:PATH@SIZE")],
+    dataset: Annotated[str, typer.Option(help="see `list datasets`; also folder:PATH[@SIZE]")],
     ipc: Annotated[int, typer.Option(help="budget in images per class", min=1)],
     out: Annotated[Path, typer.Option(help="file to write (.safetensors)")],
     scale: Scale = "smoke",
     seed: int = 0,
     set_: Settings = None,
     work: Annotated[
-        Path | None, typer.Option(help="folder of checkpoints; an interrupted run goes on")
+        Path | None, typer.Option(help="folder of checkpoints, to resume an interrupted run")
     ] = None,
     data_root: DataRoot = None,
     device: Device = "auto",
@@ -59,10 +59,10 @@ def distill(
 
 def evaluate(
     file: Annotated[Path, typer.Argument(help=".safetensors of ours, or .pt of other projects")],
-    dataset: Annotated[str, typer.Option(help="whose test images judge")],
+    dataset: Annotated[str, typer.Option(help="data set to test on")],
     arch: Annotated[str, typer.Option(help="see `list archs`")] = "convnet",
     protocol: Protocol = "common",
-    repeats: Annotated[int, typer.Option(help="networks")] = 5,
+    repeats: Annotated[int, typer.Option(help="number of networks")] = 5,
     seed: int = 0,
     labels: Annotated[Path | None, typer.Option(help=".pt of labels, if FILE has none")] = None,
     preprocessing: Annotated[

@@ -68,12 +68,12 @@ def run(
     where: Where = None,
     seeds: Seeds = None,
     protocol: JudgedBy = None,
-    jobs: Annotated[int, typer.Option(help="cells at the same time")] = 1,
+    jobs: Annotated[int, typer.Option(help="cells measured at the same time")] = 1,
     results: Results = Path("results"),
     data_root: DataRoot = None,
     device: Device = "auto",
 ) -> None:
-    """Measure the cells of tables that are not measured yet; Ctrl-C stops, the same goes on."""
+    """Measure the cells of tables that are not measured yet; run again to resume."""
     from nsdbench.bench import plan as planning
     from nsdbench.bench import tables
     from nsdbench.bench.executors import check_jobs, cores
@@ -115,7 +115,7 @@ def status(
     results: Results = Path("results"),
     as_json: AsJson = False,
 ) -> None:
-    """Say for every cell of tables whether it is measured; needs no data."""
+    """Show whether each cell of the tables is measured; needs no data."""
     from nsdbench.bench import tables
     from nsdbench.bench.figures import plan_figures
     from nsdbench.bench.tables.where import parse_where
@@ -123,18 +123,18 @@ def status(
 
     chosen = tables.choose(table or None, scale)
     records = _records(results, scale)
-    found = reporting.summarise(chosen, scale, records, protocol, parse_where(where or []))
+    summary = reporting.summarise(chosen, scale, records, protocol, parse_where(where or []))
     pictured = plan_figures(chosen, scale, results)
     if as_json:
-        found["figures"] = [{"name": x.name, "is_computed": x.is_done} for x in pictured]
-        sys.stdout.write(json.dumps(found, indent=2) + "\n")
+        summary["figures"] = [{"name": x.name, "is_computed": x.is_done} for x in pictured]
+        sys.stdout.write(json.dumps(summary, indent=2) + "\n")
         return
     console = make_console()
-    for part in found["tables"]:
+    for part in summary["tables"]:
         console.print(f"{part['name']}: {part['title']}")
         show_table(console, *reporting.cell_rows(part))
         console.print()
-    show_table(console, *reporting.count_rows(found))
+    show_table(console, *reporting.count_rows(summary))
     show_lines(console, pictured)
 
 
@@ -145,13 +145,13 @@ def report(
     results: Results = Path("results"),
     markdown: Annotated[bool, typer.Option("--markdown", help="the default")] = False,
     latex: Annotated[bool, typer.Option("--latex", help="booktabs tables")] = False,
-    csv: Annotated[bool, typer.Option("--csv", help="one line a cell, full precision")] = False,
+    csv: Annotated[bool, typer.Option("--csv", help="one line per cell, full precision")] = False,
     html: Annotated[Path | None, typer.Option(help="write one file, pictures included")] = None,
     images: Annotated[
         Path | None, typer.Option(help="draw decoded images as PNG files into this folder")
     ] = None,
 ) -> None:
-    """Show measured beside published numbers with a verdict per cell; figures become files."""
+    """Show measured and published numbers with a verdict per cell; draw figures into files."""
     from nsdbench.bench import tables
     from nsdbench.files import sweep, write_atomically
     from nsdbench.report.figures import write_figures
@@ -196,15 +196,15 @@ def explain(
         for option, value in (("--protocol", protocol), ("--scale", scale), ("--where", where)):
             if value:
                 raise ValueError(
-                    f"{option} goes with a table, and {cell!r} is none; a cell's id says which "
-                    "cell it is, and is looked up at every scale"
+                    f"{option} goes with a table, and {cell!r} is not a table; the id of a "
+                    "cell is complete, and is looked up at every scale"
                 )
         cells, none = explaining.find_cells(cell), ""
     sys.stdout.write(("\n\n".join(map(explaining.explain, cells)) or none) + "\n")
 
 
 def _records(results: Path, scale: str) -> "list[Record]":
-    """Read the records of a scale; a file that is none is a warning."""
+    """Read the records of a scale; warn of files that are not records."""
     from nsdbench.bench.store import Store
 
     records, warnings = Store(results).records(scale)

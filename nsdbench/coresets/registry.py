@@ -1,6 +1,6 @@
 """Coresets by name: the settings of each rule and what a selection works with; no torch.
 
-A new coreset of ours takes a function in `rules` and a family with its line here.
+To add a coreset here, write a function in `rules`, a family and its line below.
 """
 
 from collections.abc import Callable

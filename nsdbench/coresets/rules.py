@@ -1,4 +1,4 @@
-"""Which images a coreset takes: selections by name, and the rules on features and counts they use.
+"""How coresets choose images: selections by name, and the rules on features and counts.
 
 Rules see one class. They return row numbers within the class in the order of selection, so that the
 coreset of a smaller ipc is the beginning of a larger one. Where two images are equally good, rules
@@ -161,7 +161,7 @@ def _by_features(
     """Apply a rule to the features of the network of the recipe, trained on all real images."""
     if task.arch is None:
         raise ValueError(
-            "this coreset looks at images through a network; set `network` in the recipe"
+            "this coreset needs a network to embed images; set `network` in the recipe"
         )
     buffer = task.experts()
     model = models.for_dataset(task.arch, task.real)

@@ -1,4 +1,4 @@
-"""Coresets: a selection of real images, stored as pixels; nothing is learned but what selects them.
+"""Coresets: real images stored as pixels; only the networks that select them are trained.
 
 Some selections look at the images through a network that was trained on the whole training split,
 or at how its training went. It is trained as an expert is (`experts` in the recipe) and kept where

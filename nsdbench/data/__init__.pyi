@@ -9,5 +9,6 @@ from .fetching.lookup import locate as locate
 from .loading import load as load
 from .preprocess.base import Preprocessing as Preprocessing
 from .preprocess.fitting import preprocessing as preprocessing
+from .preprocess.standardise import standardise_batch as standardise_batch
 from .split import Split as Split
 from .training import TrainingData as TrainingData

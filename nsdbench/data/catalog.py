@@ -9,6 +9,7 @@ from nsdbench.data import holdout
 from nsdbench.data.description import DatasetSpec, Source
 from nsdbench.data.readers import (
     cifar,
+    cifar10_jpeg,
     digits,
     fashion_mnist,
     image_folder,
@@ -18,7 +19,7 @@ from nsdbench.data.readers import (
 )
 from nsdbench.errors import nearest
 
-_READERS = (digits, fashion_mnist, cifar, tiny_imagenet, imagenet)
+_READERS = (digits, fashion_mnist, cifar, cifar10_jpeg, tiny_imagenet, imagenet)
 _FAMILIES = {"synthetic:": synthetic, "folder:": image_folder}  # described by the name itself
 
 DATASETS: dict[str, tuple[DatasetSpec, Source]] = {
@@ -38,27 +39,43 @@ def spec(name: str) -> DatasetSpec:
 
     Args:
         name: one of `names()`, `synthetic:KxCxHxW[@TRAIN+TEST]` (images per class), or
-            `folder:PATH[@SIZE]`, whose class folders are listed (only there the disk is read); any
-            of them with "-holdoutN-seedS", whose spec has the name of the whole and its own sizes.
+            `folder:PATH[@SIZE]`, whose class folders are listed (only there the disk is read), or
+            `folder:PATH[@SIZE]=NAME`, a copy that stands for NAME of `names()`; any of them with
+            "-holdoutN-seedS", whose spec has the name of the whole and its own sizes.
 
     Raises:
-        ValueError: no such dataset, a malformed synthetic or folder name, or a hold-out that leaves
-            no training data.
+        ValueError: no such dataset, a malformed synthetic or folder name, a folder that cannot
+            stand for a dataset, or a hold-out that leaves no training data.
         DataMissing: the folder of `folder:PATH` does not exist.
     """
     if held := holdout.parse(name):
         base, size, _ = held
         return _holdout_spec(spec(base), size, name)
+    if stands_for := _copied_by_folder(name):
+        return image_folder.describe_copy(name, _named(stands_for)[0])
     for prefix, family in _FAMILIES.items():
         if name.startswith(prefix):
             return family.describe(name)
-    if name not in DATASETS:
-        raise ValueError(
-            f"dataset: expected one of {', '.join(DATASETS)}, folder:PATH[@SIZE] or "
-            "synthetic:CLASSESxCHANNELSxHEIGHTxWIDTH, each also with -holdoutN-seedS at its end, "
-            f"got {name!r}{nearest(name, DATASETS)}"
-        )
-    return DATASETS[name][0]
+    return _named(name)[0]
+
+
+def original(name: str) -> str:
+    """Return the name of the dataset that a dataset stands for; all others as they are.
+
+    A hold-out stands for nothing: no number was printed for it.
+    """
+    stands_for = DATASETS[name][0].stands_for if name in DATASETS else _copied_by_folder(name)
+    return stands_for or name
+
+
+def recipe_names(name: str) -> set[str]:
+    """Name the datasets whose recipes hold for a dataset, itself among them.
+
+    Args:
+        name: as for `spec`. A hold-out has the recipes of the whole.
+    """
+    whole = holdout.base_name(name)
+    return {whole, original(whole)}
 
 
 def source(name: str) -> Source:
@@ -73,11 +90,23 @@ def source(name: str) -> Source:
     for prefix, family in _FAMILIES.items():
         if name.startswith(prefix):
             return family.SOURCE
+    return _named(name)[1]
+
+
+def _copied_by_folder(name: str) -> str:
+    """Name the dataset that a folder stands for; empty if it is none, or stands for none."""
+    return image_folder.parse(name).stands_for if name.startswith("folder:") else ""
+
+
+def _named(name: str) -> tuple[DatasetSpec, Source]:
+    """Look up one of `names()`."""
     if name not in DATASETS:
         raise ValueError(
-            f"unknown dataset {name!r}; known: {', '.join(DATASETS)}{nearest(name, DATASETS)}"
+            f"dataset: expected one of {', '.join(DATASETS)}, folder:PATH[@SIZE][=NAME] or "
+            "synthetic:CLASSESxCHANNELSxHEIGHTxWIDTH, each also with -holdoutN-seedS at its end, "
+            f"got {name!r}{nearest(name, DATASETS)}"
         )
-    return DATASETS[name][1]
+    return DATASETS[name]
 
 
 def _holdout_spec(base: DatasetSpec, size: int, name: str) -> DatasetSpec:

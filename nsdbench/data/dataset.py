@@ -83,9 +83,15 @@ class Dataset:
             original order. The real test split is not reachable from it.
 
         Raises:
-            ValueError: size is out of range.
+            ValueError: size is out of range, or a class would be missing from one part.
         """
         rest, held = stratified_split(self.train.labels, size, seed)
         train, test = self.train.rows(rest), self.train.rows(held)
+        for part, left in ((train, "to train on"), (test, "to test")):
+            if absent := set(range(self.num_classes)) - set(part.labels.tolist()):
+                raise ValueError(
+                    f"a hold-out of {size} images of {self.name} leaves class {min(absent)} none "
+                    f"{left}; hold out {'fewer' if part is train else 'more'}"
+                )
         spec = replace(self.spec, train_size=len(train), test_size=len(test))
         return Dataset(spec, train, lambda: test, holdout_name(self.name, size, seed))

@@ -1,4 +1,4 @@
-"""What a reader module declares of its data sets: the images, and how they get here.
+"""What a reader module declares about its data sets: the images, and how to get them.
 
 Nothing here, and nothing at the top of a reader module, imports torch or numpy: names, sizes and
 places are known before a single file is read.
@@ -6,7 +6,7 @@ places are known before a single file is read.
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -40,6 +40,10 @@ class DatasetSpec:
         default_preprocessing: kind used where a recipe names none.
         is_downloadable: `load` can fetch it; False for generated, bundled and local-only data.
         source: where the data and the constants come from.
+        classes: names of the classes, in the order of the labels, where the folders of a copy are
+            called by them; empty = by the labels.
+        stands_for: the data set that this is a lossy copy of, whose recipes and printed numbers
+            hold for it; empty = none.
     """
 
     name: str
@@ -54,6 +58,17 @@ class DatasetSpec:
     default_preprocessing: str = "standardise"
     is_downloadable: bool = False
     source: str = ""
+    classes: tuple[str, ...] = ()
+    stands_for: str = ""
+
+    @property
+    def class_folders(self) -> tuple[str, ...]:
+        """Name the folders of the classes in a copy, in the order of the labels."""
+        return self.classes or tuple(map(str, range(self.num_classes)))
+
+    def copy(self, name: str, source: str) -> "DatasetSpec":
+        """Describe a lossy copy: the same images in other files, with the same constants."""
+        return replace(self, name=name, source=source, stands_for=self.name, is_downloadable=False)
 
     def size(self, part: str) -> int:
         """Return the number of images of a part, "train" or "test".

@@ -1,4 +1,4 @@
-"""The state of an outer loop, and the file it goes on from after it was killed."""
+"""The state of an outer loop, and the file from which a killed run resumes."""
 
 import io
 from dataclasses import dataclass, field

@@ -1,4 +1,4 @@
-"""How good a set is: networks trained on it by a protocol and tested once."""
+"""Evaluate a set: train networks on it by a protocol and test them once."""
 
 import lazy_loader
 

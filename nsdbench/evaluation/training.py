@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nsdbench import models
-from nsdbench.data import Dataset, Preprocessing, load, preprocessing
+from nsdbench.data import Dataset, Preprocessing, load, preprocessing, standardise_batch
 from nsdbench.data.training import TrainingData
 from nsdbench.errors import Diverged
 from nsdbench.evaluation import protocols
@@ -25,10 +25,16 @@ from nsdbench.experts import Progress, silent
 from nsdbench.seeding import generator
 from nsdbench.sets.artefact import Artefact
 from nsdbench.sets.foreign import ForeignSet, from_python, read_set
-from nsdbench.sets.meaning import UNSAID, Meaning, network_inputs, targets
+from nsdbench.sets.meaning import (
+    UNSAID,
+    Meaning,
+    network_inputs,
+    targets,
+)
 from nsdbench.student import augment
 
 Source = Artefact | ForeignSet | TrainingData
+_STANDARDISED_TEST_BATCH = 128  # HaBa reference code; accuracy depends on it
 
 
 @dataclass(frozen=True)
@@ -85,7 +91,8 @@ def evaluate(
         labels_are: what soft labels of such a set are, if not probabilities: "logits" or "centred".
         data_root: folder of the data set, see `nsdbench.data.load`.
         device: where networks are trained.
-        progress: called as progress(phase, done, total, note) after every network.
+        progress: called as progress(phase, done, total, note) at the start and after every
+            network.
 
     Returns:
         The accuracies with how they came about.
@@ -106,6 +113,7 @@ def evaluate(
     meaning = Meaning(preprocessing_kind, pixels, labels_are)
     judge = Judge(source, data, arch, protocol, device, meaning)
     networks = []
+    progress("evaluate", 0, repeats, f"{judge.steps} steps a network")
     for repeat in range(repeats):
         networks.append(judge.network(seed, repeat))
         progress("evaluate", repeat + 1, repeats, f"{networks[-1].accuracies[0]:.2f} %")
@@ -145,6 +153,11 @@ class Judge:
         self._protocol = protocol
         self._device = device
 
+    @property
+    def steps(self) -> int:
+        """Optimiser steps of a network."""
+        return self._protocol.total_steps(self._set.num_images)
+
     def network(self, seed: int, repeat: int) -> Evaluation:
         """Train and test network `repeat`; networks of equal seed and number are the same network.
 
@@ -159,13 +172,24 @@ class Judge:
         model.to(memory_format=model.memory_format)  # type: ignore[call-overload]  # torch's stub lacks it
         strategy = self._data.spec.dsa_strategy
         steps = train(model, self._set, self._protocol, self._lr, strategy, stream)
-        test = self._data.test
-        accuracy = models.accuracy(
-            model, test.images, test.labels, self._transform.apply, self._device
-        )
+        accuracy = self._accuracy(model)
         seconds = time.perf_counter() - started
         code_path = models.code_path(model)
         return Evaluation((accuracy,), self._lr, steps, self._set.num_images, seconds, code_path)
+
+    def _accuracy(self, model: nn.Module) -> float:
+        """Return the per cent of test images that a network classifies correctly."""
+        test, transform = self._data.test, self._transform.apply
+        if not self._protocol.standardises_batches:
+            return models.accuracy(model, test.images, test.labels, transform, self._device)
+        return models.accuracy(
+            model,
+            test.images,
+            test.labels,
+            lambda images: standardise_batch(transform(images)),
+            self._device,
+            _STANDARDISED_TEST_BATCH,
+        )
 
 
 @dataclass(frozen=True)
@@ -216,6 +240,8 @@ def train(
     for step, rows in zip(range(1, total + 1), batches, strict=False):
         images, labels = training_set.fetch(rows)
         images = images.to(device)
+        if protocol.standardises_batches:
+            images = standardise_batch(images)
         channels, height, width = images.shape[1:]
         draw = augment.sample(strategy, len(images), (channels, height, width), stream)
         logits = model(augment.apply(images, draw.to(images.device)))
@@ -250,12 +276,13 @@ def _learning_rate(protocol: Protocol, source: Source) -> float:
     if protocol.lr is not None:
         return protocol.lr
     learned = source.metadata.get("learned", {}) if isinstance(source, Artefact) else {}
-    if "lr" not in learned:
+    rate: float | None = learned.get("lr")
+    if rate is None:
         raise ValueError(
             f"protocol {protocol.name} trains at the step size a distillation learned, and this "
             "set carries none; use protocol common"
         )
-    return learned["lr"]
+    return rate
 
 
 def _transform(source: Source, data: Dataset, meaning: Meaning) -> Preprocessing:

@@ -12,6 +12,7 @@ import torch
 
 from nsdbench import models
 from nsdbench.data import KINDS, DatasetSpec
+from nsdbench.data.fetching.cache import make_folder
 from nsdbench.errors import DataCorrupt, DataMissing
 from nsdbench.experts.buffer import (
     ExpertBuffer,
@@ -49,7 +50,7 @@ def import_mtt(
         ValueError: no files, an unknown preprocessing, the name is taken, or the tensors are not
             those of the network.
         DataMissing: a file does not exist.
-        DataCorrupt: a file is not a replay buffer.
+        DataCorrupt: a file is not a replay buffer, or holds a number that is not finite.
     """
     if preprocessing not in KINDS:
         raise ValueError(
@@ -87,7 +88,7 @@ def import_mtt(
         "complete": True,
         "experts": [],
     }
-    create_arrays(folder, manifest)
+    create_arrays(make_folder(folder), manifest)
     experts = (expert for path in paths for expert in _experts(path))
     for number, expert in enumerate(experts):
         sums = []
@@ -143,5 +144,10 @@ def _check_expert(path: Path, number: int, expert: object, model: torch.nn.Modul
                 raise ValueError(
                     f"{where}: {name} is {list(tensor.shape)}, the network's is {shape}: check the "
                     "architecture id and the dataset"
+                )
+            if not tensor.float().isfinite().all():
+                raise DataCorrupt(
+                    f"{where}: {name} holds numbers that are not finite in float32: the expert "
+                    "diverged or the file is damaged; leave it out, or record it again"
                 )
     return len(expert)

@@ -1,4 +1,4 @@
-"""What stays of recorded experts in version control: everything but their parameters.
+"""Manifests of experts for version control: everything except their parameters.
 
     results/experts/<buffer>.json     recipe, data, accuracy by epoch, size and hash of the array
 

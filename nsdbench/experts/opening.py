@@ -1,4 +1,4 @@
-"""The experts a recipe asks for, and the name of the set that follows from them."""
+"""Open the experts that a recipe asks for, and derive the name of the set."""
 
 import hashlib
 from collections.abc import Callable
@@ -21,7 +21,7 @@ EXPERT_SEED = 0  # experts are shared by all runs on a data set, as in MTT
 def recipe_experts(
     recipe: Recipe, data: Dataset, preprocessing: Preprocessing, seed: int, run: Run
 ) -> ExpertBuffer:
-    """Open the experts a recipe asks for; they are recorded first if nobody has recorded them."""
+    """Open the experts a recipe asks for; record them first if they do not exist."""
     arch = student_arch(recipe, data.spec)
     settings = {"dsa_strategy": data.spec.dsa_strategy, **recipe.values["experts"]}
     if "buffer" in settings:

@@ -9,7 +9,7 @@ from nsdbench.student.strategy import parse_strategy
 
 OPTIMISERS = ("sgd", "gsam")
 # Settings that came later: a recipe without them trains, and is named, as it always was.
-_ADDED = ("optimiser", "rho", "alpha", "keeps_correctness")
+_ADDED = ("optimiser", "rho", "alpha", "keeps_correctness", "standardises_batches")
 
 
 @dataclass(frozen=True)
@@ -26,6 +26,8 @@ class ExpertRecipe:
         optimiser: what SGD descends: the gradient ("sgd") or GSAM's direction (`gsam`).
         rho, alpha: radius, constant over training, and weight of GSAM; 0 under "sgd".
         keeps_correctness: keep which images were classified correctly in every epoch.
+        standardises_batches: `data.standardise_batch` comes before augmentation, and before the
+            passes that measure accuracy (HaBa).
 
     Raises:
         ValueError: a setting out of range, an unknown optimiser, a setting of GSAM without GSAM, or
@@ -43,6 +45,7 @@ class ExpertRecipe:
     rho: float = 0.0
     alpha: float = 0.0
     keeps_correctness: bool = False
+    standardises_batches: bool = False
 
     def __post_init__(self) -> None:
         for name in ("num_experts", "epochs", "batch_size"):

@@ -1,4 +1,4 @@
-"""Train experts on real data, one snapshot an epoch, such that a killed run goes on where it was.
+"""Train experts on real data, with one snapshot per epoch; a killed run resumes.
 
 Every epoch draws from its own generator and starts from the stored snapshot, so a resumed
 recording is bit-identical to an undisturbed one. (The velocity is not stored: with momentum, the
@@ -17,7 +17,7 @@ from filelock import FileLock, Timeout
 from torch.nn import functional as F
 
 from nsdbench import models
-from nsdbench.data import Dataset, Preprocessing
+from nsdbench.data import Dataset, Preprocessing, standardise_batch
 from nsdbench.data.fetching.cache import make_folder
 from nsdbench.errors import DataCorrupt, DataMissing, Diverged
 from nsdbench.experts.buffer import (
@@ -181,7 +181,7 @@ def _train_experts(
 ) -> None:
     """Train what the manifest says is missing; the manifest is rewritten after every epoch."""
     device = next(model.parameters()).device
-    fetch = _network_inputs(dataset, preprocessing, device)
+    fetch = _network_inputs(dataset, preprocessing, device, recipe.standardises_batches)
     labels = dataset.train.labels.to(device)
     entries, seed = manifest["experts"], manifest["seed"]
     total = recipe.num_experts * recipe.epochs
@@ -306,15 +306,24 @@ def _accuracy(
 
 
 def _network_inputs(
-    dataset: Dataset, preprocessing: Preprocessing, device: torch.device
+    dataset: Dataset, preprocessing: Preprocessing, device: torch.device, standardises: bool
 ) -> Callable[[torch.Tensor], torch.Tensor]:
-    """Give access to the training images by row number, as network inputs on the device."""
+    """Give access to batches of training images by row number, as network inputs on the device."""
     images = dataset.train.images
-    if 4 * images.numel() > PREPARED_BYTES:
-        return lambda rows: preprocessing.apply(images[rows]).to(device)
-    parts = [preprocessing.apply(part).to(device) for part in images.split(1024)]
-    prepared = torch.cat(parts)
-    return lambda rows: prepared[rows]
+    is_large = 4 * images.numel() > PREPARED_BYTES
+    prepared = None if is_large else _prepared(images, preprocessing, device)
+
+    def fetch(rows: torch.Tensor) -> torch.Tensor:
+        x = preprocessing.apply(images[rows]).to(device) if prepared is None else prepared[rows]
+        return standardise_batch(x) if standardises else x
+
+    return fetch
+
+
+def _prepared(
+    images: torch.Tensor, preprocessing: Preprocessing, device: torch.device
+) -> torch.Tensor:
+    return torch.cat([preprocessing.apply(part).to(device) for part in images.split(1024)])
 
 
 @contextlib.contextmanager

@@ -1,4 +1,4 @@
-"""What all parts of a run share: where it works, on which device, and how it says how far it is."""
+"""What all parts of a run share: folders, device and progress."""
 
 from dataclasses import dataclass
 from pathlib import Path

@@ -1,10 +1,10 @@
-"""Conditions, written `when = { scale = "smoke", ipc = [1, 10] }`: the cells something is for."""
+"""Conditions, `when = { scale = "smoke", ipc = [1, 10] }`: the cells that a block applies to."""
 
 from typing import Annotated, Any, Literal, TypeVar, get_args
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
-from nsdbench.data.holdout import base_name
+from nsdbench.data.catalog import recipe_names
 from nsdbench.errors import nearest
 
 Scale = Literal["smoke", "small", "paper"]
@@ -29,9 +29,12 @@ class Conditions(BaseModel):
     ipc: Several[Annotated[int, Field(ge=0)]] | None = None
 
     def hold(self, *, scale: str, dataset: str, ipc: int) -> bool:
-        """Say whether a cell's values are allowed; a hold-out counts as the whole."""
-        cell = {"scale": scale, "dataset": base_name(dataset), "ipc": ipc}
-        return all(allowed is None or cell[key] in allowed for key, allowed in self)
+        """Say whether a cell's values are allowed.
+
+        A hold-out counts as the whole, and a copy as the data set it stands for, too.
+        """
+        cell = {"scale": (scale,), "dataset": recipe_names(dataset), "ipc": (ipc,)}
+        return all(allowed is None or set(cell[key]) & set(allowed) for key, allowed in self)
 
     def __str__(self) -> str:
         """Write them in short, "scale=smoke|small, ipc=1"; empty if all cells are meant."""

@@ -92,7 +92,8 @@ class Method:
         """Resolve the method to its settings for one dataset, ipc and scale.
 
         Args:
-            dataset: dataset name, compared as written; a hold-out has the settings of the whole.
+            dataset: dataset name, compared as written; a hold-out has the settings of the whole,
+                a copy those of the dataset it stands for.
             ipc: images per class; 0 stands for the full data.
             scale: "smoke", "small" or "paper".
             overrides: values that replace all others, by "section.key".

@@ -1,4 +1,4 @@
-"""What a method file may say: its keys, and the types and ranges of their values.
+"""The schema of method files: keys, types and ranges.
 
 This is the form of a file. What an objective, a parameterization or a coreset may be told is known
 where its name is; here their sections are tables of plain values.
@@ -23,7 +23,7 @@ def _plain(value: Any) -> Any:
         json.dumps(value, allow_nan=False)
     except (TypeError, ValueError) as error:
         raise ValueError(
-            f"{value!r} is no setting; expected a finite number, true or false, text, or several"
+            f"{value!r} is not a setting; expected a finite number, true or false, text, or several"
         ) from error
     return value
 
@@ -57,6 +57,7 @@ class Experts(TypedDict, total=False):
     rho: Rate
     alpha: Rate
     keeps_correctness: bool
+    standardises_batches: bool
 
 
 class Optimiser(TypedDict, total=False):

@@ -1,4 +1,4 @@
-"""Variants: a method with a few settings of its own, which are its name.
+"""Variants: a method with a few settings changed, which its name spells out.
 
     nsd+objective.guided_weight=0.1+parameterization.t1=2
 
@@ -54,7 +54,7 @@ def split_variant(name: str) -> tuple[str, dict[str, Any]]:
     settings = {}
     for part in parts:
         if not (match := _SETTING.fullmatch(part)):
-            raise ValueError(f"{name!r}: {part!r} is no setting; expected section.key=value")
+            raise ValueError(f"{name!r}: {part!r} is not a setting; expected section.key=value")
         settings[f"{match[1]}.{match[2]}"] = _read(match[3])
     canonical = variant_name(method, settings)
     if canonical != name:

@@ -1,4 +1,4 @@
-"""The one number that networks are compared by."""
+"""Test accuracy, the number that networks are compared by."""
 
 from collections.abc import Callable
 
@@ -15,6 +15,7 @@ def accuracy(
     labels: Tensor,
     transform: Callable[[Tensor], Tensor],
     device: torch.device | str = "cpu",
+    batch_size: int = _BATCH,
 ) -> float:
     """Return the per cent of images that a network classifies correctly.
 
@@ -24,10 +25,11 @@ def accuracy(
         labels: [n] int64.
         transform: maps a batch of images to network inputs.
         device: where the network is.
+        batch_size: images that are transformed at a time.
     """
     model.eval()
     correct = 0
-    for batch, expected in zip(images.split(_BATCH), labels.split(_BATCH), strict=True):
+    for batch, expected in zip(images.split(batch_size), labels.split(batch_size), strict=True):
         predicted = model(transform(batch).to(device)).argmax(dim=1)
         correct += int((predicted == expected.to(device)).sum())
     return 100 * correct / len(labels)

@@ -73,7 +73,7 @@ def build(
         return resolve_name(network.path)(**sizes, norm=norm)
     if network.norms or norm != NORMS[0]:
         has = f"takes {', '.join(network.norms)}" if network.norms else "has no norm layer"
-        raise ValueError(f"{name} {has}, so norm={norm!r} cannot be had; leave it out")
+        raise ValueError(f"{name} {has}, so norm={norm!r} is not available; leave it out")
     return resolve_name(network.path)(**sizes)
 
 

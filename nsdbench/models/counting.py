@@ -1,4 +1,4 @@
-"""Count what a network costs by running it on torch's meta device, where nothing is computed."""
+"""Count the cost of a network by running it on torch's meta device, which computes nothing."""
 
 from functools import lru_cache
 

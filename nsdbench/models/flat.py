@@ -7,6 +7,8 @@ import torch
 from torch import nn
 from torch.func import functional_call
 
+from nsdbench.models.nets.convnet import ConvNet
+
 
 def num_parameters(model: nn.Module) -> int:
     """Count the scalar parameters P of a network."""
@@ -39,15 +41,19 @@ def unflatten(model: nn.Module, theta: torch.Tensor) -> dict[str, torch.Tensor]:
     }
 
 
-def functional(model: nn.Module, theta: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+def functional(
+    model: nn.Module, theta: torch.Tensor, x: torch.Tensor, *, path: str | None = None
+) -> torch.Tensor:
     """Compute the logits [B, K] of images x [B, C, H, W] with theta [P] as parameters.
 
     Differentiable in theta and x; the network's own parameters are neither read nor written.
+    `path` is the code path of a ConvNet, None for the one that `models.code_path` names.
 
     Raises:
         ValueError: theta is not a vector of the network's length.
     """
-    return functional_call(model, unflatten(model, theta), (x,))
+    options = {"path": path} if path is not None and type(model) is ConvNet else {}
+    return functional_call(model, unflatten(model, theta), (x,), options)
 
 
 def load_flat(model: nn.Module, theta: torch.Tensor) -> None:

@@ -1,4 +1,4 @@
-"""Channels and map sizes of the networks: what their classes and their closed-form sizes share.
+"""Channels and map sizes of the networks, shared by their classes and by `sizes`.
 
 Nothing here imports torch.
 """

@@ -1,4 +1,4 @@
-"""What a network costs, in closed form: arithmetic, activations, parameters.
+"""The cost of a network in closed form: arithmetic, activations, parameters.
 
 Nothing here imports torch, so that plans are made without it. A network that has no formula in
 `_WALKS` (a new one, or one that is not ours) is built on torch's meta device and counted there.

@@ -1,53 +1,47 @@
 """The ConvNet's features, one SGD step and its adjoint as native operators.
 
 Features are twice differentiable (convnet_autograd.py). Convolution biases in front of an instance
-norm cancel; they are not used, and their gradients are exactly 0.
+norm cancel; they are not used, and their gradients are exactly 0 (rounding noise in the twins).
 Formulas: csrc/cpu/convnet.h.
 """
-
-from collections.abc import Iterator
-from contextlib import contextmanager
-from contextvars import ContextVar
 
 import torch
 from torch import Tensor
 
-from nsdbench.ops.convnet_autograd import Features
+from nsdbench.ops import reference
+from nsdbench.ops.backend import is_native
+from nsdbench.ops.convnet_autograd import features, step, step_adjoint
 from nsdbench.ops.convnet_shape import (
     MAX_DEPTH,
     MAX_IN_CHANNELS,
     ConvNetShape,
     check,
+    check_classes,
     check_classifier,
 )
+from nsdbench.ops.registration import constant
 
 __all__ = [
     "MAX_DEPTH",
     "MAX_IN_CHANNELS",
     "ConvNetShape",
-    "composed",
     "convnet_features",
     "convnet_step",
     "convnet_step_adjoint",
-    "is_composed",
+    "path_on",
 ]
 
-_is_composed: ContextVar[bool] = ContextVar("is_composed", default=False)
 
+def path_on(device: torch.device) -> str:
+    """Name what computes a ConvNet for tensors on a device.
 
-@contextmanager
-def composed() -> Iterator[None]:
-    """Run networks as compositions of PyTorch's operators, differentiable any number of times."""
-    token = _is_composed.set(True)
-    try:
-        yield
-    finally:
-        _is_composed.reset(token)
-
-
-def is_composed() -> bool:
-    """Say whether this runs inside `composed()`."""
-    return _is_composed.get()
+    Returns:
+        "native": the operators of this module, on the CPU. "fused": those of `convnet_blocks`, on
+        CUDA. "generic": PyTorch's modules, where the compiled operators are not to be used.
+    """
+    if not is_native(device):
+        return "generic"
+    return {"cpu": "native", "cuda": "fused"}[device.type]
 
 
 def convnet_features(theta: Tensor, x: Tensor, shape: ConvNetShape) -> Tensor:
@@ -69,11 +63,14 @@ def convnet_features(theta: Tensor, x: Tensor, shape: ConvNetShape) -> Tensor:
     the first, which is recomputed. Equal calls give equal bits, whatever the number of threads.
     """
     check(theta, x, shape)
+    sizes = (shape.depth, shape.width, shape.padding)
+    if not is_native(x.device):
+        return reference.convnet_features(theta, x, *sizes)[0]
     keep = torch.is_grad_enabled() and (theta.requires_grad or x.requires_grad)
-    return Features.apply(theta, x, shape.depth, shape.width, shape.padding, keep)[0]
+    return features(theta, x, *sizes, keep)[0]
 
 
-@torch.no_grad()
+@constant("the cross-entropy of convnet_features")
 def convnet_step(
     theta: Tensor,
     x: Tensor,
@@ -102,14 +99,17 @@ def convnet_step(
 
     Raises:
         ValueError: a shape, dtype, device or class does not fit; the message names the argument.
+        RuntimeError: under torch.func.grad or jvp.
     """
     check_classifier(theta, x, y, shape, velocity=velocity)
-    return torch.ops.nsdbench.convnet_step(
-        theta, x, y, lr, velocity, momentum, shape.depth, shape.width, shape.padding
-    )
+    sizes = (shape.depth, shape.width, shape.padding)
+    if not is_native(x.device):
+        check_classes(theta, x, y, shape)
+        return reference.convnet_step(theta, x, y, lr, velocity, momentum, *sizes)
+    return step(theta, x, y, lr, velocity, momentum, *sizes)
 
 
-@torch.no_grad()
+@constant("the cross-entropy of convnet_features")
 def convnet_step_adjoint(
     theta: Tensor,
     x: Tensor,
@@ -131,13 +131,16 @@ def convnet_step_adjoint(
 
     Raises:
         ValueError: a shape, dtype, device or class does not fit; the message names the argument.
+        RuntimeError: under torch.func.grad or jvp.
 
     Cost: one pass forward and backward with tangents, about 2.7 times a step; no graph.
     """
     check_classifier(theta, x, y, shape, direction=direction)
     if needs[2] and y.dim() == 1:
         raise ValueError("convnet: y: classes have no derivative; expected probabilities")
-    loss, along, *found = torch.ops.nsdbench.convnet_step_adjoint(
-        theta, x, y, direction, shape.depth, shape.width, shape.padding, *needs
-    )
+    sizes = (shape.depth, shape.width, shape.padding)
+    if not is_native(x.device):
+        check_classes(theta, x, y, shape)
+        return reference.convnet_step_adjoint(theta, x, y, direction, *sizes, needs)
+    loss, along, *found = step_adjoint(theta, x, y, direction, *sizes, *needs)
     return loss, along, [h if need else None for h, need in zip(found, needs, strict=True)]

@@ -8,101 +8,75 @@ so differentiating g with respect to c is the tangent of f along v, and with res
 it is the tangent of g along v: one native pass gives both.
 """
 
-import torch
+from typing import Any
+
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from nsdbench.ops.convnet_shape import ConvNetShape, check, check_classifier
-from nsdbench.ops.vmap import refuse_vmap
+from nsdbench.ops.registration import differentiable, plain
 
 
-class Features(torch.autograd.Function):
-    """Features and, not differentiable, the activations that the gradient wants to read."""
-
-    @staticmethod
-    def forward(theta, x, depth, width, padding, keep):
-        return torch.ops.nsdbench.convnet_features(theta, x, depth, width, padding, keep)
-
-    @staticmethod
-    def setup_context(ctx, inputs, output):
-        _save_features(ctx, inputs, output)
-
-    @staticmethod
-    def backward(ctx, grad, _):
-        return _features_backward(ctx, grad, _)
-
-    @staticmethod
-    def jvp(ctx, theta_t, x_t, *others):
-        theta, x, _ = ctx.saved_tensors
-        out_t = torch.ops.nsdbench.convnet_features_jvp(theta, x, theta_t, x_t, *ctx.sizes)
-        return out_t, None
-
-    vmap = staticmethod(refuse_vmap("convnet_features"))
-
-
-class FeaturesBackward(torch.autograd.Function):
-    """The gradients with respect to theta and x, differentiable once more."""
-
-    @staticmethod
-    def forward(grad, theta, x, activations, depth, width, padding, needs_theta, needs_x):
-        return torch.ops.nsdbench.convnet_features_backward(
-            grad, theta, x, activations, depth, width, padding, needs_theta, needs_x
-        )
-
-    @staticmethod
-    def setup_context(ctx, inputs, output):
-        _save_backward(ctx, inputs, output)
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx, *directions):
-        return _backward_of_backward(ctx, *directions)
-
-    vmap = staticmethod(refuse_vmap("convnet_features_backward"))
-
-
-def _save_features(ctx, inputs, output) -> None:
-    theta, x, depth, width, padding, _ = inputs
-    activations = output[1]
+def _save_features(ctx: Any, inputs: Any, output: Any) -> None:
+    theta, x, *ctx.sizes, _ = inputs
+    activations = output[1]  # what the gradient wants to read; not differentiable
     ctx.mark_non_differentiable(activations)
     ctx.save_for_backward(theta, x, activations)
     ctx.save_for_forward(theta, x, activations)
-    ctx.sizes = (depth, width, padding)
     ctx.set_materialize_grads(False)
 
 
-def _features_backward(ctx, grad, _):
+def _features_backward(ctx: Any, grad: Tensor | None, _: Any) -> tuple[Tensor | None, ...]:
     needs_theta, needs_x = ctx.needs_input_grad[:2]
     if grad is None:
         return (None,) * 6
-    for_theta, for_x = FeaturesBackward.apply(
-        grad, *ctx.saved_tensors, *ctx.sizes, needs_theta, needs_x
-    )
+    for_theta, for_x = features_backward(grad, *ctx.saved_tensors, *ctx.sizes, needs_theta, needs_x)
     return for_theta if needs_theta else None, for_x if needs_x else None, None, None, None, None
 
 
-def _save_backward(ctx, inputs, output) -> None:
-    grad, theta, x, _, *ctx.sizes, _, _ = inputs
+def _features_jvp(
+    ctx: Any, theta_t: Tensor | None, x_t: Tensor | None, *_: Any
+) -> tuple[Tensor, None]:
+    theta, x, _ = ctx.saved_tensors
+    return _tangent(theta, x, theta_t, x_t, *ctx.sizes), None
+
+
+def _save_backward(ctx: Any, inputs: Any, output: Any) -> None:
+    grad, theta, x, _, *ctx.sizes, needs_theta, needs_x = inputs
+    ctx.wanted = needs_theta, needs_x
     ctx.save_for_backward(grad, theta, x)
+    ctx.save_for_forward(grad, theta, x)
     ctx.set_materialize_grads(False)
 
 
-def _backward_of_backward(ctx, theta_t, x_t):
-    grad, theta, x = ctx.saved_tensors
+def _backward_backward(
+    ctx: Any, theta_t: Tensor | None, x_t: Tensor | None
+) -> tuple[Tensor | None, ...]:
     theta_t = None if theta_t is None or not theta_t.numel() else theta_t
     x_t = None if x_t is None or not x_t.numel() else x_t
     if theta_t is None and x_t is None:
         return (None,) * 9
+    grad, theta, x = ctx.saved_tensors
     needs_grad, needs_theta, needs_x = ctx.needs_input_grad[:3]
-    for_grad, for_theta, for_x = torch.ops.nsdbench.convnet_features_backward_jvp(
+    for_grad, for_theta, for_x = _gradients_tangent(
         grad, theta, x, None, theta_t, x_t, *ctx.sizes, needs_theta, needs_x
     )
     found = zip((for_grad, for_theta, for_x), (needs_grad, needs_theta, needs_x), strict=True)
     return *(h if need else None for h, need in found), *(None,) * 6
 
 
-@torch.library.register_fake("nsdbench::convnet_features")
-def _fake_features(theta, x, depth, width, padding, keep):
+def _backward_jvp(
+    ctx: Any, grad_t: Tensor | None, theta_t: Tensor | None, x_t: Tensor | None, *_: Any
+) -> tuple[Tensor, Tensor]:
+    grad, theta, x = ctx.saved_tensors
+    if theta_t is None and x_t is None:  # linear in grad; the activations are recomputed
+        return features_backward(grad_t, theta, x, x.new_empty(0), *ctx.sizes, *ctx.wanted)
+    _, *found = _gradients_tangent(grad, theta, x, grad_t, theta_t, x_t, *ctx.sizes, *ctx.wanted)
+    return found[0], found[1]
+
+
+def _fake_features(
+    theta: Tensor, x: Tensor, depth: int, width: int, padding: int, keep: bool
+) -> tuple[Tensor, Tensor]:
     shape = ConvNetShape(depth, width, padding)
     check(theta, x, shape)
     kept = [x.shape[0], _activation_size(x, shape)] if keep else [0]
@@ -120,11 +94,19 @@ def _activation_size(x: Tensor, shape: ConvNetShape) -> int:
     return total
 
 
-@torch.library.register_fake("nsdbench::convnet_features_backward")
 def _fake_features_backward(
-    grad, theta, x, activations, depth, width, padding, needs_theta, needs_x
-):
+    grad: Tensor,
+    theta: Tensor,
+    x: Tensor,
+    activations: Tensor,
+    depth: int,
+    width: int,
+    padding: int,
+    needs_theta: bool,
+    needs_x: bool,
+) -> tuple[Tensor, Tensor]:
     shape = ConvNetShape(depth, width, padding)
+    check(theta, x, shape)
     check(theta, x, shape, grad=(grad, [x.shape[0], shape.num_features(x)]))
     return (
         theta.new_empty(theta.shape if needs_theta else [0]),
@@ -132,22 +114,37 @@ def _fake_features_backward(
     )
 
 
-@torch.library.register_fake("nsdbench::convnet_features_jvp")
-def _fake_features_jvp(theta, x, theta_t, x_t, depth, width, padding):
+def _fake_features_jvp(
+    theta: Tensor,
+    x: Tensor,
+    theta_t: Tensor | None,
+    x_t: Tensor | None,
+    depth: int,
+    width: int,
+    padding: int,
+) -> Tensor:
     shape = ConvNetShape(depth, width, padding)
-    tangents = {"theta_t": (theta_t, list(theta.shape)), "x_t": (x_t, list(x.shape))}
-    check(theta, x, shape, **tangents)
+    check(theta, x, shape, theta_t=(theta_t, list(theta.shape)), x_t=(x_t, list(x.shape)))
     return x.new_empty([x.shape[0], shape.num_features(x)])
 
 
-@torch.library.register_fake("nsdbench::convnet_features_backward_jvp")
 def _fake_features_backward_jvp(
-    grad, theta, x, grad_t, theta_t, x_t, depth, width, padding, needs_theta, needs_x
-):
+    grad: Tensor,
+    theta: Tensor,
+    x: Tensor,
+    grad_t: Tensor | None,
+    theta_t: Tensor | None,
+    x_t: Tensor | None,
+    depth: int,
+    width: int,
+    padding: int,
+    needs_theta: bool,
+    needs_x: bool,
+) -> tuple[Tensor, Tensor, Tensor]:
     shape = ConvNetShape(depth, width, padding)
+    check(theta, x, shape, theta_t=(theta_t, list(theta.shape)), x_t=(x_t, list(x.shape)))
     features = [x.shape[0], shape.num_features(x)]
-    tangents = {"theta_t": (theta_t, list(theta.shape)), "x_t": (x_t, list(x.shape))}
-    check(theta, x, shape, grad=(grad, features), grad_t=(grad_t, features), **tangents)
+    check(theta, x, shape, grad=(grad, features), grad_t=(grad_t, features))
     return (
         x.new_empty(features),
         theta.new_empty(theta.shape if needs_theta else [0]),
@@ -155,16 +152,33 @@ def _fake_features_backward_jvp(
     )
 
 
-@torch.library.register_fake("nsdbench::convnet_step")
-def _fake_step(theta, x, y, lr, velocity, momentum, depth, width, padding):
+def _fake_step(
+    theta: Tensor,
+    x: Tensor,
+    y: Tensor,
+    lr: float,
+    velocity: Tensor | None,
+    momentum: float,
+    depth: int,
+    width: int,
+    padding: int,
+) -> tuple[Tensor, Tensor, Tensor]:
     check_classifier(theta, x, y, ConvNetShape(depth, width, padding), velocity=velocity)
     return theta.new_empty(theta.shape), theta.new_empty(theta.shape), theta.new_empty([])
 
 
-@torch.library.register_fake("nsdbench::convnet_step_adjoint")
 def _fake_step_adjoint(
-    theta, x, y, direction, depth, width, padding, needs_theta, needs_x, needs_y
-):
+    theta: Tensor,
+    x: Tensor,
+    y: Tensor,
+    direction: Tensor,
+    depth: int,
+    width: int,
+    padding: int,
+    needs_theta: bool,
+    needs_x: bool,
+    needs_y: bool,
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     check_classifier(theta, x, y, ConvNetShape(depth, width, padding), direction=direction)
     return (
         theta.new_empty([]),
@@ -175,16 +189,21 @@ def _fake_step_adjoint(
     )
 
 
-torch.library.register_autograd(
-    "nsdbench::convnet_features", _features_backward, setup_context=_save_features
+features = differentiable(
+    "convnet_features",
+    _fake_features,
+    save=_save_features,
+    backward=_features_backward,
+    jvp=_features_jvp,
 )
-torch.library.register_autograd(
-    "nsdbench::convnet_features_backward", _backward_of_backward, setup_context=_save_backward
+features_backward = differentiable(
+    "convnet_features_backward",
+    _fake_features_backward,
+    save=_save_backward,
+    backward=_backward_backward,
+    jvp=_backward_jvp,
 )
-for _operator in (
-    "convnet_features_jvp",
-    "convnet_features_backward_jvp",
-    "convnet_step",
-    "convnet_step_adjoint",
-):
-    refuse_vmap(_operator)
+_tangent = plain("convnet_features_jvp", _fake_features_jvp)
+_gradients_tangent = plain("convnet_features_backward_jvp", _fake_features_backward_jvp)
+step = plain("convnet_step", _fake_step)
+step_adjoint = plain("convnet_step_adjoint", _fake_step_adjoint)

@@ -5,9 +5,14 @@ the operation without that offset, its gradient is the transpose, and both are d
 again by each other.
 """
 
+from typing import Any
+
 import torch
 from torch import Tensor
-from torch.autograd import forward_ad
+
+from nsdbench.ops import reference
+from nsdbench.ops.backend import CPU, DTYPES, is_native
+from nsdbench.ops.registration import differentiable, guard
 
 # Numbered as in csrc/kernels/dsa.h.
 OPERATIONS = ("color", "crop", "cutout", "flip", "scale", "rotate")
@@ -21,10 +26,12 @@ PARAMETERS = {
     "rotate": ("angle",),
     IDENTITY: (),
 }
-
-
-# A private name of torch; should it go, every call is made as if a transform were active.
-_are_transforms_active = getattr(torch._C, "_are_functorch_transforms_active", lambda: True)
+_TWIN = "the plain PyTorch twin of dsa"
+_refuse_batched_parameters = guard(_TWIN, vmap="give the images one row of parameters each instead")
+_refuse_forward_mode = guard(  # grid_sample has none
+    f"{_TWIN} for scale and rotate",
+    forward_mode="use dsa_jvp, or the compiled operator (NSDBENCH_NATIVE=1, float32 or float64)",
+)
 
 
 def dsa(images: Tensor, operation: str, parameters: Tensor, align_corners: bool = True) -> Tensor:
@@ -42,7 +49,8 @@ def dsa(images: Tensor, operation: str, parameters: Tensor, align_corners: bool 
     Sampling is bilinear with zeros outside, as torch.nn.functional.grid_sample does it.
 
     Args:
-        images: [B, C, H, W] float32 or float64.
+        images: [B, C, H, W] floating point; the compiled operator takes float32 and float64, its
+            twin serves the rest.
         operation: one of OPERATIONS, or "identity" (the images are returned as they are).
         parameters: [B, n] float64 on the images' device, columns as in PARAMETERS; [1, n] for all
             images alike. Drawn, not learned: no gradient reaches them. On the CPU they must be
@@ -62,7 +70,9 @@ def dsa(images: Tensor, operation: str, parameters: Tensor, align_corners: bool 
     _check("images", images, operation, parameters)
     if operation == IDENTITY:
         return images
-    return _run(images, OPERATIONS.index(operation), parameters, align_corners, False, False)
+    if not _is_native(images, operation, parameters):
+        return reference.dsa(images, operation, parameters, align_corners)
+    return _forward(images, OPERATIONS.index(operation), parameters, align_corners, False)
 
 
 def dsa_jvp(
@@ -75,7 +85,9 @@ def dsa_jvp(
     _check("images_t", images_t, operation, parameters)
     if operation == IDENTITY:
         return images_t
-    return _run(images_t, OPERATIONS.index(operation), parameters, align_corners, True, False)
+    if not _is_native(images_t, operation, parameters):
+        return reference.dsa_jvp(images_t, operation, parameters, align_corners)
+    return _forward(images_t, OPERATIONS.index(operation), parameters, align_corners, True)
 
 
 def dsa_backward(
@@ -89,11 +101,13 @@ def dsa_backward(
     _check("grad", grad, operation, parameters)
     if operation == IDENTITY:
         return grad
-    return _run(grad, OPERATIONS.index(operation), parameters, align_corners, True, True)
+    if not _is_native(grad, operation, parameters):
+        return reference.dsa_backward(grad, operation, parameters, align_corners)
+    return _backward(grad, OPERATIONS.index(operation), parameters, align_corners)
 
 
 def _check(name: str, images: Tensor, operation: str, parameters: Tensor) -> None:
-    """Refuse what the native code would refuse (csrc/ops/dsa_checks.h), in the same words."""
+    """Refuse whatever does not fit, before the native code or the twin sees it."""
 
     def refuse(text: str) -> None:
         raise ValueError(f"dsa: {text}")
@@ -102,8 +116,8 @@ def _check(name: str, images: Tensor, operation: str, parameters: Tensor) -> Non
         refuse(f"operation: expected one of {', '.join(PARAMETERS)}, got {operation!r}")
     if images.dim() != 4:
         refuse(f"{name}: expected 4 dimensions [B, C, H, W], got {list(images.shape)}")
-    if images.dtype not in (torch.float32, torch.float64):
-        refuse(f"{name}: expected dtype float32 or float64, got {images.dtype}")
+    if not images.is_floating_point():
+        refuse(f"{name}: expected a floating-point dtype, got {images.dtype}")
     columns, count = len(PARAMETERS[operation]), len(images)
     if tuple(parameters.shape) not in ((count, columns), (1, columns)):
         refuse(
@@ -121,92 +135,65 @@ def _check(name: str, images: Tensor, operation: str, parameters: Tensor) -> Non
         refuse("parameters: expected drawn numbers, got a tensor that requires a gradient")
 
 
-def _run(images, operation, parameters, align_corners, is_linear, is_transposed) -> Tensor:
-    """Apply the operation (by number) or its transpose, differentiably."""
-    function = _ApplyUnderTransforms if _are_transforms_active() else _Apply
-    return function.apply(images, operation, parameters, align_corners, is_linear, is_transposed)
+def _is_native(images: Tensor, operation: str, parameters: Tensor) -> bool:
+    """Choose the compiled operator; where the twin serves, refuse what it cannot take."""
+    if images.dtype in DTYPES and is_native(images.device):
+        return True
+    _refuse_batched_parameters(parameters)
+    if operation in ("scale", "rotate"):
+        _refuse_forward_mode(images)
+    if images.device == CPU and not parameters.isfinite().all():
+        row, column = (~parameters.isfinite()).nonzero()[0].tolist()
+        value = parameters[row, column].item()
+        raise ValueError(f"dsa: parameters: expected finite numbers, got {value} for image {row}")
+    return False
 
 
-def _run_natively(images, operation, parameters, align_corners, is_linear, is_transposed) -> Tensor:
-    if is_transposed:
-        return torch.ops.nsdbench.dsa_backward(images, operation, parameters, align_corners)
-    return torch.ops.nsdbench.dsa(images, operation, parameters, align_corners, is_linear)
-
-
-class _Derivatives(torch.autograd.Function):
-    """Gradient and tangent; registering them with the operator alone gives no forward-mode rule."""
-
-    @staticmethod
-    def backward(ctx, grad):
-        (parameters,), (operation, align_corners, is_transposed) = ctx.saved_tensors, ctx.how
-        is_differentiated_again = torch.is_grad_enabled() or forward_ad._current_level >= 0
-        run = _run if is_differentiated_again else _run_natively
-        grad = run(grad, operation, parameters, align_corners, True, not is_transposed)
-        return grad, None, None, None, None, None
-
-    @staticmethod
-    def jvp(ctx, images_t, *rest):
-        (parameters,), (operation, align_corners, is_transposed) = ctx.saved_tensors, ctx.how
-        return _run(images_t, operation, parameters, align_corners, True, is_transposed)
-
-
-class _Apply(_Derivatives):
-    """The quick form: what autograd spends on calling it is as long as augmenting a small batch."""
-
-    @staticmethod
-    def forward(ctx, images, operation, parameters, align_corners, is_linear, is_transposed):
-        ctx.save_for_backward(parameters)
-        ctx.save_for_forward(parameters)
-        ctx.how = operation, align_corners, is_transposed
-        return _run_natively(images, operation, parameters, align_corners, is_linear, is_transposed)
-
-
-class _ApplyUnderTransforms(_Derivatives):
-    """The form that torch.func.grad and torch.func.jvp ask for."""
-
-    @staticmethod
-    def forward(images, operation, parameters, align_corners, is_linear, is_transposed):
-        return _run_natively(images, operation, parameters, align_corners, is_linear, is_transposed)
-
-    @staticmethod
-    def setup_context(ctx, inputs, output):
-        _, operation, parameters, align_corners, _, is_transposed = inputs
-        ctx.save_for_backward(parameters)
-        ctx.save_for_forward(parameters)
-        ctx.how = operation, align_corners, is_transposed
-
-
-def _save(ctx, inputs, output) -> None:
+def _save(ctx: Any, inputs: Any, output: Any) -> None:
     _, operation, parameters, align_corners, *_ = inputs
     ctx.save_for_backward(parameters)
+    ctx.save_for_forward(parameters)
     ctx.how = operation, align_corners
 
 
-def _backward(ctx, grad):
+def _forward_backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
     (parameters,), (operation, align_corners) = ctx.saved_tensors, ctx.how
-    grad = torch.ops.nsdbench.dsa_backward(grad, operation, parameters, align_corners)
-    return grad, None, None, None, None
+    return _backward(grad, operation, parameters, align_corners), None, None, None, None
 
 
-def _backward_of_backward(ctx, direction):
+def _forward_jvp(ctx: Any, images_t: Tensor, *_: Any) -> Tensor:
     (parameters,), (operation, align_corners) = ctx.saved_tensors, ctx.how
-    grad = torch.ops.nsdbench.dsa(direction, operation, parameters, align_corners, True)
-    return grad, None, None, None
+    return _forward(images_t, operation, parameters, align_corners, True)
 
 
-@torch.library.register_fake("nsdbench::dsa")
-def _fake_dsa(images, operation, parameters, align_corners, is_linear):
-    _check("images", images, OPERATIONS[operation], parameters)
+def _backward_backward(ctx: Any, direction: Tensor) -> tuple[Tensor | None, ...]:
+    return _forward_jvp(ctx, direction), None, None, None
+
+
+def _backward_jvp(ctx: Any, grad_t: Tensor, *_: Any) -> Tensor | None:
+    return _forward_backward(ctx, grad_t)[0]
+
+
+def _fake(name: str, images: Tensor, operation: int, parameters: Tensor) -> Tensor:
+    _check(name, images, OPERATIONS[operation], parameters)
+    if images.dtype not in DTYPES:
+        raise ValueError(f"dsa: {name}: expected dtype float32 or float64, got {images.dtype}")
     return images.new_empty(images.shape)
 
 
-@torch.library.register_fake("nsdbench::dsa_backward")
-def _fake_dsa_backward(grad, operation, parameters, align_corners):
-    _check("grad", grad, OPERATIONS[operation], parameters)
-    return grad.new_empty(grad.shape)
+def _fake_forward(
+    images: Tensor, operation: int, parameters: Tensor, align_corners: bool, is_linear: bool
+) -> Tensor:
+    return _fake("images", images, operation, parameters)
 
 
-torch.library.register_autograd("nsdbench::dsa", _backward, setup_context=_save)
-torch.library.register_autograd(
-    "nsdbench::dsa_backward", _backward_of_backward, setup_context=_save
+def _fake_backward(grad: Tensor, operation: int, parameters: Tensor, align_corners: bool) -> Tensor:
+    return _fake("grad", grad, operation, parameters)
+
+
+_forward = differentiable(
+    "dsa", _fake_forward, save=_save, backward=_forward_backward, jvp=_forward_jvp
+)
+_backward = differentiable(
+    "dsa_backward", _fake_backward, save=_save, backward=_backward_backward, jvp=_backward_jvp
 )

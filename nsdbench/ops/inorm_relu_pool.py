@@ -10,12 +10,13 @@ along v. Formulas: csrc/kernels/inorm_relu_pool.h.
 """
 
 from collections.abc import Sequence
+from typing import Any
 
-import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
-from nsdbench.ops.vmap import refuse_vmap
+from nsdbench.ops import reference
+from nsdbench.ops.backend import DTYPES, is_native
+from nsdbench.ops.registration import differentiable, plain
 
 NAMES = ("x", "weight", "bias")
 EPS = 1e-5  # PyTorch's default for group norm, which the reference networks use
@@ -43,7 +44,9 @@ def inorm_relu_pool(x: Tensor, weight: Tensor, bias: Tensor, eps: float = EPS) -
     whatever the number of threads. Forward mode works for the operator and for its gradient.
     """
     _check(x, weight, bias, eps)
-    return _Forward.apply(x, weight, bias, eps)
+    if not is_native(x.device):
+        return reference.inorm_relu_pool(x, weight, bias, eps)
+    return forward(x, weight, bias, eps)
 
 
 def inorm_relu_pool_jvp(
@@ -64,7 +67,9 @@ def inorm_relu_pool_jvp(
         ValueError: as `inorm_relu_pool`, or a tangent has not the shape of its argument.
     """
     _check(x, weight, bias, eps, (x_t, weight_t, bias_t))
-    return torch.ops.nsdbench.inorm_relu_pool_jvp(x, weight, bias, eps, x_t, weight_t, bias_t)
+    if not is_native(x.device):
+        return reference.inorm_relu_pool_jvp(x, weight, bias, x_t, weight_t, bias_t, eps)
+    return tangent(x, weight, bias, eps, x_t, weight_t, bias_t)
 
 
 def _check(
@@ -75,20 +80,21 @@ def _check(
     tangents: Sequence[Tensor | None] = (),
     grads: Sequence[Tensor | None] = (),
 ) -> None:
-    """Refuse what the native code would refuse (csrc/ops/inorm_relu_pool_checks.h)."""
+    """Refuse whatever does not fit, before the native code or the twin sees it."""
 
     def refuse(text: str) -> None:
         raise ValueError(f"inorm_relu_pool: {text}")
 
     if x.dim() != 4:
         refuse(f"x: expected 4 dimensions [N, C, H, W], got {list(x.shape)}")
-    if x.dtype not in (torch.float32, torch.float64):
+    if x.dtype not in DTYPES:
         refuse(f"x: expected dtype float32 or float64, got {x.dtype}")
     if x.shape[2] < 2 or x.shape[3] < 2:
         refuse(f"x: expected planes of at least 2x2, got {list(x.shape)}")
     if not eps > 0:
         refuse(f"eps: expected a positive number, got {eps}")
     channels, pooled = [x.shape[1]], _pooled_shape(x)
+    others: list[tuple[str, Tensor | None, list[int]]]
     others = [("weight", weight, channels), ("bias", bias, channels)]
     shapes = (list(x.shape), channels, channels)
     for name, tensor, shape in zip(NAMES, tangents, shapes, strict=False):
@@ -110,118 +116,102 @@ def _pooled_shape(x: Tensor) -> list[int]:
     return [x.shape[0], x.shape[1], x.shape[2] // 2, x.shape[3] // 2]
 
 
-class _Forward(torch.autograd.Function):
-    """The operator; registration alone would give no forward-mode rule."""
-
-    @staticmethod
-    def forward(x, weight, bias, eps):
-        return torch.ops.nsdbench.inorm_relu_pool(x, weight, bias, eps)
-
-    @staticmethod
-    def setup_context(ctx, inputs, output):
-        _save_forward(ctx, inputs, output)
-
-    @staticmethod
-    def backward(ctx, grad):
-        return _backward(ctx, grad)
-
-    @staticmethod
-    def jvp(ctx, x_t, weight_t, bias_t, _):
-        return torch.ops.nsdbench.inorm_relu_pool_jvp(
-            *ctx.saved_tensors, ctx.eps, x_t, weight_t, bias_t
-        )
-
-    vmap = staticmethod(refuse_vmap("inorm_relu_pool"))
-
-
-class _Backward(torch.autograd.Function):
-    """The three gradients, differentiable once more."""
-
-    @staticmethod
-    def forward(grad, x, weight, bias, eps):
-        return torch.ops.nsdbench.inorm_relu_pool_backward(grad, x, weight, bias, eps)
-
-    @staticmethod
-    def setup_context(ctx, inputs, output):
-        _save_backward(ctx, inputs, output)
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx, *directions):
-        return _backward_of_backward(ctx, *directions)
-
-    @staticmethod
-    def jvp(ctx, grad_t, x_t, weight_t, bias_t, _):
-        grad, x, weight, bias = ctx.saved_tensors
-        return torch.ops.nsdbench.inorm_relu_pool_backward_jvp(
-            grad, x, weight, bias, ctx.eps, grad_t, x_t, weight_t, bias_t
-        )
-
-    vmap = staticmethod(refuse_vmap("inorm_relu_pool_backward"))
-
-
-def _save_forward(ctx, inputs, output) -> None:
+def _save(ctx: Any, inputs: Any, output: Any) -> None:
     *tensors, ctx.eps = inputs
     ctx.save_for_backward(*tensors)
     ctx.save_for_forward(*tensors)
 
 
-def _backward(ctx, grad):
-    grads = _Backward.apply(grad, *ctx.saved_tensors, ctx.eps)
-    return *_only_needed(grads, ctx.needs_input_grad), None
-
-
-def _save_backward(ctx, inputs, output) -> None:
-    *tensors, ctx.eps = inputs
-    ctx.save_for_backward(*tensors)
-    ctx.save_for_forward(*tensors)
+def _save_backward(ctx: Any, inputs: Any, output: Any) -> None:
+    _save(ctx, inputs, output)
     ctx.set_materialize_grads(False)
 
 
-def _backward_of_backward(ctx, *directions):
+def _forward_backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+    grads = gradients(grad, *ctx.saved_tensors, ctx.eps)
+    return *_only_needed(grads, ctx.needs_input_grad), None
+
+
+def _forward_jvp(
+    ctx: Any, x_t: Tensor | None, weight_t: Tensor | None, bias_t: Tensor | None, _: Any
+) -> Tensor:
+    return tangent(*ctx.saved_tensors, ctx.eps, x_t, weight_t, bias_t)
+
+
+def _backward_backward(ctx: Any, *directions: Tensor | None) -> tuple[Tensor | None, ...]:
     grad, x, weight, bias = ctx.saved_tensors
     if all(direction is None for direction in directions):
         return None, None, None, None, None
-    point, native = (x, weight, bias, ctx.eps), torch.ops.nsdbench
+    point = (x, weight, bias, ctx.eps)
     needs_grad, *needs_rest = ctx.needs_input_grad[:4]
-    for_grad = native.inorm_relu_pool_jvp(*point, *directions) if needs_grad else None
-    rest = (None, None, None)
+    for_grad = tangent(*point, *directions) if needs_grad else None
+    rest: Sequence[Tensor | None] = (None, None, None)
     if any(needs_rest):
-        rest = native.inorm_relu_pool_backward_jvp(grad, *point, None, *directions)
+        rest = gradients_tangent(grad, *point, None, *directions)
     return for_grad, *_only_needed(rest, needs_rest), None
 
 
-def _only_needed(grads, needs):
-    return (grad if need else None for grad, need in zip(grads, needs, strict=False))
+def _backward_jvp(
+    ctx: Any,
+    grad_t: Tensor | None,
+    x_t: Tensor | None,
+    weight_t: Tensor | None,
+    bias_t: Tensor | None,
+    _: Any,
+) -> tuple[Tensor, Tensor, Tensor]:
+    grad, x, weight, bias = ctx.saved_tensors
+    return gradients_tangent(grad, x, weight, bias, ctx.eps, grad_t, x_t, weight_t, bias_t)
 
 
-@torch.library.register_fake("nsdbench::inorm_relu_pool")
-def _fake_forward(x, weight, bias, eps):
+def _only_needed(grads: Sequence[Tensor | None], needs: Sequence[bool]) -> list[Tensor | None]:
+    return [grad if need else None for grad, need in zip(grads, needs, strict=False)]
+
+
+def _empty_like(*tensors: Tensor) -> tuple[Tensor, ...]:
+    return tuple(tensor.new_empty(tensor.shape) for tensor in tensors)
+
+
+def _fake_forward(x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
     _check(x, weight, bias, eps)
     return x.new_empty(_pooled_shape(x))
 
 
-@torch.library.register_fake("nsdbench::inorm_relu_pool_jvp")
-def _fake_jvp(x, weight, bias, eps, x_t, weight_t, bias_t):
-    _check(x, weight, bias, eps, (x_t, weight_t, bias_t))
+def _fake_jvp(
+    x: Tensor, weight: Tensor, bias: Tensor, eps: float, *tangents: Tensor | None
+) -> Tensor:
+    _check(x, weight, bias, eps, tangents)
     return x.new_empty(_pooled_shape(x))
 
 
-@torch.library.register_fake("nsdbench::inorm_relu_pool_backward")
-def _fake_backward(grad, x, weight, bias, eps):
+def _fake_backward(
+    grad: Tensor, x: Tensor, weight: Tensor, bias: Tensor, eps: float
+) -> tuple[Tensor, ...]:
     _check(x, weight, bias, eps, grads=(grad,))
-    return x.new_empty(x.shape), weight.new_empty(weight.shape), bias.new_empty(bias.shape)
+    return _empty_like(x, weight, bias)
 
 
-@torch.library.register_fake("nsdbench::inorm_relu_pool_backward_jvp")
-def _fake_backward_jvp(grad, x, weight, bias, eps, grad_t, x_t, weight_t, bias_t):
-    _check(x, weight, bias, eps, (x_t, weight_t, bias_t), (grad, grad_t))
-    return x.new_empty(x.shape), weight.new_empty(weight.shape), bias.new_empty(bias.shape)
+def _fake_backward_jvp(
+    grad: Tensor,
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+    eps: float,
+    grad_t: Tensor | None,
+    *tangents: Tensor | None,
+) -> tuple[Tensor, ...]:
+    _check(x, weight, bias, eps, tangents, (grad, grad_t))
+    return _empty_like(x, weight, bias)
 
 
-torch.library.register_autograd("nsdbench::inorm_relu_pool", _backward, setup_context=_save_forward)
-torch.library.register_autograd(
-    "nsdbench::inorm_relu_pool_backward", _backward_of_backward, setup_context=_save_backward
+forward = differentiable(
+    "inorm_relu_pool", _fake_forward, save=_save, backward=_forward_backward, jvp=_forward_jvp
 )
-for _operator in ("inorm_relu_pool_jvp", "inorm_relu_pool_backward_jvp"):
-    refuse_vmap(_operator)
+gradients = differentiable(
+    "inorm_relu_pool_backward",
+    _fake_backward,
+    save=_save_backward,
+    backward=_backward_backward,
+    jvp=_backward_jvp,
+)
+tangent = plain("inorm_relu_pool_jvp", _fake_jvp)
+gradients_tangent = plain("inorm_relu_pool_backward_jvp", _fake_backward_jvp)

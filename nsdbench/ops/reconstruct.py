@@ -10,12 +10,18 @@ so differentiating the gradients again needs the same two operators with operand
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from nsdbench.ops import reference
+from nsdbench.ops.backend import CPU, DTYPES, is_native
+from nsdbench.ops.registration import differentiable, guard
+
 MODES = ("sample", "channel", "height", "width")
-Operands = tuple[Tensor, Tensor | None, Tensor | None, Tensor | None, Tensor | None]
+Operands = Sequence[Tensor | None]  # the spectra and four kernels, or tangents of them
+_refuse_batched = guard("reconstruct: index", vmap="batch the operands, or call it once for each")
 
 
 def reconstruct(
@@ -46,7 +52,10 @@ def reconstruct(
     Differentiable any number of times, in reverse and forward mode.
     """
     _check(spectra, kernels, index)
-    return _Reconstruct.apply(spectra, *kernels, index)
+    if not is_native(spectra.device):
+        _check_range(spectra, kernels, index)
+        return reference.reconstruct(spectra, kernels, index)
+    return _forward(spectra, *kernels, index)
 
 
 def reconstruct_jvp(
@@ -67,7 +76,8 @@ def reconstruct_jvp(
         Tangent of the images, shaped like the result of `reconstruct`.
 
     Raises:
-        ValueError: as `reconstruct`, or a tangent has not the shape of its operand.
+        ValueError: as `reconstruct`, or a tangent has not the shape, dtype and device of its
+            operand.
     """
     _check(spectra, kernels, index)
     operands = (spectra, *kernels)
@@ -75,12 +85,22 @@ def reconstruct_jvp(
     if len(tangents) != 5:
         raise ValueError(f"kernels_t: expected four tangents or None, got {len(tangents) - 1}")
     for n, (operand, tangent) in enumerate(zip(operands, tangents, strict=True)):
-        got = None if tangent is None else list(tangent.shape)
-        expected = None if operand is None else list(operand.shape)
-        if got is not None and got != expected:
+        if tangent is None:
+            continue
+        expected, got = _described(operand), _described(tangent)
+        if got != expected:
             label = "spectra_t" if n == 0 else f"kernels_t of {_mode(n - 1)}"
-            raise ValueError(f"reconstruct_jvp: {label}: expected shape {expected}, got {got}")
+            raise ValueError(f"reconstruct_jvp: {label}: expected {expected}, got {got}")
+    if not is_native(spectra.device):
+        _check_range(spectra, kernels, index)
+        return reference.reconstruct_jvp(spectra, kernels, spectra_t, kernels_t, index)
     return _tangent(operands, tangents, index)
+
+
+def _described(tensor: Tensor | None) -> str:
+    if tensor is None:
+        return "None"
+    return f"shape {list(tensor.shape)} {tensor.dtype} on {tensor.device}"
 
 
 def _mode(mode: int) -> str:
@@ -88,7 +108,7 @@ def _mode(mode: int) -> str:
 
 
 def _check(spectra: Tensor, kernels: Sequence[Tensor | None], index: Tensor | None) -> None:
-    """Refuse what the native code would refuse (csrc/ops/checks.h), in the same words."""
+    """Refuse whatever does not fit, before the native code or the twin sees it."""
 
     def refuse(text: str) -> None:
         raise ValueError(f"reconstruct: {text}")
@@ -97,7 +117,7 @@ def _check(spectra: Tensor, kernels: Sequence[Tensor | None], index: Tensor | No
         refuse(f"kernels: expected four tensors or None, one per mode, got {len(kernels)}")
     if spectra.dim() != 5:
         refuse(f"spectra: expected 5 dimensions [N_T, t1, t2, t3, t4], got {list(spectra.shape)}")
-    if spectra.dtype not in (torch.float32, torch.float64):
+    if spectra.dtype not in DTYPES:
         refuse(f"spectra: expected dtype float32 or float64, got {spectra.dtype}")
     if spectra.shape[0] < 1:
         refuse(f"spectra: expected at least one spectrum tensor, got {list(spectra.shape)}")
@@ -144,92 +164,20 @@ def _check(spectra: Tensor, kernels: Sequence[Tensor | None], index: Tensor | No
             )
 
 
-def _tangent(
-    operands: Operands, tangents: Sequence[Tensor | None], index: Tensor | None
-) -> Tensor | None:
-    total = None
-    for n, tangent in enumerate(tangents):
-        if tangent is None:
-            continue
-        replaced = (*operands[:n], tangent, *operands[n + 1 :])
-        term = torch.ops.nsdbench.reconstruct(*replaced, index)
-        total = term if total is None else total + term
-    if total is None:
-        total = torch.zeros_like(torch.ops.nsdbench.reconstruct(*operands, index))
-    return total
-
-
-def _wanted(needs_grad: Sequence[bool]) -> int:
-    return sum(1 << n for n, is_needed in enumerate(needs_grad) if is_needed)
-
-
-def _save_forward(ctx, inputs, output) -> None:
-    ctx.save_for_backward(*inputs)
-    ctx.save_for_forward(*inputs)
-
-
-def _backward(ctx, grad_images):
-    *operands, index = ctx.saved_tensors
-    needs = ctx.needs_input_grad[:5]
-    grads = torch.ops.nsdbench.reconstruct_backward(grad_images, *operands, index, _wanted(needs))
-    wanted = (grad if needed else None for grad, needed in zip(grads, needs, strict=True))
-    return *wanted, None
-
-
-class _Reconstruct(torch.autograd.Function):
-    """The operator with all its derivatives; registration alone gives no forward-mode rule."""
-
-    @staticmethod
-    def forward(spectra, kernel1, kernel2, kernel3, kernel4, index):
-        return torch.ops.nsdbench.reconstruct(spectra, kernel1, kernel2, kernel3, kernel4, index)
-
-    @staticmethod
-    def setup_context(ctx, inputs, output):
-        _save_forward(ctx, inputs, output)
-
-    @staticmethod
-    def backward(ctx, grad_images):
-        return _backward(ctx, grad_images)
-
-    @staticmethod
-    def jvp(ctx, *tangents):
-        *operands, index = ctx.saved_tensors
-        return _tangent(operands, tangents[:5], index)
-
-
-def _save_backward(ctx, inputs, output) -> None:
-    *tensors, _ = inputs  # the last is `wanted`
-    ctx.save_for_backward(*tensors)
-    ctx.set_materialize_grads(False)
-
-
-def _backward_of_backward(ctx, *directions):
-    """Differentiate <directions, gradients> = <grad_images, tangent of R along directions>."""
-    grad_images, *operands, index = ctx.saved_tensors
-    needs_images, *needs = ctx.needs_input_grad[:6]
-    directions = [
-        direction if operand is not None and direction is not None and direction.numel() else None
-        for operand, direction in zip(operands, directions, strict=True)
-    ]
-    for_images = _tangent(operands, directions, index) if needs_images else None
-    totals = [None] * 5
-    for n, direction in enumerate(directions):
-        if direction is None:
-            continue
-        others = [is_needed and m != n for m, is_needed in enumerate(needs)]
-        if not any(others):
-            continue
-        replaced = (*operands[:n], direction, *operands[n + 1 :])
-        terms = torch.ops.nsdbench.reconstruct_backward(
-            grad_images, *replaced, index, _wanted(others)
+def _check_range(spectra: Tensor, kernels: Operands, index: Tensor | None) -> None:
+    """Check on the CPU what the compiled operator checks itself, and there alone."""
+    if index is None or index.device != CPU:
+        return
+    _refuse_batched(index)
+    num_images = _image_shape(spectra, kernels, None)[0]
+    for position in ((index < 0) | (index >= num_images)).nonzero().flatten().tolist():
+        raise ValueError(
+            f"reconstruct: index: expected entries in [0, {num_images}), "
+            f"got {index[position].item()} at position {position}"
         )
-        for m, is_other in enumerate(others):
-            if is_other:
-                totals[m] = terms[m] if totals[m] is None else totals[m] + terms[m]
-    return for_images, *totals, None, None
 
 
-def _image_shape(spectra: Tensor, kernels: Sequence[Tensor | None], index) -> list[int]:
+def _image_shape(spectra: Tensor, kernels: Operands, index: Tensor | None) -> list[int]:
     sizes = [
         spectra.shape[n + 1] if kernel is None else kernel.shape[2]
         for n, kernel in enumerate(kernels)
@@ -239,26 +187,132 @@ def _image_shape(spectra: Tensor, kernels: Sequence[Tensor | None], index) -> li
     return [count, *sizes[1:]]
 
 
-@torch.library.register_fake("nsdbench::reconstruct")
-def _fake_reconstruct(spectra, kernel1, kernel2, kernel3, kernel4, index):
+def _tangent(operands: Operands, tangents: Operands, index: Tensor | None) -> Tensor:
+    """Differentiate the images along tangents of the operands."""
+    total = None
+    for n, tangent in enumerate(tangents):
+        if tangent is not None:
+            term = _forward(*_replaced(operands, n, tangent), index)
+            total = term if total is None else total + term
+    return torch.zeros_like(_forward(*operands, index)) if total is None else total
+
+
+def _gradients_tangent(
+    grad_images: Tensor,
+    operands: Operands,
+    tangents: Operands,
+    index: Tensor | None,
+    needs: Sequence[bool],
+) -> list[Tensor | None]:
+    """Differentiate the gradients that are needed along tangents of the operands."""
+    totals: list[Tensor | None] = [None] * 5
+    for n, tangent in enumerate(tangents):
+        others = [is_needed and m != n for m, is_needed in enumerate(needs)]
+        if tangent is None or not any(others):
+            continue
+        terms = _backward(grad_images, *_replaced(operands, n, tangent), index, _wanted(others))
+        for m, is_other in enumerate(others):
+            if is_other:
+                total = totals[m]
+                totals[m] = terms[m] if total is None else total + terms[m]
+    return totals
+
+
+def _replaced(operands: Operands, n: int, tangent: Tensor) -> list[Tensor | None]:
+    return [*operands[:n], tangent, *operands[n + 1 :]]
+
+
+def _wanted(needs_grad: Sequence[bool]) -> int:
+    return sum(1 << n for n, is_needed in enumerate(needs_grad) if is_needed)
+
+
+def _save(ctx: Any, inputs: Any, output: Any) -> None:
+    ctx.save_for_backward(*inputs)
+    ctx.save_for_forward(*inputs)
+
+
+def _forward_backward(ctx: Any, grad_images: Tensor) -> tuple[Tensor | None, ...]:
+    *operands, index = ctx.saved_tensors
+    needs = ctx.needs_input_grad[:5]
+    grads = _backward(grad_images, *operands, index, _wanted(needs))
+    return *(grad if needed else None for grad, needed in zip(grads, needs, strict=True)), None
+
+
+def _forward_jvp(ctx: Any, *tangents: Tensor | None) -> Tensor:
+    *operands, index = ctx.saved_tensors
+    return _tangent(operands, tangents[:5], index)
+
+
+def _save_backward(ctx: Any, inputs: Any, output: Any) -> None:
+    *tensors, ctx.wanted = inputs
+    _save(ctx, tensors, output)
+    ctx.set_materialize_grads(False)
+
+
+def _backward_backward(ctx: Any, *directions: Tensor | None) -> tuple[Tensor | None, ...]:
+    """Differentiate <directions, gradients> = <grad_images, tangent of R along directions>."""
+    grad_images, *operands, index = ctx.saved_tensors
+    needs_images, *needs = ctx.needs_input_grad[:6]
+    along = [
+        direction if direction is not None and direction.numel() and operand is not None else None
+        for operand, direction in zip(operands, directions, strict=True)
+    ]
+    for_images = _tangent(operands, along, index) if needs_images else None
+    return for_images, *_gradients_tangent(grad_images, operands, along, index, needs), None, None
+
+
+def _backward_jvp(ctx: Any, grad_t: Tensor | None, *tangents: Any) -> tuple[Tensor | None, ...]:
+    grad_images, *operands, index = ctx.saved_tensors
+    needs = [bool(ctx.wanted >> n & 1) for n in range(5)]
+    found = _gradients_tangent(grad_images, operands, tangents[:5], index, needs)
+    direct = () if grad_t is None else _backward(grad_t, *operands, index, ctx.wanted)
+    for n, gradient in enumerate(direct):
+        total = found[n]
+        found[n] = gradient if total is None else total + gradient
+    return tuple(
+        grad_images.new_zeros(operand.shape if need else [0]) if gradient is None else gradient
+        for gradient, operand, need in zip(found, operands, needs, strict=True)
+    )
+
+
+def _fake_forward(
+    spectra: Tensor,
+    kernel1: Tensor | None,
+    kernel2: Tensor | None,
+    kernel3: Tensor | None,
+    kernel4: Tensor | None,
+    index: Tensor | None,
+) -> Tensor:
     kernels = (kernel1, kernel2, kernel3, kernel4)
     _check(spectra, kernels, index)
     return spectra.new_empty(_image_shape(spectra, kernels, index))
 
 
-@torch.library.register_fake("nsdbench::reconstruct_backward")
-def _fake_reconstruct_backward(
-    grad_images, spectra, kernel1, kernel2, kernel3, kernel4, index, wanted
-):
+def _fake_backward(
+    grad_images: Tensor,
+    spectra: Tensor,
+    kernel1: Tensor | None,
+    kernel2: Tensor | None,
+    kernel3: Tensor | None,
+    kernel4: Tensor | None,
+    index: Tensor | None,
+    wanted: int,
+) -> tuple[Tensor, ...]:
     operands = (spectra, kernel1, kernel2, kernel3, kernel4)
     _check(spectra, operands[1:], index)
     return tuple(
-        operand.new_empty(operand.shape) if wanted >> n & 1 else spectra.new_empty([0])
+        spectra.new_empty(operand.shape if operand is not None and wanted >> n & 1 else [0])
         for n, operand in enumerate(operands)
     )
 
 
-torch.library.register_autograd("nsdbench::reconstruct", _backward, setup_context=_save_forward)
-torch.library.register_autograd(
-    "nsdbench::reconstruct_backward", _backward_of_backward, setup_context=_save_backward
+_forward = differentiable(
+    "reconstruct", _fake_forward, save=_save, backward=_forward_backward, jvp=_forward_jvp
+)
+_backward = differentiable(
+    "reconstruct_backward",
+    _fake_backward,
+    save=_save_backward,
+    backward=_backward_backward,
+    jvp=_backward_jvp,
 )

@@ -1,4 +1,4 @@
-"""Reports: measured numbers beside published ones, from records and tables alone.
+"""Reports: measured and published numbers side by side, from records and tables alone.
 
 `records` gives results as a pandas frame; `build` makes a document of a table at one scale, `write`
 writes it as markdown, LaTeX, CSV or HTML. The same records give the same bytes.

@@ -6,7 +6,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from nsdbench.bench.cell import Cell
 from nsdbench.bench.record import Record, Result
 from nsdbench.bench.verdict import Verdict, verdict
 from nsdbench.evaluation import protocols
@@ -33,11 +32,17 @@ class CellReport:
 
     @property
     def number(self) -> str:
-        """Write the measured mean and population std (none of a single run), or the status."""
+        """Write the measured mean and population std (none of a single run), or the status.
+
+        A set that stores more than its budget says how many images per class would take its room.
+        """
         if self.record is None:
             return self.status
         accuracy = self.record.accuracy
         text = mean_and_std(accuracy.mean, accuracy.std if accuracy.n > 1 else None)
+        budget = self.record.budget
+        if budget is not None and budget.is_exceeded:
+            text += f" (stores {self.record.cell.ipc * budget.percent / 100:.2f} ipc)"
         return f"{text} (stale)" if self.status == "stale" else text
 
     @property
@@ -50,7 +55,7 @@ class CellReport:
 def collect(
     table: Table, scale: str, records: Iterable[Record], protocol: str | None = None
 ) -> list[CellReport]:
-    """Find out what is known about every measured row's cells, in table order.
+    """Collect what is known about the cells of every measured row, in table order.
 
     Args:
         table: the table.
@@ -63,7 +68,7 @@ def collect(
     """
     by_cell = {record.cell: record for record in records}
     entries = table.entries(scale, protocol=protocol)
-    return [_cell(entry, by_cell.get(Cell(*entry.key))) for entry in entries]
+    return [_cell(entry, by_cell.get(entry.cell)) for entry in entries]
 
 
 def _cell(entry: Entry, record: Record | None) -> CellReport:
@@ -87,7 +92,7 @@ def _change_since(entry: Entry, record: Result) -> str:
     """Say what has changed since a cell was measured, empty if nothing has."""
     if not entry.is_described:
         return "its method has no file any more"
-    return record.change_since(entry.recipe.hash, protocols.get(entry.protocol).hash)
+    return record.change_since(entry.recipe.hash, protocols.get(entry.cell.protocol).hash)
 
 
 def figure_stem(table: Table, protocol: str | None) -> str:
@@ -101,7 +106,7 @@ def gain(cells: list[CellReport], minus: tuple[str, str], column: Column) -> str
     It is a dash if one is not measured or is stale, or if two protocols judge them.
     """
     measured = [
-        (cell.record.accuracy.mean, cell.entry.protocol)
+        (cell.record.accuracy.mean, cell.entry.cell.protocol)
         for label in minus
         for cell in cells
         if cell.entry.row.label == label and column in cell.entry.columns

@@ -126,8 +126,8 @@ def _paragraphs(
 def _judged_by(cells: list[CellReport]) -> str:
     """Name the protocol of all rows but the full data's, or each with its rows."""
     rows: dict[str, list[str]] = {}
-    for entry in (cell.entry for cell in cells if cell.entry.ipc):
-        rows.setdefault(entry.protocol, []).append(entry.row.label)
+    for entry in (cell.entry for cell in cells if cell.entry.cell.ipc):
+        rows.setdefault(entry.cell.protocol, []).append(entry.row.label)
     if len(rows) == 1:
         return f"protocol {next(iter(rows))}"
     return ", ".join(f"protocol {name} ({listed(labels)})" for name, labels in rows.items())
@@ -167,9 +167,9 @@ def _pictures(cells: list[CellReport], folder: Path) -> list[Picture]:
     """Find the decoded images of the measured cells."""
     pictures = []
     for entry in (cell.entry for cell in cells if cell.record is not None):
-        source = folder / f"{entry.id}.npz"
+        source = folder / f"{entry.cell.id}.npz"
         if source.is_file():
-            what = f"{entry.row.label}, {entry.dataset}, ipc {entry.ipc}"
+            what = f"{entry.row.label}, {entry.cell.dataset}, ipc {entry.cell.ipc}"
             caption = f"{what}: decoded images, a column a class"
-            pictures.append(Picture(source, entry.id, caption))
+            pictures.append(Picture(source, entry.cell.id, caption))
     return pictures

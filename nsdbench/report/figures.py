@@ -1,4 +1,4 @@
-"""Draw figures, each as a PNG and as the numbers in it: accuracy over two settings; similarity.
+"""Draw figures as PNG, with their numbers as CSV: accuracy over two settings; similarity.
 
 Nothing is computed here that a run has not stored; the same files give the same bytes.
 """
@@ -80,7 +80,7 @@ def settings_csv(cells: Iterable[CellReport], axes: tuple[str, ...]) -> str:
     place, settings = ("dataset", "ipc", "arch", "protocol"), tuple(map(_short, axes))
     rows = []
     for cell in cells:
-        row = {name: getattr(cell.entry, name) for name in place} | {"status": cell.status}
+        row = {name: getattr(cell.entry.cell, name) for name in place} | {"status": cell.status}
         row |= dict(zip(settings, _values(cell, axes), strict=True))
         if cell.record is not None:
             accuracy = cell.record.accuracy
@@ -100,7 +100,12 @@ def draw_over_settings(cells: Sequence[CellReport], axes: tuple[str, ...]) -> by
     """
     panels: dict[tuple, list[CellReport]] = {}
     for cell in cells:
-        key = (cell.entry.dataset, cell.entry.ipc, cell.entry.arch, cell.entry.protocol)
+        key = (
+            cell.entry.cell.dataset,
+            cell.entry.cell.ipc,
+            cell.entry.cell.arch,
+            cell.entry.cell.protocol,
+        )
         panels.setdefault(key, []).append(cell)
     figure = _figure(0.5 + 4.5 * len(panels), 3.8)
     places = figure.subplots(1, len(panels), squeeze=False)[0]

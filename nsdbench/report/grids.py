@@ -34,7 +34,7 @@ def measured_grids(
     There is one for each protocol that judges sets, so that no two of them share a column; the
     full data stands in the first, and if its protocol is another, each row names its own.
     """
-    by_label = {c.entry.row.label: c.entry.protocol for c in cells if c.entry.ipc}
+    by_label = {c.entry.row.label: c.entry.cell.protocol for c in cells if c.entry.cell.ipc}
     judges = list(dict.fromkeys(by_label.values())) or [""]
     grids = []
     for judge in judges:
@@ -52,7 +52,7 @@ def _measured_grid(
     title: str, rows: list[Row], columns: tuple[Column, ...], cells: list[CellReport]
 ) -> Grid:
     """Make one grid of measured numbers, with the protocols if they are not one."""
-    judged_by = {c.entry.row: c.entry.protocol for c in cells if c.entry.row in rows}
+    judged_by = {c.entry.row: c.entry.cell.protocol for c in cells if c.entry.row in rows}
     is_mixed = len(set(judged_by.values())) > 1
     lines = []
     for row in rows:
@@ -79,30 +79,38 @@ def published_grid(table: Table, scale: str, cells: list[CellReport]) -> list[Gr
     """Make the grid of printed numbers, and say so where they are not those of these cells."""
     if not table.printed:
         return []
-    columns = table.settings("paper" if "paper" in table.scales else scale).columns
+    columns = _places(table.settings("paper" if "paper" in table.scales else scale).columns)
+    above = _places(table.settings(scale).columns)
     printed: dict[tuple[str, str, int, str], PrintedNumber] = {
         (n.label, n.dataset, n.ipc, n.arch): n for n in reversed(table.printed)
     }
     rows = []
     for row in table.rows:
         texts = []
-        for column in columns:
-            ipc = 0 if row.method == "full" else column.ipc
-            number = printed.get((row.label, column.dataset, ipc, column.published_arch))
+        for dataset, ipc, arch in columns:
+            number = printed.get((row.label, dataset, 0 if row.method == "full" else ipc, arch))
             mean, std = (None, None) if number is None else (number.mean, number.std)
             texts.append("-" if mean is None else mean_and_std(mean, std))
         rows.append((row.label, *texts))
     title = "Published"
     entries = [cell.entry for cell in cells]
-    if not any(e.published and e.published.protocol == e.protocol for e in entries):
+    if not any(e.published and e.published.protocol == e.cell.protocol for e in entries):
         title = "Published, judged by other protocols than above: no verdict"
     if scale != "paper":
         title = "Published, distilled at the full settings: no verdict at this scale"
-    if columns != table.settings(scale).columns:
-        datasets = listed(column.dataset for column in columns)
+    others = [place for place in above if place not in columns]
+    if len(others) == len(above):
+        datasets = listed(dataset for dataset, _, _ in columns)
         title = f"Published on {datasets}: other data than above, not to be compared with it"
-    header = ("method", *labels([(c.dataset, c.ipc, c.published_arch) for c in columns]))
-    return [Grid(title, header, tuple(rows))]
+    elif others:
+        title += f"; {listed(dataset for dataset, _, _ in others)} is other data"
+    return [Grid(title, ("method", *labels(columns)), tuple(rows))]
+
+
+def _places(columns: Iterable[Column]) -> list[tuple[str, int, str]]:
+    """List where the numbers of columns are printed: data set, ipc and network."""
+    places = ((c.published_dataset, c.ipc, c.published_arch) for c in columns)
+    return list(dict.fromkeys(places))
 
 
 def details_grid(cells: list[CellReport]) -> list[Grid]:
@@ -164,7 +172,7 @@ def _measured(cells: list[CellReport]) -> list[tuple[CellReport, Result, tuple[s
     measured = [(cell, cell.record) for cell in cells if cell.record is not None]
     names = cell_labels([cell for cell, _ in measured])
     return [
-        (cell, record, (cell.entry.row.label, name, cell.entry.protocol))
+        (cell, record, (cell.entry.row.label, name, cell.entry.cell.protocol))
         for (cell, record), name in zip(measured, names, strict=True)
     ]
 
@@ -183,7 +191,7 @@ def labels(keys: list[tuple[str, int, str]]) -> list[str]:
 
 def cell_labels(cells: list[CellReport]) -> list[str]:
     """Name the columns that cells stand in."""
-    return labels([(c.entry.dataset, c.entry.ipc, c.entry.arch) for c in cells])
+    return labels([(c.entry.cell.dataset, c.entry.cell.ipc, c.entry.cell.arch) for c in cells])
 
 
 def listed(values: Iterable[str]) -> str:

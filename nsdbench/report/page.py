@@ -1,4 +1,4 @@
-"""Write reports as one HTML file that needs nothing beside it."""
+"""Write reports as one self-contained HTML file."""
 
 import base64
 from collections.abc import Iterable, Mapping

@@ -1,4 +1,4 @@
-"""Draw decoded images of a cell as a PNG: a column a class, the same bytes every time."""
+"""Draw decoded images of a cell as a PNG: one column per class, the same bytes every time."""
 
 import io
 from pathlib import Path
@@ -12,7 +12,7 @@ _GAP = 1  # pixels between images, before they are enlarged
 
 
 def draw_images(source: Path) -> bytes:
-    """Draw the pictures a run kept beside its record.
+    """Draw the images that a run kept with its record.
 
     Args:
         source: npz with images [n, 1 or 3, H, W] (uint8, or floats in [0, 1]) and labels [n].

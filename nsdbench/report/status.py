@@ -1,4 +1,4 @@
-"""What is known about every cell of some tables: plain values, and rows for a screen."""
+"""The status of every cell of some tables, as plain values and as rows to print."""
 
 from collections import Counter
 from collections.abc import Iterable
@@ -38,10 +38,10 @@ def summarise(
     records = list(records)
     by_table = [(table, collect(table, scale, records, protocol)) for table in tables]
     kept = keep_where([cell.entry for _, cells in by_table for cell in cells], where or {})
-    keys = {entry.key for entry in kept}
+    keys = {entry.cell for entry in kept}
     parts: list[dict[str, Any]] = []
     for table, cells in by_table:
-        shown = [_plain(cell) for cell in cells if cell.entry.key in keys]
+        shown = [_plain(cell) for cell in cells if cell.entry.cell in keys]
         counts = _counts(cell["status"] for cell in shown)
         parts.append({"name": table.name, "title": table.title, "counts": counts, "cells": shown})
     distinct = {cell["id"]: cell["status"] for part in parts for cell in part["cells"]}
@@ -69,13 +69,13 @@ def _plain(cell: CellReport) -> dict[str, Any]:
     """Describe one cell in JSON values."""
     entry, record = cell.entry, cell.record
     return {
-        "id": entry.id,
+        "id": entry.cell.id,
         "row": entry.row.label,
-        "dataset": entry.dataset,
-        "ipc": entry.ipc,
-        "method": entry.method,
-        "arch": entry.arch,
-        "protocol": entry.protocol,
+        "dataset": entry.cell.dataset,
+        "ipc": entry.cell.ipc,
+        "method": entry.cell.method,
+        "arch": entry.cell.arch,
+        "protocol": entry.cell.protocol,
         "status": cell.status,
         "reason": cell.reason,
         "mean": None if record is None else record.accuracy.mean,

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from nsdbench.bench import tables
-from nsdbench.bench.cell import Cell
 from nsdbench.bench.record import Record
 from nsdbench.files import write_atomically
 from nsdbench.report import page
@@ -148,7 +147,7 @@ def _line(name: str, cell: CellReport) -> dict[str, Any]:
     """Return what the CSV says of one cell; what is not known is left out."""
     entry, record, published = cell.entry, cell.record, cell.entry.published
     line: dict[str, Any] = {"table": name, "row": entry.row.label, "family": entry.row.family}
-    line |= asdict(Cell(*entry.key)) | {"status": cell.status, "reason": cell.reason}
+    line |= asdict(entry.cell) | {"status": cell.status, "reason": cell.reason}
     if published is not None:
         line |= {"published_mean": published.mean, "published_std": published.std}
     if record is None:

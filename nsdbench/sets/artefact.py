@@ -1,4 +1,4 @@
-"""The distilled set as a file: safetensors with JSON metadata, and nothing beside it.
+"""The distilled set as a self-contained file: safetensors with JSON metadata.
 
 The file holds exactly the tensors a parameterization stores; its metadata say how to decode them
 and how the networks that saw them preprocessed real images. Evaluation reads only this file.

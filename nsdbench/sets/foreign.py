@@ -17,6 +17,8 @@ from torch.utils.data import TensorDataset
 from nsdbench.errors import DataCorrupt
 from nsdbench.sets.artefact import Artefact, load_artefact
 
+_LARGEST_EXPANDED = 2**32  # bytes that a view of fewer may be written out to; our choice
+
 
 @dataclass(frozen=True, eq=False)
 class ForeignSet:
@@ -76,21 +78,22 @@ def load_tensors(path: str | os.PathLike, labels: str | os.PathLike | None = Non
         ValueError: labels are given although the file holds them.
     """
     content = _read(path)
-    is_pair = isinstance(content, list | tuple) and len(content) == 2
+    pair = content if isinstance(content, list | tuple) and len(content) == 2 else None
     if isinstance(content, Mapping) and {"images", "labels"} <= content.keys():
-        content, is_pair = (content["images"], content["labels"]), True
-    if is_pair and labels is not None:
-        raise _two_labels(path, labels)
-    if not is_pair and labels is None:
+        pair = content["images"], content["labels"]
+    if labels is not None:
+        if pair is not None:
+            raise _two_labels(path, labels)
+        pair = content, _read(labels)
+    if pair is None:
         what = "images alone; the file of their labels is needed: --labels FILE"
         if not isinstance(content, Tensor):
             what = (
                 f"a {type(content).__name__}; expected (images, labels) or a dict with these keys"
             )
         raise DataCorrupt(f"{path}: holds {what}")
-    images, targets = content if is_pair else (content, _read(labels))
     try:
-        return ForeignSet.of(images, targets, str(path))
+        return ForeignSet.of(pair[0], pair[1], str(path))
     except ValueError as error:
         raise DataCorrupt(str(error)) from None
 
@@ -169,6 +172,8 @@ def _tensor(value: Any, what: str) -> Tensor:
         kind = "" if value.layout == torch.strided else f"a tensor of layout {value.layout}"
         kind = f"a tensor of {value.dtype}" if value.is_complex() or value.is_quantized else kind
         kind = "a tensor without values" if value.is_meta else kind
+        if not kind and value.nbytes > max(_LARGEST_EXPANDED, value.untyped_storage().nbytes()):
+            kind = f"{value.numel()} numbers that repeat a few"
         if not kind:
             return value.detach().cpu()
     else:

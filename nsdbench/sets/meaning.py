@@ -57,8 +57,8 @@ class Meaning:
     """
 
     preprocessing: str | None = None
-    pixels: Pixels | None = None
-    labels_are: SoftLabels | None = None
+    pixels: str | None = None
+    labels_are: str | None = None
 
     def __post_init__(self) -> None:
         for name, known in (("pixels", get_args(Pixels)), ("labels_are", get_args(SoftLabels))):
@@ -80,7 +80,7 @@ UNSAID = Meaning()
 
 
 def network_inputs(
-    images: Tensor, origin: str, data: Dataset, transform: Preprocessing, pixels: Pixels | None
+    images: Tensor, origin: str, data: Dataset, transform: Preprocessing, pixels: str | None
 ) -> Tensor:
     """Check images and bring them into network-input space.
 
@@ -124,7 +124,7 @@ def network_inputs(
 
 
 def targets(
-    labels: Tensor, num_images: int, num_classes: int, origin: str, labels_are: SoftLabels | None
+    labels: Tensor, num_images: int, num_classes: int, origin: str, labels_are: str | None
 ) -> Tensor:
     """Check labels and bring them into the form that cross-entropy takes.
 
@@ -183,11 +183,11 @@ def _check_shape(images: Tensor, origin: str, data: Dataset) -> None:
     )
 
 
-def _recognised(x: Tensor, origin: str, is_float: bool, said: Pixels | None) -> Pixels:
+def _recognised(x: Tensor, origin: str, is_float: bool, said: str | None) -> Pixels:
     """Return what images look like; see the head of this file. What is said decides in doubt."""
     darkest, brightest = x.min().item(), x.max().item()
     if said == "normalised" and is_float:
-        return said
+        return "normalised"
     total = x.abs().sum(dtype=torch.float64).item()
     below = (total - x.sum(dtype=torch.float64).item()) / 2
     is_inputs = below > _SHARE_OF_INPUTS * total
@@ -215,9 +215,7 @@ def _classes(values: Tensor, num_classes: int, origin: str) -> Tensor:
     return values.long()
 
 
-def _soft_targets(
-    rows: Tensor, tolerance: float, origin: str, labels_are: SoftLabels | None
-) -> Tensor:
+def _soft_targets(rows: Tensor, tolerance: float, origin: str, labels_are: str | None) -> Tensor:
     """Check soft labels [n, K] float64; return probabilities, or the classes of centred ones."""
     sums = rows.sum(1)
     is_probable = (rows >= 0).all(1) & ((sums - 1).abs() <= tolerance)

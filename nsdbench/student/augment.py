@@ -16,7 +16,6 @@ from typing import Any
 import torch
 
 from nsdbench import ops
-from nsdbench.ops import reference_dsa
 from nsdbench.ops.dsa import IDENTITY, OPERATIONS
 from nsdbench.student.strategy import parse_strategy
 
@@ -28,8 +27,6 @@ RATIO_CUTOUT = 0.5
 PROB_FLIP = 0.5
 RATIO_SCALE = 1.2
 RATIO_ROTATE_DEGREES = 15.0
-
-_NATIVE_DTYPES = (torch.float32, torch.float64)
 
 
 @dataclass(frozen=True)
@@ -159,9 +156,7 @@ def apply(images: torch.Tensor, params: DsaParams) -> torch.Tensor:
     if params.op == IDENTITY:
         return images
     parameters = native_parameters(params)
-    is_native = images.dtype in _NATIVE_DTYPES and ops.is_native_enabled(images.device)
-    run = ops.dsa if is_native else reference_dsa.dsa
-    return run(images, params.op, parameters.to(images.device), params.align_corners)
+    return ops.dsa(images, params.op, parameters.to(images.device), params.align_corners)
 
 
 def native_parameters(params: DsaParams) -> torch.Tensor:

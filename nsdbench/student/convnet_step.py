@@ -56,8 +56,8 @@ class NativeStep(InnerStep):
         needs: tuple[bool, bool, bool],
     ) -> tuple[torch.Tensor, list[torch.Tensor | None]]:
         """Compute <g, p> and the derivatives of the gradients along p, as InnerStep.adjoint."""
-        _, along, found = native.convnet_step_adjoint(theta, x, y, direction, self.shape, needs)
-        return along, found
+        _, along, gradients = native.convnet_step_adjoint(theta, x, y, direction, self.shape, needs)
+        return along, gradients
 
 
 class FusedStep(InnerStep):

@@ -1,4 +1,4 @@
-"""Which implementation of a step serves a network."""
+"""Choose the implementation of a student's step for a network."""
 
 import torch
 from torch import nn

@@ -11,7 +11,6 @@ from torch import nn
 from torch.nn import functional as F
 
 from nsdbench import models
-from nsdbench.ops.convnet import composed
 
 
 class InnerStep:
@@ -28,9 +27,15 @@ class InnerStep:
         self.model = model
         self.num_parameters = models.num_parameters(model)
 
+    def num_classes(self, theta: torch.Tensor, x: torch.Tensor) -> int:
+        """Return the number of logits K; a network that is not one of ours maps an image of `x`."""
+        if isinstance(self.model, models.ImageClassifier):
+            return self.model.classifier.out_features
+        with torch.no_grad():
+            return models.functional(self.model, theta, x[:1]).shape[1]
+
     def loss(self, theta: torch.Tensor, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
-        with composed():
-            return F.cross_entropy(models.functional(self.model, theta, x), y)
+        return F.cross_entropy(models.functional(self.model, theta, x, path="generic"), y)
 
     def advance(
         self,
@@ -89,8 +94,8 @@ class InnerStep:
             ]
             along = torch.dot(gradient, direction)
             asked = [tensor for tensor, need in zip((theta, x, y), needs, strict=True) if need]
-            found = iter(torch.autograd.grad(along, asked) if asked else ())
-        return along.detach(), [next(found) if need else None for need in needs]
+            gradients = iter(torch.autograd.grad(along, asked) if asked else ())
+        return along.detach(), [next(gradients) if need else None for need in needs]
 
 
 def repeatable() -> AbstractContextManager:

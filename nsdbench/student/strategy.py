@@ -1,4 +1,4 @@
-"""Strategies of augmentation as words, "color_crop_flip"; no torch, so that plans can check."""
+"""Augmentation strategies as text, "color_crop_flip"; no torch, so that plans can check them."""
 
 OPERATIONS = ("color", "crop", "cutout", "flip", "scale", "rotate")  # those of `ops.dsa`
 _NO_STRATEGY = ("", "none", "None")  # the reference code's words for no augmentation

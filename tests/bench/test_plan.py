@@ -256,6 +256,9 @@ def test_shared_work_is_counted_once(store):
     assert list(replace(made, cells=finished).seconds(2)) == [cells[1].cell.id]
 
 
+OVER_BUDGET = {"haba"}  # recipes that declare it
+
+
 def test_every_shipped_cell_has_an_estimate_within_its_budget(store):
     for name in set(tables.names()) - {"mine", "yours"}:
         for scale in tables.load(name).scales:
@@ -268,11 +271,15 @@ def test_every_shipped_cell_has_an_estimate_within_its_budget(store):
                 channels, height, width = spec.image_shape
                 limit = 4 * planned.cell.ipc * spec.num_classes * channels * height * width
                 if planned.cell.ipc:
-                    assert planned.estimate.stored_bytes <= limit
+                    declared = planned.cell.method in OVER_BUDGET
+                    assert (planned.estimate.stored_bytes > limit) == declared
+                    assert (planned.estimate.excess_ipc is not None) == declared
 
 
 def test_every_method_can_start_in_every_column_of_every_table():
-    """Storage is within Eq. 3, every class has images, and no more than it has real ones to start.
+    """Every class has images, and no more than it has real ones to start.
+
+    Storage is within Eq. 3 unless declared otherwise.
 
     A class has at least nine tenths of the mean number of images (Digits: 139 of 143.7), and 732 of
     ImageNet (ILSVRC 2012: 732 to 1,300).
@@ -293,7 +300,8 @@ def test_every_method_can_start_in_every_column_of_every_table():
             settings = methods.resolve(*where).values["parameterization"]
             module = parameterizations.build(settings, spec, ipc)
             limit = ipc * spec.num_classes * prod(spec.image_shape)
-            assert module.ledger().stored_bits <= 32 * limit, where
+            is_over = module.ledger().stored_bits > 32 * limit
+            assert is_over == (method in OVER_BUDGET), where
             counts = module.labels.bincount(minlength=spec.num_classes)
             assert len(counts) == spec.num_classes and counts.min() >= 1, where
             assert counts.max() <= fewest, where

@@ -1,4 +1,4 @@
-"""A hundred SIGKILLs, at random moments and at file events: the same records."""
+"""A hundred SIGKILLs, at random moments and at file events: records stay the undisturbed ones."""
 
 import json
 import os

@@ -1,5 +1,6 @@
 """The command line: what it prints and which exit code it ends with, without measuring anything."""
 
+import io
 import json
 import os
 import re
@@ -349,6 +350,83 @@ def test_a_path_that_cannot_be_used_is_one_message(nsdbench, folder, line):
         assert code == 2 and "file" in err, (out, err)
 
 
+@pytest.mark.parametrize(
+    "out",
+    ["set", "set.pt", "set.safetensors.pt", ".", "made", "made/", "new/set", "made.safetensors",
+     "..", ".safetensors", "SET.SAFETENSORS", "/"],
+)  # fmt: skip
+def test_a_place_that_is_none_for_a_set_is_refused_before_the_work(nsdbench, folder, out):
+    (folder / "made").mkdir()
+    (folder / "made.safetensors").mkdir()
+    code, _, err = nsdbench(f"distill --method nsd --dataset absent --ipc 1 --out {out}")
+    assert code == 2 and "Traceback" not in err
+    assert err.startswith("error: out: expected a file that ends in .safetensors, got "), err
+    assert "for example" in err and not (folder / "new").exists()
+
+
+@pytest.mark.parametrize("name", ["../../x", "/tmp/x", "..", "a/b", ".hidden", "a b"])
+def test_a_name_never_leaves_its_folder(nsdbench, folder, name):
+    before = sorted(folder.rglob("*"))
+    for line in (
+        f"experts import x.pt --dataset Digits16 --name {shlex.quote(name)} --preprocessing zca",
+        f"experts manifest {shlex.quote(name)}",
+    ):
+        code, _, err = nsdbench(line)
+        assert code == 2 and err.startswith("error: the name of a buffer: "), err
+        assert "cannot name a file" in err
+    assert sorted(folder.rglob("*")) == before
+
+
+@pytest.mark.parametrize("home", [None, "/", "/nonexistent", ""])
+@pytest.mark.parametrize(
+    "line", ["list", "plan mine", "status mine", "report mine", "explain mine"]
+)
+def test_what_needs_no_cache_needs_no_home(nsdbench, monkeypatch, home, line):
+    monkeypatch.delenv("NSDBENCH_CACHE")
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    without_home(monkeypatch, home)
+    code, out, err = nsdbench(line)
+    assert code == 0 and out and err == "", err
+
+
+def without_home(monkeypatch, home):
+    """Have HOME be as given; None: it is not set, and the system does not know the user."""
+    if home is not None:
+        monkeypatch.setenv("HOME", home)
+        return
+    monkeypatch.delenv("HOME", raising=False)
+    monkeypatch.setattr("pwd.getpwuid", {}.__getitem__)
+
+
+@pytest.mark.parametrize("line", ["experts list", "experts record --dataset Digits16"])
+def test_what_needs_a_cache_names_the_variable(nsdbench, monkeypatch, line):
+    monkeypatch.delenv("NSDBENCH_CACHE")
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    without_home(monkeypatch, None)
+    code, _, err = nsdbench(line)
+    assert code == 2 and err == (
+        "error: there is no home folder to keep a cache in; set NSDBENCH_CACHE to a folder that "
+        "you can write to\n"
+    )
+
+
+@pytest.mark.parametrize("name", ["a[/b].html", "[red]x.html", "x:smile:.html"])
+def test_the_path_of_a_report_is_no_markup(nsdbench, folder, name):
+    code, out, err = nsdbench(f"report mine --html {shlex.quote(name)}")
+    assert code == 0 and out == f"wrote {name}\n", err
+    assert (folder / name).stat().st_size > 0
+
+
+def test_no_result_is_lost_where_only_ascii_can_be_printed(folder, monkeypatch):
+    out = io.TextIOWrapper(io.BytesIO(), encoding="ascii", write_through=True)
+    monkeypatch.setattr(sys, "stdout", out)
+    monkeypatch.setattr(sys, "argv", ["nsdbench", "report", "table1", "--scale", "paper"])
+    with pytest.raises(SystemExit) as stopped:
+        cli.main()
+    assert not stopped.value.code
+    assert re.search(rb"\d\.\d\d? \+- \d\.\d", out.buffer.getvalue())
+
+
 def test_a_file_of_something_else_is_one_message(nsdbench, folder):
     (folder / "odd.pt").write_text("no tensors")
     for line in (
@@ -431,6 +509,14 @@ def test_every_command_says_that_a_method_lacks_a_part(nsdbench, folder):
     assert code == 0 and out.rstrip().endswith("0 done, 2 not implemented")
 
 
+@pytest.mark.parametrize("command", ["plan", "explain"])
+def test_a_set_over_its_budget_is_announced(nsdbench, command):
+    """4,620 floats where ipc 1 allows 2,560."""
+    code, out, _ = nsdbench(f"{command} table1 --where method=haba,dataset=Digits16,ipc=1")
+    assert code == 0 and "(1.80 ipc: over budget)" in out
+    assert "over budget" not in nsdbench(f"{command} table1 --where method=mtt,ipc=1")[1]
+
+
 def test_explain_gives_every_value_its_source(nsdbench):
     code, out, _ = nsdbench("explain table1 --scale paper --where method=nsd,dataset=CIFAR10,ipc=1")
     recipe = methods.resolve("nsd", "CIFAR10", 1, "paper")
@@ -463,7 +549,9 @@ def test_no_set_is_judged_by_a_protocol_of_the_full_data(nsdbench):
 def test_a_cell_id_leaves_nothing_to_choose(nsdbench, option):
     code, out, err = nsdbench(f"explain {CELL_ID} {option}")
     assert (code, out) == (2, "")
-    assert err.startswith(f"error: {option.split()[0]} goes with a table, and '{CELL_ID}' is none")
+    assert err.startswith(
+        f"error: {option.split()[0]} goes with a table, and '{CELL_ID}' is not a table"
+    )
 
 
 def test_figures_of_real_images_have_no_cells(nsdbench):
@@ -521,9 +609,26 @@ def test_distill_and_evaluate_files(nsdbench, folder):
     settings = (
         "--dataset synthetic:3x1x8x8@8+4 --arch convnet1-w8 --protocol common-2ep --repeats 2"
     )
-    code, together, _ = nsdbench(f"evaluate theirs.pt {settings}")
+    code, together, err = nsdbench(f"evaluate theirs.pt {settings}")
+    assert err == "evaluate 0/2 3 steps a network\n"
     assert code == 0 and "over 2 networks" in together and "on 6 images" in together
     assert nsdbench(f"evaluate images.pt --labels labels.pt {settings}")[1] == together
+    code, out, _ = nsdbench(f"evaluate theirs.pt {settings.replace('s 2', 's 3')}")
+    assert code == 0 and "over 3 networks, 95 % interval" in out and "interval" not in together
+    for line, message in (
+        ("set.safetensors --labels labels.pt", "which of the two"),
+        ("theirs.pt --labels labels.pt", "which of the two"),
+        ("set.safetensors --pixels unit", "--pixels (pixels=) has no effect"),
+        ("set.safetensors --preprocessing zca", "--preprocessing (preprocessing_kind=) has no eff"),
+        ("theirs.pt --labels-are logits", "labels that are classes"),
+        ("theirs.pt --pixels unit", "look like network inputs, not unit"),
+        ("theirs.pt --pixels grey", "expected raw, unit, normalised"),
+    ):
+        code, out, err = nsdbench(f"evaluate {line} {settings}")
+        assert code == 2 and message in err and len(err.splitlines()) == 1, (out, err)
+    torch.save((images.sigmoid(), 5.0 * images[:, 0, 0, :3]), folder / "raw.pt")
+    code, out, err = nsdbench(f"evaluate raw.pt {settings} --pixels unit --labels-are logits")
+    assert code == 0 and "on 6 images" in out, err
 
 
 def test_experts_record_list_and_import(nsdbench, folder):

@@ -51,6 +51,53 @@ def done(value=50.0):
     return Record.done(cell, **asked, accuracy=summary([[value]]))
 
 
+@pytest.mark.parametrize(
+    ("encoding", "text", "printed"),
+    [
+        ("ascii", "50.00 \u00b1 1.00 %", "50.00 +- 1.00 %"),
+        ("ascii", "28\u00d728, 1\u20132 \u2026", "28x28, 1-2 ..."),
+        ("ascii", "folder:/\u00e4/\u6f22", "folder:/\\xe4/\\u6f22"),
+        ("ascii", "\udce4 \U0001f41d", "\\udce4 \\U0001f41d"),
+        ("latin-1", "\u00b1 \u00e4 \u2013", "\u00b1 \u00e4 -"),
+        ("cp1252", "\u00b1 \u2026 \u6f22", "\u00b1 \u2026 \\u6f22"),
+        ("utf-8", "\u00b1 \u6f22 \udce4", "\u00b1 \u6f22 \\udce4"),
+        ("cp437", "\u00b1 \u00d7", "\u00b1 x"),
+        ("koi8-r", "\u00b1", "+-"),
+        ("iso8859-5", "\u00b1 \u0431", "+- \u0431"),
+        ("big5", "\u00b1 \u6f22 \u00e4", "\u00b1 \u6f22 \\xe4"),
+    ],
+)
+def test_what_cannot_be_printed_is_said_otherwise(encoding, text, printed):
+    stream = io.TextIOWrapper(io.BytesIO(), encoding=encoding, write_through=True)
+    printing.make_printable(stream, None, io.StringIO())
+    Console(file=stream, width=150, markup=False).print(text)
+    stream.write(text)
+    assert stream.buffer.getvalue().decode(encoding) == f"{printed}\n{printed}"
+
+
+ODD_PATHS = ["DIR/[/b].html", "[red]x[/red]", "[/]", "a[b]c", "x:smile:y", ":warning:", "\\[b]",
+             "[link=file:///]x", "[@click=f]x", "[[b]]", "{x}", "%s"]  # fmt: skip
+
+
+@pytest.mark.parametrize("path", ODD_PATHS)
+def test_paths_are_printed_as_they_are(capsys, path):
+    printing.make_console().print(f"wrote {path}")
+    printing.make_console(is_error=True).print(f"error: {path}", style="red")
+    printing.show_table(printing.make_console(), ["name"], [[path]])
+    out, err = capsys.readouterr()
+    assert [line.rstrip() for line in out.splitlines()] == [f"wrote {path}", "name", path]
+    assert err == f"error: {path}\n"
+
+
+@pytest.mark.parametrize("path", ODD_PATHS)
+def test_live_lines_show_notes_as_they_are(clock, path):
+    stream = io.StringIO()
+    with StepDisplay(Console(file=stream, force_terminal=True, width=150)) as display:
+        display.progress(path, 1, 2, path)
+        display._live.refresh()
+    assert stream.getvalue().count(path) >= 2
+
+
 def test_units():
     assert [duration(s) for s in (0.4, 89, 90, 5300, 5400, 129599, 129600)] == [
         "0 s", "89 s", "1.5 min", "88.3 min", "1.5 h", "36.0 h", "1.5 d",
@@ -87,6 +134,16 @@ def test_the_time_left_learns_from_the_cells_before(clock):
     assert left == ["5.0 min", "4.3 min", "2.3 min"]
 
 
+def test_who_has_a_cell_is_said(clock):
+    stream, cells, display = make(is_terminal=False)
+    with display:
+        display.held(cells[0], "process 4711 on here")
+    assert (
+        stream.getvalue()
+        == f"    {cells[0].cell.id}: process 4711 on here works on it; left for last\n"
+    )
+
+
 def test_failures_show_their_first_line(clock):
     stream, cells, display = make(is_terminal=False)
     with display:
@@ -113,7 +170,7 @@ def test_one_command_shows_its_steps_rarely(clock):
         for step in range(650):
             clock.append(clock[-1] + 0.1)
             display.progress("experts", step, 650)
-    assert len(stream.getvalue().splitlines()) == 2
+    assert len(stream.getvalue().splitlines()) == 3
     with StepDisplay(Console(file=io.StringIO(), force_terminal=True)) as display:
         display.progress("experts", 1, 2)
         display.progress("distill", 1, 2, "loss 1")

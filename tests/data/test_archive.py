@@ -1,5 +1,6 @@
 """Unpacking: whole or not at all, regular files only, never outside the folder."""
 
+import contextlib
 import io
 import tarfile
 import zipfile
@@ -89,6 +90,50 @@ def test_what_a_killed_run_left_is_removed(tmp_path):
     (left / "half").write_text("x")
     archive.unpack(tar(tmp_path / "data.tar.gz", MEMBERS), tmp_path / "out")
     assert contents(tmp_path / "out") == MEMBERS
+
+
+@pytest.mark.parametrize("name", WRITERS)
+def test_content_out_of_all_proportion_is_refused(tmp_path, monkeypatch, name):
+    monkeypatch.setattr(archive, "_SMALL_BYTES", 1000)
+    with zipfile.ZipFile(tmp_path / "data.zip", "w", zipfile.ZIP_DEFLATED) as packed:
+        packed.writestr("top/a", b"")
+        packed.writestr("top/b", bytes(1_000_000))
+    tar(tmp_path / "data.tar.gz", {"top/a": b"", "top/b": bytes(1_000_000)})
+    with pytest.raises(DataCorrupt, match=rf"{name}: its content is more than 20 times as large"):
+        archive.unpack(tmp_path / name, tmp_path / "out")
+    assert contents(tmp_path / "out") == {}
+
+
+@pytest.mark.parametrize("name", WRITERS)
+def test_too_many_files_are_refused(tmp_path, monkeypatch, name):
+    monkeypatch.setattr(archive, "_MOST_FILES", 3)
+    archive.unpack(WRITERS[name](tmp_path / name, MEMBERS), tmp_path / "out")
+    packed = WRITERS[name](tmp_path / name, {**MEMBERS, "d": b""})
+    with pytest.raises(DataCorrupt, match="more than 3 files"):
+        archive.unpack(packed, tmp_path / "other")
+
+
+def test_an_encrypted_zip_is_refused(tmp_path):
+    packed = zipped(tmp_path / "data.zip", {"a": b"1"})
+    raw = bytearray(packed.read_bytes())
+    for head, flags in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):  # of every member
+        start = raw.find(head)
+        while start >= 0:
+            raw[start + flags] |= 1
+            start = raw.find(head, start + 1)
+    packed.write_bytes(raw)
+    with pytest.raises(DataCorrupt, match=r"data\.zip: .*encrypted"):
+        archive.unpack(packed, tmp_path / "out")
+
+
+@pytest.mark.parametrize("name", WRITERS)
+def test_damage_anywhere_is_one_message(tmp_path, name):
+    packed = WRITERS[name](tmp_path / name, MEMBERS)
+    whole = packed.read_bytes()
+    for place in range(0, len(whole), 7):
+        packed.write_bytes(whole[:place] + bytes([whole[place] ^ 0x41]) + whole[place + 1 :])
+        with contextlib.suppress(DataCorrupt):
+            archive.unpack(packed, tmp_path / "out")
 
 
 @pytest.fixture

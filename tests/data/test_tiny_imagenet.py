@@ -55,6 +55,15 @@ def test_train_labels_follow_the_sorted_class_ids(folder):
     assert levels(split) == [40, 41, 120, 121, 200, 201]
 
 
+@pytest.mark.parametrize("start", [b"", b"\xef\xbb\xbf"])
+@pytest.mark.parametrize("end", [b"\n", b"\r\n"])
+def test_lists_of_any_editor_are_read(folder, start, end):
+    for name in ("wnids.txt", "val/val_annotations.txt"):
+        text = (folder / name).read_bytes().replace(b"\n", end)
+        (folder / name).write_bytes(start + text)
+    assert tiny_imagenet.read(folder, SPEC, "test").labels.tolist() == [1, 0, 2, 1, 0]
+
+
 def test_validation_split_is_the_test_split(folder):
     split = tiny_imagenet.read(folder, SPEC, "test")
     assert split.labels.tolist() == [1, 0, 2, 1, 0]

@@ -18,9 +18,10 @@ from nsdbench.sets import budget, parameterizations
 
 DATASET, IPC, STEPS, STOP_AT = "Digits", 2, 3, 2
 RECIPE_OF = ("Digits16", 10, "smoke")  # where settings are taken from
-# Parameterizations that no recipe of ours names.
+# Parameterizations that no recipe of ours names, or none within the budget.
 UNNAMED = {
     "bases": {"name": "bases", "t1": 4, "factor": 2, "images_per_class": 4},
+    "hallucinator": {"name": "hallucinator", "num_hallucinators": 2, "bases_per_class": 1},
 }
 # Counts of a recipe become at most these.
 SMALL = {

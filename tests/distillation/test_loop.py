@@ -39,6 +39,35 @@ def test_distils_within_budget_and_moves_the_images(tmp_path, method):
     assert torch.equal(load_artefact(tmp_path / "set.safetensors").images(), artefact.images())
 
 
+@pytest.mark.parametrize(
+    ("out", "message"),
+    [
+        ("set", "ends in .safetensors, got 'set'; for example .*/set.safetensors"),
+        ("set.pt", "ends in .safetensors, got 'set.pt'"),
+        (".", "got a folder"),
+        ("file/set.safetensors", "the folder .*file cannot be made"),
+        ("file/more/set.safetensors", "the folder .*more cannot be made"),
+    ],
+)
+def test_a_place_that_is_none_for_a_set_is_refused_before_the_work(tmp_path, out, message):
+    (tmp_path / "file").write_text("")
+    for make in (distillation.distill, coresets.select):
+        with pytest.raises(ValueError, match=f"^out: .*{message}"):
+            make("no such method", "no such data", 4, out=tmp_path / out)
+
+
+def test_a_folder_that_cannot_be_written_is_refused_before_the_work(tmp_path, monkeypatch):
+    monkeypatch.setattr("os.access", lambda *_: False)
+    with pytest.raises(ValueError, match="out: the folder .* cannot be written"):
+        distillation.distill("tiny-mtt", NAME, 4, out=tmp_path / "set.safetensors")
+
+
+@pytest.mark.parametrize("name", ["../theirs", "/tmp/theirs", "", ".", "a/b"])
+def test_a_recipe_names_a_buffer_and_no_path(name):
+    with pytest.raises(ValueError, match="experts.buffer: .* cannot name a file"):
+        distillation.distill("tiny-mtt", NAME, 1, overrides={"experts.buffer": name})
+
+
 @pytest.mark.parametrize("method", ["tiny-mtt", "tiny-nsd"])
 @pytest.mark.parametrize("stop_at", [1, 4])
 def test_a_resumed_run_equals_an_undisturbed_one_bit_for_bit(tmp_path, method, stop_at):

@@ -24,6 +24,19 @@ def test_mtt_trains_at_the_learned_rate_and_dc_without_augmentation():
     assert (dc.augment, dc.total_steps(256), dc.decay_step(256)) == (False, 301, 152)
 
 
+def test_haba_standardises_batches_and_fetches_every_base_once_an_epoch():
+    """1,001 epochs of ceil(C N / 256) steps, 502 of them at the learned rate."""
+    haba = protocols.get("haba")
+    assert (haba.lr, haba.batch_size, haba.momentum) == (None, 256, 0.9)
+    assert (haba.weight_decay, haba.augment, haba.standardises_batches) == (5e-4, True, True)
+    assert (haba.total_steps(500), haba.decay_step(500)) == (2002, 1004)
+    assert protocols.get("haba-150ep").total_steps(10) == 151
+    added = haba.as_dict().keys() - protocols.get("mtt").as_dict().keys()
+    assert added == {"standardises_batches"}
+    assert "standardises_batches True" in str(haba)
+    assert "standardises" not in str(protocols.get("mtt"))
+
+
 @pytest.mark.parametrize("num_images", [1, 256, 257, 10_000])
 def test_equal_steps_do_not_depend_on_the_set(num_images):
     protocol = protocols.get("common-equal-steps")

@@ -1,9 +1,12 @@
 """Evaluation: the training loop against an independent one, what it refuses, and the test split."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.utils.data import TensorDataset
 
 from nsdbench import data, models
 from nsdbench.data.training import TrainingData
@@ -12,6 +15,7 @@ from nsdbench.evaluation import protocols
 from nsdbench.evaluation.protocols import Protocol
 from nsdbench.evaluation.training import Judge, TrainingSet, evaluate, train
 from nsdbench.seeding import generator
+from nsdbench.sets import Artefact, parameterizations
 from nsdbench.student import augment
 
 NAME = "synthetic:3x1x8x8"
@@ -82,6 +86,61 @@ def test_accuracy_counts_by_hand(dataset):
     ) == pytest.approx(100 * share)
 
 
+def test_habas_protocol_step_by_step(monkeypatch):
+    """An epoch sees every base once, through a hallucinator of its own; whole batches are scaled.
+
+    The authors' loop: subtract the batch's mean, divide by its sample standard deviation, then DSA;
+    tests go in batches of 128, standardised too.
+    """
+    dataset = data.load("synthetic:3x1x8x8@20+60")
+    section = {"name": "hallucinator", "num_hallucinators": 3, "over_budget": True}
+    bases = parameterizations.build(section, dataset.spec, 3)
+    transform = data.preprocessing("standardise", dataset)
+    bases.initialize(TrainingData(dataset.without_test(), transform), generator(0, "bases"))
+    artefact = Artefact(
+        bases.requires_grad_(False),
+        {
+            "preprocessing": "standardise",
+            "preprocessing_hash": transform.hash,
+            "learned": {"lr": 0.03},
+        },
+    )
+    protocol = replace(protocols.get("haba-4ep"), batch_size=5)
+    judge = Judge(artefact, dataset, "convnet1-w4", protocol, "cpu")
+    tested, accuracy = [], models.accuracy
+    monkeypatch.setattr(models, "accuracy", lambda *given: tested.append(given) or accuracy(*given))
+    found = judge.network(0, 0)
+    assert (found.steps, found.num_images, found.lr) == (5 * 2, 9, 0.03)
+
+    stream = generator(0, "evaluate", "convnet1-w4", "haba-4ep", 0)
+    model = models.for_dataset("convnet1-w4", dataset)
+    models.initialize(model, stream)
+    for epoch in range(5):
+        drawn = torch.randint(3, (9,), generator=stream)
+        views = torch.stack([bases.decode_view(torch.arange(9), view)[0] for view in range(3)])
+        images = views[drawn, torch.arange(9)]
+        order = torch.randperm(9, generator=stream)
+        if epoch in (0, 4):  # after epoch index 4 // 2 + 1 a fresh optimiser at a tenth
+            rate = 0.03 if epoch == 0 else 0.003
+            sgd = torch.optim.SGD(model.parameters(), lr=rate, momentum=0.9, weight_decay=5e-4)
+        for batch in (order[:5], order[5:]):
+            x = (images[batch] - images[batch].mean()) / images[batch].std(correction=1)
+            draw = augment.sample(dataset.spec.dsa_strategy, len(batch), (1, 8, 8), stream)
+            loss = F.cross_entropy(model(augment.apply(x, draw)), bases.labels[batch])
+            sgd.zero_grad()
+            loss.backward()
+            sgd.step()
+    ((trained, images, labels, prepare, *_),) = tested
+    torch.testing.assert_close(models.flatten(trained), models.flatten(model))
+    inputs = transform.apply(images)
+    torch.testing.assert_close(prepare(images), (inputs - inputs.mean()) / inputs.std())
+    correct = 0
+    for x, y in zip(inputs.split(128), labels.split(128), strict=True):
+        correct += int((model((x - x.mean()) / x.std()).argmax(1) == y).sum())
+    assert tested[0][-1] == 128 < len(inputs)
+    assert found.accuracies == (100 * correct / len(inputs),)
+
+
 def test_learns_the_stand_in_and_repeats_itself(dataset, tensors):
     first = evaluate(tensors, dataset, "convnet1-w8", "common-40ep", repeats=2, seed=3)
     again = evaluate(tensors, dataset, "convnet1-w8", "common-40ep", repeats=2, seed=3)
@@ -123,11 +182,11 @@ def test_a_diverging_rate_is_an_error_not_a_number(dataset, tensors):
 def test_what_does_not_fit_is_named(dataset, tensors):
     images, labels = tensors
     options = (dataset, "convnet1-w8", "common-2ep")
-    with pytest.raises(ValueError, match=r"\[1, 9, 9\].*\[1, 8, 8\]"):
+    with pytest.raises(ValueError, match=r"\[3, 1, 9, 9\].*\[n, 1, 8, 8\]"):
         evaluate((torch.zeros(3, 1, 9, 9), labels[:3]), *options)
-    with pytest.raises(ValueError, match="12 images, 11 labels"):
+    with pytest.raises(ValueError, match="12 images but 11 labels"):
         evaluate((images, labels[:-1]), *options)
-    with pytest.raises(ValueError, match="classes up to 7"):
+    with pytest.raises(ValueError, match="image 0 is 5; expected a class, .* from 0 to 2"):
         evaluate((images, labels + 5), *options)
     with pytest.raises(ValueError, match="repeats is 0"):
         evaluate(tensors, *options, repeats=0)
@@ -135,6 +194,110 @@ def test_what_does_not_fit_is_named(dataset, tensors):
         evaluate(tensors, dataset, "convnet1-w8", "mtt-2ep")
     with pytest.raises(ValueError, match="unknown protocol"):
         evaluate(tensors, dataset, "convnet1-w8", "best")
+
+
+def stored(name, metadata=None):
+    """Make an artefact of pixels of another data set, or with other metadata."""
+    pixels = parameterizations.build({"name": "pixels"}, data.spec(name), 1).requires_grad_(False)
+    said = {"preprocessing": "standardise", "preprocessing_hash": ""}
+    return Artefact(pixels, said if metadata is None else metadata)
+
+
+def test_options_that_have_no_effect_on_a_source_are_errors(dataset):
+    options = (dataset, "convnet1-w8", "common-2ep", 1)
+    real = TrainingData(dataset, data.preprocessing("standardise", dataset))
+    for said in (
+        {"preprocessing_kind": "standardise"},
+        {"pixels": "unit"},
+        {"labels_are": "logits"},
+    ):
+        with pytest.raises(ValueError, match="no effect: an artefact of ours says itself"):
+            evaluate(stored(NAME), *options, **said)
+        with pytest.raises(ValueError, match="no effect: the real training data"):
+            evaluate(real, *options, **said)
+    with pytest.raises(ValueError, match="distilled from other training data"):
+        evaluate(stored(NAME), *options)
+    with pytest.raises(ValueError, match="does not say how its images were preprocessed"):
+        evaluate(stored(NAME, {}), *options)
+
+
+def test_artefacts_of_another_data_set_are_refused(dataset):
+    transform = data.preprocessing("standardise", dataset)
+    said = {"preprocessing": "standardise", "preprocessing_hash": transform.hash}
+    for name, message in (
+        ("synthetic:3x1x4x4", r"\[1, 4, 4\] images"),
+        ("synthetic:5x1x8x8", "up to 4"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            evaluate(stored(name, said), dataset, "convnet1-w8", "common-2ep")
+
+
+class Foreign:
+    """Fifty real images of Digits16 with the logits of some network, as users bring them."""
+
+    def __init__(self):
+        self.data = data.load("Digits16")
+        real = TrainingData(self.data, data.preprocessing("standardise", self.data))
+        stream = torch.Generator().manual_seed(0)
+        rows = torch.cat([real.class_rows(c, 5, stream) for c in range(10)])
+        self.X, self.y = real.batch(rows)
+        self.U = self.data.train.images[rows]
+        torch.manual_seed(1)
+        self.L = F.one_hot(self.y, 10) * 3.0 + torch.randn(50, 10)
+
+    def score(self, source, **said):
+        result = evaluate(source, self.data, "convnet2-w16", "common-60ep", repeats=2, **said)
+        return sum(result.accuracies) / 2
+
+
+@pytest.fixture(scope="module")
+def foreign():
+    return Foreign()
+
+
+@pytest.mark.parametrize(
+    ("source", "said", "score"),
+    [
+        (lambda f: (f.X, f.y), {}, 89.3),
+        (lambda f: (f.X, f.L), {"labels_are": "logits"}, 86.7),
+        (lambda f: (f.X, F.one_hot(f.y, 10) - 0.1), {"labels_are": "centred"}, 89.3),
+        (lambda f: (f.U, f.y), {"pixels": "raw"}, 89.3),
+        (lambda f: (f.U.double() / 255, f.y), {"pixels": "unit"}, 89.3),
+        (lambda f: (f.X, f.y[:, None]), {}, 89.3),
+        (lambda f: TensorDataset(f.X.double(), f.y.float()), {}, 89.3),
+        (lambda f: (f.X.numpy(), f.y.int().numpy()), {}, 89.3),
+    ],
+)
+def test_sets_of_others_score_what_they_are_worth(foreign, source, said, score):
+    assert foreign.score(source(foreign), **said) == pytest.approx(score, abs=0.05)
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        (lambda f: (f.X, f.L), "give --labels-are logits"),
+        (lambda f: (f.X, F.one_hot(f.y, 10) - 0.1), "give --labels-are centred"),
+        (lambda f: (f.U, f.y), "give --pixels raw"),
+        (lambda f: (f.U / 255, f.y), "give --pixels unit"),
+        (
+            lambda f: (f.X, f.y.clone().index_fill_(0, torch.arange(5), -100)),
+            "-100; expected a class",
+        ),
+        (lambda f: (f.X, F.one_hot(f.y, 10) * 100), "sum 100"),
+        (lambda f: (f.X, f.y + 0.5), "0.5; expected a class"),
+        (lambda f: (f.X, F.one_hot(f.y, 10)[:, :5]), r"labels are \[50, 5\]"),
+        (lambda f: (f.X, f.X), r"labels are \[50, 1, 16, 16\]"),
+        (lambda f: (f.X[:0], f.y[:0]), "n at least 1"),
+        (lambda f: (f.X, f.y * torch.nan), "is nan"),
+    ],
+)
+def test_files_and_tensors_that_are_refused_in_the_same_words(foreign, tmp_path, source, message):
+    with pytest.raises(ValueError, match=f"the set: .*{message}") as in_memory:
+        foreign.score(source(foreign))
+    torch.save(source(foreign), tmp_path / "f.pt")
+    with pytest.raises(ValueError, match=message) as of_file:
+        foreign.score(tmp_path / "f.pt")
+    assert str(of_file.value) == str(in_memory.value).replace("the set", str(tmp_path / "f.pt"))
 
 
 def test_networks_start_where_the_seed_says(dataset):

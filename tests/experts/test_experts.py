@@ -67,6 +67,37 @@ def test_snapshots_are_those_of_a_plain_loop(dataset, tmp_path, momentum, weight
     assert not torch.equal(found.snapshot(0, 0), found.snapshot(1, 0))
 
 
+@pytest.mark.parametrize("prepared_bytes", [recording.PREPARED_BYTES, 0])
+def test_batches_are_standardised_before_augmentation(
+    dataset, tmp_path, monkeypatch, prepared_bytes
+):
+    """HaBa's experts: less the batch's mean, over its sample standard deviation, in tests too."""
+    monkeypatch.setattr(recording, "PREPARED_BYTES", prepared_bytes)
+    recipe = replace(RECIPE, num_experts=1, epochs=1, standardises_batches=True)
+    found = record(tmp_path, dataset, recipe)
+    inputs = data.preprocessing("standardise", dataset).apply(dataset.train.images)
+    labels = dataset.train.labels
+    model = models.from_id(ARCH, in_channels=1, image_size=8, num_classes=3)
+    models.load_flat(model, found.snapshot(0, 0))
+    stream = generator(0, "experts", 0, "epoch", 0)
+    order = torch.randperm(30, generator=stream)
+    for rows in order.split(8):
+        x = (inputs[rows] - inputs[rows].mean()) / inputs[rows].var(correction=1).sqrt()
+        x = augment.apply(x, augment.sample(recipe.dsa_strategy, len(x), (1, 8, 8), stream))
+        loss = F.cross_entropy(model(x), labels[rows])
+        gradients = torch.autograd.grad(loss, list(model.parameters()))
+        with torch.no_grad():
+            for parameter, gradient in zip(model.parameters(), gradients, strict=True):
+                parameter -= recipe.lr * gradient
+    torch.testing.assert_close(found.snapshot(0, 1), models.flatten(model))
+    correct = 0
+    for rows in torch.randperm(30, generator=generator(0, "experts", "measure")).split(8):
+        x = (inputs[rows] - inputs[rows].mean()) / inputs[rows].std()
+        correct += int((model(x).argmax(1) == labels[rows]).sum())
+    expected = pytest.approx(100 * correct / 30)
+    assert found.manifest["experts"][0]["final_train_accuracy"] == expected
+
+
 def test_snapshots_are_copies_of_distinct_epochs(dataset, tmp_path):
     found = record(tmp_path, dataset)
     for expert in range(2):
@@ -341,6 +372,7 @@ def test_recipe_hash_tells_every_setting():
         "dsa_strategy": "flip",
         "optimiser": "gsam",
         "keeps_correctness": True,
+        "standardises_batches": True,
     }
     gsam = replace(RECIPE, optimiser="gsam")
     recipes = [replace(RECIPE, **{name: value}) for name, value in changed.items()]
@@ -388,9 +420,7 @@ def test_unfinished_and_damaged_buffers(dataset, tmp_path):
     file, manifest = found.path / buffer.TRAJECTORIES, found.path / buffer_manifest.MANIFEST
     found.verify()
     buffer.write_snapshot(found.path, 1, 3, torch.zeros(found.num_parameters))
-    with pytest.raises(
-        DataCorrupt, match="snapshot 3 of expert 1 .* does not match its checksum"
-    ):
+    with pytest.raises(DataCorrupt, match="snapshot 3 of expert 1 .* does not match its checksum"):
         experts.ExpertBuffer(found.path).verify()
     file.write_bytes(file.read_bytes()[:-4])
     with pytest.raises(DataCorrupt, match="cannot be read"):
@@ -463,6 +493,15 @@ def import_files(root, files, name="imported", arch=ARCH):
     )
 
 
+@pytest.mark.parametrize("name", ["../../x", "/tmp/x", "", "..", ".x", "a/b", "a b"])
+def test_the_name_of_a_buffer_never_leaves_its_folder(tmp_path, name):
+    file = tmp_path / "replay_buffer_0.pt"
+    replay_buffer(file, 1, seed=0)
+    with pytest.raises(ValueError, match="the name of a buffer: .* cannot name a file"):
+        import_files(tmp_path / "root", [file], name=name)
+    assert list(tmp_path.iterdir()) == [file]
+
+
 def test_import_of_mtt_buffers(tmp_path):
     files = [tmp_path / f"replay_buffer_{n}.pt" for n in range(2)]
     written = [*replay_buffer(files[0], 2, seed=0), *replay_buffer(files[1], 1, seed=1)]
@@ -494,6 +533,20 @@ def test_import_refuses_what_does_not_fit(tmp_path):
         import_files(tmp_path, [])
     with pytest.raises(DataMissing, match="nowhere.pt does not exist"):
         import_files(tmp_path, [tmp_path / "nowhere.pt"])
+    assert not experts.list_buffers(tmp_path)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf"), 1e300])
+def test_import_refuses_numbers_that_are_not_finite(tmp_path, value):
+    files = [tmp_path / f"replay_buffer_{n}.pt" for n in range(2)]
+    replay_buffer(files[0], 2)
+    content = replay_buffer(files[1], 2)
+    content[1][2] = [tensor.double() for tensor in content[1][2]]
+    content[1][2][0].view(-1)[5] = value
+    torch.save(content, files[1])
+    where = r"replay_buffer_1.pt, expert 1, snapshot 2: features.0.weight holds numbers that are"
+    with pytest.raises(DataCorrupt, match=where):
+        import_files(tmp_path, files)
     assert not experts.list_buffers(tmp_path)
 
 

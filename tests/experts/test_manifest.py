@@ -83,7 +83,5 @@ def test_changed_snapshots_and_other_data_are_refused(tmp_path):
     write_manifest(found.path, manifest)
     values = np.load(found.path / buffers.TRAJECTORIES)
     buffers.write_snapshot(found.path, 1, 3, torch.from_numpy(values[1, 3] + 1))
-    with pytest.raises(
-        DataCorrupt, match="snapshot 3 of expert 1 .* does not match its checksum"
-    ):
+    with pytest.raises(DataCorrupt, match="snapshot 3 of expert 1 .* does not match its checksum"):
         write_expert_manifest(experts.ExpertBuffer(found.path), tmp_path)

@@ -8,9 +8,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from nsdbench import models
-from nsdbench.models.nets import convnet
-from nsdbench.ops import library
-from nsdbench.ops.convnet import composed as modules_alone
+from nsdbench.ops import backend, convnet
 
 
 @pytest.fixture(params=["native", "fused"])
@@ -231,9 +229,7 @@ def test_switch_and_mixed_dtypes(path, monkeypatch):
     assert model(x[:0]).shape == (0, 4)
     with pytest.raises(ValueError, match="built for"):
         model(x[..., 1:])
-    with modules_alone():
-        assert models.code_path(model) == "generic"
-        assert torch.equal(model.embed(x), model.features(x).flatten(1))
+    assert torch.equal(model.embed(x, "generic"), model.features(x).flatten(1))
     assert models.code_path(model) == path
     with torch.autocast("cpu"):
         assert build(dtype=torch.float32)(x.float()).dtype == torch.bfloat16
@@ -243,27 +239,26 @@ def test_switch_and_mixed_dtypes(path, monkeypatch):
 
 
 def test_every_device_has_its_path(monkeypatch):
-    model, cuda = build(), torch.device("cuda", 0)
-
-    def path_on(device):
-        return convnet._device_path(torch.device(device))
+    model = build()
 
     for reason, expected in (("", "fused"), ("no device", "generic")):
-        monkeypatch.setattr(library, "cuda_unavailable_because", reason)
-        assert [path_on("cpu"), path_on(cuda), path_on("meta")] == ["native", expected, "generic"]
+        monkeypatch.setattr(backend.library, "cuda_missing_because", reason)
+        paths = [convnet.path_on(torch.device(name)) for name in ("cpu", "cuda", "meta")]
+        assert paths == ["native", expected, "generic"]
     assert models.code_path(model, [torch.empty(1, device="meta")]) == "generic"
     assert models.code_path(model, [torch.empty(1), torch.empty(1).double()]) == "generic"
 
 
 @on_both
-def test_vmap_is_refused_in_words():
+def test_vmap_is_refused_in_words(monkeypatch):
     model = build()
     x = torch.stack([batch(model, seed=seed)[0] for seed in range(2)])
-    with pytest.raises(ValueError, match=r"vmap: call it once for each element.*composed\(\)"):
+    with pytest.raises(ValueError, match="vmap: call it once for each element.*NSDBENCH_NATIVE=0"):
         torch.func.vmap(model)(x)
-    with modules_alone():
-        together = torch.func.vmap(model)(x)
-    torch.testing.assert_close(together, torch.stack([model(part) for part in x]))
+    expected = torch.stack([model(part) for part in x])
+    monkeypatch.setenv("NSDBENCH_NATIVE", "0")
+    together = torch.func.vmap(model)(x)
+    torch.testing.assert_close(together, expected)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")

@@ -3,13 +3,13 @@
 #include <cstdio>
 #include <exception>
 
-#include "bindings/sanitize_dsa.h"
+#include "sanitize_dsa.h"
 #include "kernels/simt.h"
 
 int main() {
   simt::host::settings() = {simt::host::Order::kShuffled, 3};
   try {
-    nsdbench::bindings::sanitize_dsa();
+    nsdbench::tests::sanitize_dsa();
   } catch (const std::exception& error) {
     std::puts(error.what());
     return 1;

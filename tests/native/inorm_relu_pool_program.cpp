@@ -6,7 +6,7 @@
 #include <exception>
 #include <string>
 
-#include "bindings/sanitize_inorm_relu_pool.h"
+#include "sanitize_inorm_relu_pool.h"
 #include "kernels/simt.h"
 
 int main(int argc, char** argv) {
@@ -17,7 +17,7 @@ int main(int argc, char** argv) {
                                                   : Order::kShuffled,
                             3};
   try {
-    nsdbench::bindings::sanitize_inorm_relu_pool();
+    nsdbench::tests::sanitize_inorm_relu_pool();
   } catch (const std::exception& error) {
     std::fprintf(stderr, "%s\n", error.what());
     return 1;

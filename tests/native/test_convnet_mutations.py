@@ -17,8 +17,18 @@ import torch
 from nsdbench.ops import reference
 
 ROOT = Path(__file__).resolve().parents[2]
-SOURCES = ("convnet", "convnet_classifier", "convnet_first", "convnet_layout", "convnet_winograd",
-           "first_conv", "norm_block", "tile_product", "winograd", "matrix")
+SOURCES = (
+    "convnet",
+    "convnet_classifier",
+    "convnet_first",
+    "convnet_layout",
+    "convnet_winograd",
+    "first_conv",
+    "norm_block",
+    "simd",
+    "tile_product",
+    "winograd",
+)
 COMPILER = shutil.which(os.environ.get("CXX", "c++"))
 FLAGS = ("-std=c++20", "-ffp-contract=fast", "-Wno-psabi", "-DNSDBENCH_SERIAL")
 
@@ -34,49 +44,101 @@ PROBLEMS = (
     (1, 3, 4, 5, 4, 1, 2, 3),
 )
 MUTATIONS = {
-    "forward: V_t U": ("convnet_winograd", "multiply(false, in.count, v_.t, weights_.u[l], m_.t);",
-                       "multiply(false, in.count, v_.p, weights_.u[l], m_.t);"),
-    "forward: V U_t": ("convnet_winograd",
-                       "multiply(true, in.count, v_.p, weights_t_.u[l], m_.t);", ";"),
-    "backward: dM_t U": ("convnet_winograd",
-                         "multiply(false, in.count, m_.t, weights_.u_transposed[l], v_.t);",
-                         "multiply(false, in.count, m_.p, weights_.u_transposed[l], v_.t);"),
-    "backward: dM U_t": ("convnet_winograd",
-                         "multiply(true, in.count, m_.p, weights_t_.u_transposed[l], v_.t);", ";"),
-    "weights: V dM_t": ("convnet_winograd",
-                        "multiply_weights(add, in.count, v_.p, m_.t, sums_.u[l]);",
-                        "multiply_weights(add, 0, v_.p, m_.t, sums_.u[l]);"),
-    "weights: V_t dM": ("convnet_winograd",
-                        "multiply_weights(true, in.count, v_.t, m_.p, sums_.u[l]);", ""),
-    "first: x w_t": ("convnet_first", "x_padded_.p, weights_t_.first, block",
-                     "x_padded_.p, weights_.first, block"),
-    "first: x_t w": ("convnet_first", "has_theta_t_, x_padded_.t, weights_.first",
-                     "has_theta_t_, x_padded_.p, weights_.first"),
-    "first weights: x_t dz": ("convnet_first", "sizes, x_padded_.t, z_first_.p, block",
-                              "sizes, x_padded_.p, z_first_.p, block"),
-    "first columns: dz w_t": ("convnet_first", "weights_t_.first_transposed",
-                              "weights_.first_transposed"),
+    "forward: V_t U": (
+        "convnet_winograd",
+        "multiply(false, in.count, v_.t, weights_.u[l], m_.t);",
+        "multiply(false, in.count, v_.p, weights_.u[l], m_.t);",
+    ),
+    "forward: V U_t": (
+        "convnet_winograd",
+        "multiply(true, in.count, v_.p, weights_t_.u[l], m_.t);",
+        ";",
+    ),
+    "backward: dM_t U": (
+        "convnet_winograd",
+        "multiply(false, in.count, m_.t, weights_.u_transposed[l], v_.t);",
+        "multiply(false, in.count, m_.p, weights_.u_transposed[l], v_.t);",
+    ),
+    "backward: dM U_t": (
+        "convnet_winograd",
+        "multiply(true, in.count, m_.p, weights_t_.u_transposed[l], v_.t);",
+        ";",
+    ),
+    "weights: V dM_t": (
+        "convnet_winograd",
+        "multiply_weights(add, in.count, v_.p, m_.t, sums_.u[l]);",
+        "multiply_weights(add, 0, v_.p, m_.t, sums_.u[l]);",
+    ),
+    "weights: V_t dM": (
+        "convnet_winograd",
+        "multiply_weights(true, in.count, v_.t, m_.p, sums_.u[l]);",
+        "",
+    ),
+    "first: x w_t": (
+        "convnet_first",
+        "x_padded_.p, weights_t_.first, block",
+        "x_padded_.p, weights_.first, block",
+    ),
+    "first: x_t w": (
+        "convnet_first",
+        "has_theta_t_, x_padded_.t, weights_.first",
+        "has_theta_t_, x_padded_.p, weights_.first",
+    ),
+    "first weights: x_t dz": (
+        "convnet_first",
+        "sizes, x_padded_.t, z_first_.p, block",
+        "sizes, x_padded_.p, z_first_.p, block",
+    ),
+    "first columns: dz w_t": (
+        "convnet_first",
+        "weights_t_.first_transposed",
+        "weights_.first_transposed",
+    ),
     "classifier: f_t W": ("convnet_classifier", "f, features_.t, f, 1", "f, features_.p, f, 1"),
-    "classifier: f W_t": ("convnet_classifier", "f, 1, weights_t_.classifier_transposed",
-                          "f, 1, weights_.classifier_transposed"),
-    "classifier: b_t": ("convnet_classifier",
-                        "add_bias(weights_t_.classifier_bias, logits_.t);", ";"),
-    "classifier: dl f_t": ("convnet_classifier", "features_.t, 1, f, grad_logits_.p",
-                           "features_.p, 1, f, grad_logits_.p"),
-    "classifier: dl_t W": ("convnet_classifier", "grad_logits_.t, wide, 1, weights_.classifier",
-                           "grad_logits_.p, wide, 1, weights_.classifier"),
-    "classifier: dl W_t": ("convnet_classifier", "grad_logits_.p, wide, 1, weights_t_.classifier",
-                           "grad_logits_.p, wide, 1, weights_.classifier"),
-    "softmax: mean of the tangent": ("convnet_classifier", "log_s_t = logits.t[c] - mean_t",
-                                     "log_s_t = logits.t[c]"),
+    "classifier: f W_t": (
+        "convnet_classifier",
+        "f, 1, weights_t_.classifier_transposed",
+        "f, 1, weights_.classifier_transposed",
+    ),
+    "classifier: b_t": (
+        "convnet_classifier",
+        "add_bias(weights_t_.classifier_bias, logits_.t);",
+        ";",
+    ),
+    "classifier: dl f_t": (
+        "convnet_classifier",
+        "features_.t, 1, f, grad_logits_.p",
+        "features_.p, 1, f, grad_logits_.p",
+    ),
+    "classifier: dl_t W": (
+        "convnet_classifier",
+        "grad_logits_.t, wide, 1, weights_.classifier",
+        "grad_logits_.p, wide, 1, weights_.classifier",
+    ),
+    "classifier: dl W_t": (
+        "convnet_classifier",
+        "grad_logits_.p, wide, 1, weights_t_.classifier",
+        "grad_logits_.p, wide, 1, weights_.classifier",
+    ),
+    "softmax: mean of the tangent": (
+        "convnet_classifier",
+        "log_s_t = logits.t[c] - mean_t",
+        "log_s_t = logits.t[c]",
+    ),
     "softmax: mass of a label": ("convnet_classifier", "s * log_s_t * mass", "s * log_s_t"),
     "norm: q": ("norm_block", " - point.xhat * p.q)", ")"),
     "norm: mean_t": ("norm_block", "load<V>(z_t) - p.mean_t", "load<V>(z_t)"),
     "norm: gamma_t": ("norm_block", "p.gamma_t * point.xhat + p.beta_t", "p.beta_t"),
-    "norm: beta_t": ("norm_block", "(p.gamma_t * point.xhat + p.beta_t)",
-                     "(p.gamma_t * point.xhat)"),
-    "norm gradient: dy xhat_t": ("norm_block", "dy_t * point.xhat + dy * point.xhat_t",
-                                 "dy_t * point.xhat"),
+    "norm: beta_t": (
+        "norm_block",
+        "(p.gamma_t * point.xhat + p.beta_t)",
+        "(p.gamma_t * point.xhat)",
+    ),
+    "norm gradient: dy xhat_t": (
+        "norm_block",
+        "dy_t * point.xhat + dy * point.xhat_t",
+        "dy_t * point.xhat",
+    ),
     "norm gradient: m1_t": ("norm_block", " - m1_t", ""),
     "norm gradient: m2_t": ("norm_block", "point.xhat * m2_t", "point.xhat * 0"),
     "norm gradient: xhat_t m2": ("norm_block", " - point.xhat_t * m2", ""),
@@ -92,8 +154,17 @@ def compile_all(folder, sources, *flags):
 
     def compile_one(name):
         target = folder / f"{name}.o"
-        command = [COMPILER, *FLAGS, *flags, f"-I{ROOT / 'csrc'}", f"-I{ROOT / 'csrc' / 'cpu'}",
-                   "-c", str(sources[name]), "-o", str(target)]
+        command = [
+            COMPILER,
+            *FLAGS,
+            *flags,
+            f"-I{ROOT / 'csrc'}",
+            f"-I{ROOT / 'csrc' / 'cpu'}",
+            "-c",
+            str(sources[name]),
+            "-o",
+            str(target),
+        ]
         done = subprocess.run(command, capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
         return target
@@ -164,8 +235,10 @@ def error(ours, exact):
 
 
 CPU = ROOT / "csrc" / "cpu"
-ALL = {"program": Path(__file__).with_name("convnet_program.cpp"),
-       **{name: CPU / f"{name}.cpp" for name in SOURCES}}
+ALL = {
+    "program": Path(__file__).with_name("convnet_program.cpp"),
+    **{name: CPU / f"{name}.cpp" for name in SOURCES},
+}
 
 
 def test_clean_under_sanitizers_and_right(tmp_path):

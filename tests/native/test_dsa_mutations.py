@@ -1,7 +1,7 @@
 """DSA rebuilt with one wrong index, sign or barrier at a time: the comparison must notice each.
 
 The program runs the CPU code beside the CUDA source on the host, every operation and its transpose
-(csrc/bindings/sanitize_dsa.cpp); only one of the two is mutated.
+(sanitize_dsa.cpp); only one of the two is mutated.
 """
 
 import os
@@ -12,17 +12,17 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[2]
-CSRC = ROOT / "csrc"
+NATIVE = Path(__file__).resolve().parent
+CSRC = NATIVE.parents[1] / "csrc"
 COMPILER = shutil.which(os.environ.get("CXX", "c++"))
 FLAGS = ("-std=c++20", "-O1", "-Wno-psabi", "-DNSDBENCH_SERIAL")
 SOURCES = {
-    "matrix": CSRC / "cpu" / "matrix.cpp",
+    "simd": CSRC / "cpu" / "simd.cpp",
     "dsa": CSRC / "cpu" / "dsa.cpp",
     "dsa_rotate": CSRC / "cpu" / "dsa_rotate.cpp",
     "dsa_scale": CSRC / "cpu" / "dsa_scale.cpp",
-    "sanitize_dsa": CSRC / "bindings" / "sanitize_dsa.cpp",
-    "program": ROOT / "tests" / "native" / "dsa_program.cpp",
+    "sanitize_dsa": NATIVE / "sanitize_dsa.cpp",
+    "program": NATIVE / "dsa_program.cpp",
 }
 KERNEL = CSRC / "kernels" / "dsa.cuh"
 MUTATIONS = {
@@ -32,14 +32,26 @@ MUTATIONS = {
         "taps_of({map.xx, map.yx, map.xy, map.yy}, is_transposed)",
     ),
     "window of rows one early": ("dsa_rotate", "rotation.reach + 0.5", "rotation.reach - 0.5"),
-    "window of columns one too short": ("dsa_rotate", "problem.width - columns - w)",
-                                        "problem.width - columns - w - 1)"),
-    "transposed crop goes the same way": ("dsa", "crop(problem, -down, -right", "crop(problem, "
-                                          "-down, right"),
-    "flip is one pixel off": ("dsa", "source[width - 1 - w - l]",
-                              "source[width - 1 - w - l + (w + l > 0)]"),
-    "kernel: transpose one column off": ("kernel", "kTransposed ? hat(at_w(reader, r, c)",
-                                         "kTransposed ? hat(at_w(reader, r, c + 1)"),
+    "window of columns one too short": (
+        "dsa_rotate",
+        "problem.width - columns - w)",
+        "problem.width - columns - w - 1)",
+    ),
+    "transposed crop goes the same way": (
+        "dsa",
+        "crop(problem, -down, -right",
+        "crop(problem, -down, right",
+    ),
+    "flip is one pixel off": (
+        "dsa",
+        "source[width - 1 - w - l]",
+        "source[width - 1 - w - l + (w + l > 0)]",
+    ),
+    "kernel: transpose one column off": (
+        "kernel",
+        "kTransposed ? hat(at_w(reader, r, c)",
+        "kTransposed ? hat(at_w(reader, r, c + 1)",
+    ),
     "kernel: transposed window by the wrong row": (
         "kernel",
         "static_cast<scalar_t>(w) - at_w(reader, r, 0)",
@@ -47,9 +59,15 @@ MUTATIONS = {
     ),
     "kernel: transpose too narrow": ("kernel", "(yx + xx) / size", "xx / size"),
     "kernel: no barrier before the map is read": (
-        "kernel", "  simt::barrier();\n  const Reader", "  const Reader"),
+        "kernel",
+        "  simt::barrier();\n  const Reader",
+        "  const Reader",
+    ),
     "kernel: no barrier in the sum": (
-        "kernel", "    simt::barrier();\n    if (t < half)", "    if (t < half)"),
+        "kernel",
+        "    simt::barrier();\n    if (t < half)",
+        "    if (t < half)",
+    ),
 }
 
 pytestmark = [
@@ -60,9 +78,16 @@ pytestmark = [
 
 def compile_one(source: Path, target: Path, *first: Path) -> Path:
     """Compile a file, looking for headers in `first` before the project's folders."""
-    folders = [*first, CSRC, CSRC / "cpu", CSRC / "bindings", CSRC / "kernels"]
-    command = [COMPILER, *FLAGS, *(f"-I{folder}" for folder in folders), "-c", str(source), "-o",
-               str(target)]
+    folders = [*first, CSRC, CSRC / "cpu", NATIVE, CSRC / "kernels"]
+    command = [
+        COMPILER,
+        *FLAGS,
+        *(f"-I{folder}" for folder in folders),
+        "-c",
+        str(source),
+        "-o",
+        str(target),
+    ]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return target
@@ -81,9 +106,7 @@ def agrees(folder: Path, objects: dict[str, Path]) -> bool:
 def objects(tmp_path_factory) -> dict[str, Path]:
     folder = tmp_path_factory.mktemp("intact")
     with ThreadPoolExecutor(2) as pool:
-        targets = pool.map(
-            lambda name: compile_one(SOURCES[name], folder / f"{name}.o"), SOURCES
-        )
+        targets = pool.map(lambda name: compile_one(SOURCES[name], folder / f"{name}.o"), SOURCES)
         return dict(zip(SOURCES, targets, strict=True))
 
 

@@ -10,7 +10,7 @@ PROGRAM = """
 import math
 import torch
 from nsdbench import ops
-from nsdbench.ops import reference_dsa
+from nsdbench.ops import reference
 
 generator = torch.Generator().manual_seed(1)
 for dtype, tolerance in ((torch.float64, 1e-11), (torch.float32, 3e-5)):
@@ -27,13 +27,13 @@ for dtype, tolerance in ((torch.float64, 1e-11), (torch.float32, 3e-5)):
         for operation, row in parameters.items():
             row = torch.tensor(row, dtype=torch.float64)
             values = []
-            for run in (ops.dsa, reference_dsa.dsa):
+            for run in (ops.dsa, reference.dsa):
                 leaf = images.clone().requires_grad_()
                 out = run(leaf, operation, row)
                 values.append((out.detach(), *torch.autograd.grad(out, leaf, grad)))
             for ours, twin in zip(*values):
                 torch.testing.assert_close(ours, twin, rtol=0, atol=tolerance)
-print(ops.library.simd_level())
+print(ops.backend.simd_level())
 """
 
 

@@ -14,12 +14,13 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 KERNELS = ROOT / "csrc" / "kernels" / "inorm_relu_pool.cuh"
-DRIVER = ROOT / "csrc" / "bindings" / "sanitize_inorm_relu_pool.cpp"
+DRIVER = Path(__file__).with_name("sanitize_inorm_relu_pool.cpp")
 UNCHANGED = (
     Path(__file__).with_name("inorm_relu_pool_program.cpp"),
     ROOT / "csrc" / "cpu" / "inorm_relu_pool.cpp",
-    ROOT / "csrc" / "cpu" / "matrix.cpp",  # chooses the instruction set
+    ROOT / "csrc" / "cpu" / "simd.cpp",  # chooses the instruction set
 )
+FOLDERS = (ROOT / "csrc", ROOT / "csrc" / "kernels", Path(__file__).parent)
 COMPILER = shutil.which(os.environ.get("CXX", "c++"))
 FLAGS = ("-std=c++20", "-O0", "-Wno-psabi", "-DNSDBENCH_SERIAL")
 ORDERS = ("natural", "reversed", "shuffled")
@@ -64,8 +65,8 @@ def unchanged(tmp_path_factory) -> list[str]:
 
 
 def compile_with(target, *arguments):
-    command = [COMPILER, *FLAGS, *arguments, f"-I{ROOT / 'csrc'}", f"-I{ROOT / 'csrc' / 'kernels'}",
-               "-o", str(target)]
+    folders = [f"-I{folder}" for folder in FOLDERS]
+    command = [COMPILER, *FLAGS, *arguments, *folders, "-o", str(target)]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
 

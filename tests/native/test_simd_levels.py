@@ -27,7 +27,7 @@ for t, u in [((3, 3, 5, 4), (6, 2, 9, 37)), ((2, 1, 33, 7), (5, 1, 35, 70))]:
             values.append([images.detach(), *(x.grad for x in leaves)])
         for ours, twin in zip(*values, strict=True):
             torch.testing.assert_close(ours, twin, rtol=1e-11, atol=1e-11 * twin.abs().max())
-print(ops.library.simd_level())
+print(ops.backend.simd_level())
 """
 
 

@@ -2,13 +2,16 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from types import ModuleType
 
 import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
-from nsdbench import _simt
+from nsdbench.ops.backend import operators
+
+NATIVE = operators()
 
 
 @dataclass(frozen=True)
@@ -22,43 +25,48 @@ class Implementation:
 
 
 def _native_forward(operands, index):
-    return torch.ops.nsdbench.reconstruct(*operands, index)
+    return NATIVE.reconstruct(*operands, index)
 
 
 def _native_backward(grad_images, operands, index, wanted):
-    return list(torch.ops.nsdbench.reconstruct_backward(grad_images, *operands, index, wanted))
+    return list(NATIVE.reconstruct_backward(grad_images, *operands, index, wanted))
 
 
 def _array(tensor: Tensor | None) -> np.ndarray | None:
     return None if tensor is None else tensor.detach().contiguous().numpy()
 
 
-def _host_forward(operands, index):
-    spectra, *kernels = map(_array, operands)
-    run = getattr(_simt, f"reconstruct_{spectra.dtype.name}")
-    return torch.from_numpy(run(spectra, kernels, _array(index)))
+def _on_host(simt: ModuleType, name: str, device: torch.device) -> Implementation:
+    """Make an implementation of the CUDA kernels compiled for the host."""
 
+    def forward(operands, index):
+        spectra, *kernels = map(_array, operands)
+        run = getattr(simt, f"reconstruct_{spectra.dtype.name}")
+        return torch.from_numpy(run(spectra, kernels, _array(index)))
 
-def _host_backward(grad_images, operands, index, wanted):
-    spectra, *kernels = map(_array, operands)
-    run = getattr(_simt, f"reconstruct_backward_{spectra.dtype.name}")
-    grads = run(_array(grad_images), spectra, kernels, _array(index), wanted)
-    return [torch.from_numpy(grad) for grad in grads]
+    def backward(grad_images, operands, index, wanted):
+        spectra, *kernels = map(_array, operands)
+        run = getattr(simt, f"reconstruct_backward_{spectra.dtype.name}")
+        grads = run(_array(grad_images), spectra, kernels, _array(index), wanted)
+        return [torch.from_numpy(grad) for grad in grads]
+
+    return Implementation(name, device, forward, backward)
 
 
 @dataclass(frozen=True)
 class Backend:
-    """Where an operator runs: cpu, cuda, or host-simt-ORDER (the CUDA source on the host)."""
+    """Where an operator runs: cpu, cuda, or host-simt-ORDER (the CUDA source on the host).
+
+    Attributes:
+        simt: the kernels compiled for the host, None where they do not run.
+    """
 
     name: str
-
-    @property
-    def is_host_simt(self) -> bool:
-        return self.name.startswith("host-simt")
+    simt: ModuleType | None
 
     @property
     def device(self) -> torch.device:
-        return torch.device("cpu" if self.is_host_simt else self.name)
+        return torch.device(self.name if self.simt is None else "cpu")
 
 
 @pytest.fixture(
@@ -75,15 +83,17 @@ class Backend:
 )
 def backend(request) -> Backend:
     """The same test body for every implementation; the host run in three thread orders."""
-    backend = Backend(request.param)
-    if backend.is_host_simt:
-        _simt.set_order(backend.name.removeprefix("host-simt-"), seed=11)
-    return backend
+    name = request.param
+    if not name.startswith("host-simt-"):
+        return Backend(name, None)
+    simt = request.getfixturevalue("simt")
+    simt.set_order(name.removeprefix("host-simt-"), seed=11)
+    return Backend(name, simt)
 
 
 @pytest.fixture
 def implementation(backend) -> Implementation:
     """`reconstruct` on every backend."""
-    if backend.is_host_simt:
-        return Implementation(backend.name, backend.device, _host_forward, _host_backward)
+    if backend.simt is not None:
+        return _on_host(backend.simt, backend.name, backend.device)
     return Implementation(backend.name, backend.device, _native_forward, _native_backward)

@@ -17,9 +17,7 @@ from tests.ops.test_convnet_step import CASES, UNROLLED, Problem, Unrolled
 def adjoint(problem, direction=None, needs=None):
     direction = problem.direction if direction is None else direction
     needs = (True, True, problem.y.dim() == 2) if needs is None else needs
-    return convnet_adjoint(
-        problem.theta, problem.x, problem.y, direction, problem.shape, needs
-    )
+    return convnet_adjoint(problem.theta, problem.x, problem.y, direction, problem.shape, needs)
 
 
 @pytest.mark.parametrize("is_soft", [False, True])
@@ -139,12 +137,14 @@ def test_unrolled_gradient_in_float32_is_as_accurate_as_autograd(fused_on_cpu):
     for seed in range(10):
         wide = Unrolled(case, 6, is_augmented=False, seed=seed).gradients("full")
         problem = Unrolled(case, 6, torch.float32, is_augmented=False, seed=seed)
-        ratios.append([
-            error(a, exact) / (2 * error(b, exact) + torch.finfo(torch.float32).eps)
-            for a, b, exact in zip(
-                problem.gradients("exact"), problem.gradients("full"), wide, strict=True
-            )
-        ])
+        ratios.append(
+            [
+                error(a, exact) / (2 * error(b, exact) + torch.finfo(torch.float32).eps)
+                for a, b, exact in zip(
+                    problem.gradients("exact"), problem.gradients("full"), wide, strict=True
+                )
+            ]
+        )
     assert max(map(statistics.median, zip(*ratios, strict=True))) <= 1
 
 
@@ -162,7 +162,8 @@ def test_cuda_equals_cpu_and_repeats_itself():
         setattr(problem, name, getattr(problem, name).cuda())
     with repeatable():
         first, second = adjoint(problem), adjoint(problem)
-    for ours, again, exact in zip((first[0], *first[1]), (second[0], *second[1]),
-                                  (along, *found), strict=True):
+    for ours, again, exact in zip(
+        (first[0], *first[1]), (second[0], *second[1]), (along, *found), strict=True
+    ):
         assert torch.equal(ours, again)
         assert error(ours.cpu(), exact) < 1e-10

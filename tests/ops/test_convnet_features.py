@@ -10,9 +10,10 @@ import pytest
 import torch
 
 from nsdbench.ops import reference
+from nsdbench.ops.backend import operators
 from nsdbench.ops.convnet import ConvNetShape, convnet_features
 
-NATIVE = torch.ops.nsdbench
+NATIVE = operators()
 
 
 @dataclass(frozen=True)
@@ -257,7 +258,7 @@ def test_third_derivative_is_a_clear_error():
     for _ in range(2):
         (gradient,) = torch.autograd.grad(value, theta, create_graph=True)
         value = gradient.square().sum()
-    with pytest.raises(RuntimeError, match="once_differentiable"):
+    with pytest.raises(RuntimeError, match="has no derivatives of its own: set NSDBENCH_NATIVE=0"):
         value.backward()
 
 
@@ -270,8 +271,9 @@ def test_one_input_alone_and_a_graph_used_twice():
     assert all(map(torch.equal, first, torch.autograd.grad(features, both, grad)))
     for n, leaf in enumerate((theta, x)):
         leaf = leaf.clone().requires_grad_()
-        features = convnet_features(*(leaf if m == n else t for m, t in enumerate((theta, x))),
-                                    case.shape)
+        features = convnet_features(
+            *(leaf if m == n else t for m, t in enumerate((theta, x))), case.shape
+        )
         assert torch.equal(torch.autograd.grad(features, leaf, grad)[0], first[n])
 
 
@@ -313,13 +315,13 @@ LEVEL = """
 import sys
 sys.path.insert(0, sys.argv[1])
 from test_convnet_features import *
-from nsdbench.ops import library
+from nsdbench.ops import backend
 for name in ("colour", "odd-maps", "more-than-a-panel"):
     tensors, directions = draw(CASES[name])
     pairs = zip(native_derivatives(CASES[name], tensors, directions),
                 twin_derivatives(CASES[name], tensors, directions))
     assert all(error(a, b) < 1e-10 for a, b in pairs), name
-print(library.simd_level())
+print(backend.simd_level())
 """
 
 
@@ -344,8 +346,8 @@ def test_narrower_instruction_sets(level):
         ({"theta": lambda t: t.float()}, "theta: expected the dtype of x"),
         ({"theta": lambda t: t.to("meta")}, "theta: expected the device of x"),
         ({"depth": lambda d: 9}, "depth: expected 1 to 8, got 9"),
-        ({"width": lambda w: 0}, "width: expected at least 1, got 0"),
-        ({"padding": lambda p: 0}, "padding: expected at least 1, got 0"),
+        ({"width": lambda w: 0}, "width: expected a whole number of at least 1, got 0"),
+        ({"padding": lambda p: 0}, "padding: expected a whole number of at least 1, got 0"),
     ],
 )
 def test_wrong_arguments(changes, message):
@@ -357,7 +359,8 @@ def test_wrong_arguments(changes, message):
     with pytest.raises(ValueError, match=message):
         convnet_features(theta, x, ConvNetShape(*sizes))
     if theta.device.type == "cpu":  # the dispatcher sends mixed devices elsewhere
-        with pytest.raises(ValueError, match=message):
+        (changed,) = changes
+        with pytest.raises(ValueError, match=f"convnet: .*{changed}"):
             NATIVE.convnet_features(theta, x, *sizes, False)
 
 
@@ -366,12 +369,12 @@ def test_wrong_cotangents_and_tangents():
     (theta, x, grad), (theta_t, x_t, _) = draw(case)
     sizes = (case.depth, case.width, case.shape.padding)
     none = theta.new_empty([0])
-    with pytest.raises(ValueError, match=r"grad: expected shape \[2, 12\], got \[2, 11\]"):
+    with pytest.raises(ValueError, match=r"grad: expected shape \[2, 12\] .*got \[2, 11\]"):
         NATIVE.convnet_features_backward(grad[:, 1:], theta, x, none, *sizes, True, True)
     with pytest.raises(ValueError, match=r"activations: expected shape \[2, "):
         kept = theta.new_zeros([2, 7])
         NATIVE.convnet_features_backward(grad, theta, x, kept, *sizes, True, True)
-    with pytest.raises(ValueError, match=r"theta_t: expected shape \[153\], got \[3\]"):
+    with pytest.raises(ValueError, match=r"theta_t: expected shape \[153\] .*got \[3\]"):
         NATIVE.convnet_features_jvp(theta, x, theta_t[:3], x_t, *sizes)
     with pytest.raises(ValueError, match="theta_t and x_t: expected at least one tangent"):
         NATIVE.convnet_features_jvp(theta, x, None, None, *sizes)

@@ -11,12 +11,13 @@ from torch.nn import functional as F
 
 from nsdbench import models
 from nsdbench.ops import reference
+from nsdbench.ops.backend import operators
 from nsdbench.ops.convnet import convnet_step, convnet_step_adjoint
 from nsdbench.student import augment, unroll
 from tests.ops.test_convnet_features import CASES, Case, error, without_conv_biases
 
 NUM_CLASSES = 5
-NATIVE = torch.ops.nsdbench
+NATIVE = operators()
 CASES = CASES | {"one-image": Case(1, 3, (8, 8), 2, 4)}
 
 
@@ -184,6 +185,7 @@ def test_equal_calls_give_equal_bits_whatever_the_number_of_threads():
         ({"x": lambda x: x[0]}, r"x: expected 4 dimensions"),
         ({"x": lambda x: x[:0], "y": lambda y: y[:0]}, "expected at least one image, got none"),
         ({"y": lambda y: y[1:]}, "y: expected 3 rows, one an image, got 2"),
+        ({"y": lambda y: y.to("meta")}, "y: expected the device of x, cpu, got meta"),
         ({"y": lambda y: y.int()}, r"y: expected classes \[N\] int64 or probabilities \[N, K\]"),
         ({"y": lambda y: torch.rand(3, 5)}, "y: expected classes"),
         ({"y": lambda y: torch.rand(3, 4).double()}, r"theta: expected shape \[\d+\], got"),
@@ -200,7 +202,8 @@ def test_wrong_arguments(changes, message):
     arguments |= {name: change(arguments[name]) for name, change in changes.items()}
     with pytest.raises(ValueError, match=message):
         convnet_step_adjoint(*arguments.values(), problem.shape)
-    with pytest.raises(ValueError, match=message):
+    argument = message.split(":")[0] if ":" in message else "x"
+    with pytest.raises(ValueError, match=f"convnet: {argument}: expected"):
         NATIVE.convnet_step_adjoint(*arguments.values(), 2, 4, 1, True, True, False)
     if "direction" not in changes:
         theta, x, y, _ = arguments.values()
@@ -208,16 +211,18 @@ def test_wrong_arguments(changes, message):
             convnet_step(theta, x, y, 0.1, problem.shape)
 
 
-def test_classes_out_of_range_and_derivatives_of_classes():
+def test_classes_out_of_range_and_derivatives_of_classes(monkeypatch):
     problem = Problem(Case(3, 3, (8, 8), 2, 4), False)
     with pytest.raises(ValueError, match="y: classes have no derivative"):
         problem.adjoint(needs=(True, True, True))
-    problem.y[1] = NUM_CLASSES
-    with pytest.raises(ValueError, match=r"classes in \[0, 5\), got 5 at position 1"):
-        problem.step()
-    problem.y[1] = -1
-    with pytest.raises(ValueError, match=r"classes in \[0, 5\), got -1 at position 1"):
-        problem.adjoint()
+    for native in ("1", "0"):
+        monkeypatch.setenv("NSDBENCH_NATIVE", native)
+        problem.y[1] = NUM_CLASSES
+        with pytest.raises(ValueError, match=r"classes in \[0, 5\), got 5 at position 1"):
+            problem.step()
+        problem.y[1] = -1
+        with pytest.raises(ValueError, match=r"classes in \[0, 5\), got -1 at position 1"):
+            problem.adjoint()
 
 
 def test_vmap_is_refused_in_words():
@@ -235,12 +240,19 @@ def test_vmap_is_refused_in_words():
 class Unrolled:
     """A trained student and a scalar J(theta_N)."""
 
-    def __init__(self, case, num_steps, dtype=torch.float64, momentum=0.0, is_augmented=True,
-                 seed=0):
+    def __init__(
+        self, case, num_steps, dtype=torch.float64, momentum=0.0, is_augmented=True, seed=0
+    ):
         generator = torch.Generator().manual_seed(seed)
         assert case.size[0] == case.size[1]
-        self.model = models.build("convnet", in_channels=case.channels, image_size=case.size[0],
-                                  num_classes=NUM_CLASSES, width=case.width, depth=case.depth)
+        self.model = models.build(
+            "convnet",
+            in_channels=case.channels,
+            image_size=case.size[0],
+            num_classes=NUM_CLASSES,
+            width=case.width,
+            depth=case.depth,
+        )
         models.initialize(self.model, generator)
         self.case, self.momentum = case, momentum
         self.theta = models.flatten(self.model).to(dtype)
@@ -249,22 +261,34 @@ class Unrolled:
         labels = torch.rand(case.images + 2, NUM_CLASSES, generator=generator)
         self.labels = labels.to(dtype).softmax(dim=1)
         self.lr = torch.tensor(0.05, dtype=dtype)
-        self.batches = [torch.randperm(case.images + 2, generator=generator)[: case.images]
-                        for _ in range(num_steps)]
+        self.batches = [
+            torch.randperm(case.images + 2, generator=generator)[: case.images]
+            for _ in range(num_steps)
+        ]
         strategy = "color_crop_cutout_flip_scale_rotate"
         self.draws = None
         if is_augmented:
-            self.draws = [augment.sample(strategy, case.images, shape, generator)
-                          for _ in range(num_steps)]
+            self.draws = [
+                augment.sample(strategy, case.images, shape, generator) for _ in range(num_steps)
+            ]
         noise = torch.randn(self.theta.shape, generator=generator).to(dtype)
         self.target = self.theta + 0.1 * noise
 
     def gradients(self, mode):
         """dJ/d(theta, images, labels, lr); conv biases are left out of theta and of J."""
-        leaves = [t.detach().clone().requires_grad_()
-                  for t in (self.theta, self.images, self.labels, self.lr)]
-        end = unroll.unrolled_sgd(self.model, *leaves[:3], self.batches, leaves[3], mode=mode,
-                                  momentum=self.momentum, augment=self.draws)
+        leaves = [
+            t.detach().clone().requires_grad_()
+            for t in (self.theta, self.images, self.labels, self.lr)
+        ]
+        end = unroll.unrolled_sgd(
+            self.model,
+            *leaves[:3],
+            self.batches,
+            leaves[3],
+            mode=mode,
+            momentum=self.momentum,
+            augment=self.draws,
+        )
         distance = without_conv_biases(self.case, torch.ones_like(end)) * (end - self.target)
         found = torch.autograd.grad(distance.square().sum(), leaves)
         return [without_conv_biases(self.case, found[0]), *found[1:]]
@@ -298,12 +322,14 @@ def test_unrolled_gradient_in_float32_is_as_accurate_as_autograd():
         wide = Unrolled(case, 6, is_augmented=False, seed=seed).gradients("full")
         problem = Unrolled(case, 6, torch.float32, is_augmented=False, seed=seed)
         tiny = torch.finfo(torch.float32).eps
-        ratios.append([
-            error(a, exact) / (2 * error(b, exact) + tiny)
-            for a, b, exact in zip(
-                problem.gradients("exact"), problem.gradients("full"), wide, strict=True
-            )
-        ])
+        ratios.append(
+            [
+                error(a, exact) / (2 * error(b, exact) + tiny)
+                for a, b, exact in zip(
+                    problem.gradients("exact"), problem.gradients("full"), wide, strict=True
+                )
+            ]
+        )
     assert max(map(statistics.median, zip(*ratios, strict=True))) <= 1
 
 
@@ -319,13 +345,14 @@ def test_switch(monkeypatch):
 
 PEAK = """
 import re, sys, torch
-from nsdbench import models
+from nsdbench import models, ops
+from nsdbench.ops import convnet
 from nsdbench.student import unroll
 def peak():  # of this process alone; getrusage's would include the one that started it
     return 1024 * int(re.search(r"VmHWM:\\s+(\\d+)", open("/proc/self/status").read())[1])
 num_steps, path = int(sys.argv[1]), sys.argv[2]
 torch.set_num_threads(1)
-models.convnet._device_path = lambda device: path
+convnet.path_on = lambda device: ops.is_native(device) and path
 model = models.build("convnet", in_channels=3, image_size=32, num_classes=10)
 theta = models.flatten(model)
 images = torch.randn(16, 3, 32, 32, requires_grad=True)

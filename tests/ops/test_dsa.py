@@ -7,16 +7,17 @@ import pytest
 import torch
 from torch.autograd import forward_ad
 
-from nsdbench import _simt, ops
-from nsdbench.ops import reference_dsa
+from nsdbench import ops
+from nsdbench.ops import reference
+from nsdbench.ops.backend import operators
 from nsdbench.ops.dsa import OPERATIONS, PARAMETERS
 from nsdbench.student import augment
 
 # The twin says so of images one pixel high or wide, which are meant here.
 pytestmark = pytest.mark.filterwarnings("ignore:Since version 1.3.0, affine_grid behavior")
 
-FORWARD = torch.ops.nsdbench.dsa.default
-BACKWARD = torch.ops.nsdbench.dsa_backward.default
+FORWARD = operators().dsa.default
+BACKWARD = operators().dsa_backward.default
 SHAPES = {  # B, C, H, W
     "7x7": (3, 3, 7, 7),
     "28x28": (2, 1, 28, 28),
@@ -112,7 +113,7 @@ def draw(case, dtype=torch.float64, device="cpu"):
 def twin(case, images, grad, parameters):
     """Evaluate the twin on the CPU: images and their gradient."""
     leaf = images.detach().cpu().requires_grad_()
-    out = reference_dsa.dsa(leaf, case.operation, parameters.cpu(), case.align_corners)
+    out = reference.dsa(leaf, case.operation, parameters.cpu(), case.align_corners)
     (grad_images,) = torch.autograd.grad(out, leaf, grad.cpu())
     return out.detach(), grad_images
 
@@ -120,11 +121,11 @@ def twin(case, images, grad, parameters):
 def run(backend, case, images, parameters, is_linear=False, is_transposed=False):
     """Apply the operator without autograd."""
     number = OPERATIONS.index(case.operation)
-    if not backend.is_host_simt:
+    if backend.simt is None:
         if is_transposed:
             return BACKWARD(images, number, parameters, case.align_corners)
         return FORWARD(images, number, parameters, case.align_corners, is_linear)
-    host = {torch.float32: _simt.dsa_float32, torch.float64: _simt.dsa_float64}[images.dtype]
+    host = getattr(backend.simt, f"dsa_{str(images.dtype).removeprefix('torch.')}")
     args = (number, parameters.numpy(), case.align_corners, is_linear, is_transposed)
     return torch.from_numpy(host(images.contiguous().numpy(), *args))
 
@@ -214,7 +215,7 @@ def test_second_and_third_derivatives_equal_those_of_the_twin(device, case):
     images, _, parameters = draw(case)
     values = []
     # The twin on the CPU: cuDNN's grid_sample has no second derivative; in torch 2.11 none has.
-    for apply, its_device in ((ops.dsa, device), (reference_dsa.dsa, "cpu")):
+    for apply, its_device in ((ops.dsa, device), (reference.dsa, "cpu")):
         leaf = images.to(its_device, copy=True).requires_grad_()
         rows = parameters.to(its_device)
         value = apply(leaf, case.operation, rows, case.align_corners).pow(4).sum()
@@ -243,8 +244,10 @@ def test_tangent_of_the_gradient(device, case):
     apply = differentiable(case, parameters)
     gradient = torch.func.grad(lambda x: apply(x).pow(4).sum() / 4)
     _, ours = torch.func.jvp(gradient, (images,), (images_t,))
-    inner = 3 * apply(images) ** 2 * ops.dsa_jvp(
-        images_t, case.operation, parameters, case.align_corners
+    inner = (
+        3
+        * apply(images) ** 2
+        * ops.dsa_jvp(images_t, case.operation, parameters, case.align_corners)
     )
     exact = ops.dsa_backward(inner, case.operation, parameters, case.align_corners)
     torch.testing.assert_close(ours, exact, rtol=1e-12, atol=1e-12)

@@ -7,9 +7,10 @@ import torch
 
 from nsdbench import ops
 from nsdbench.ops import reference
+from nsdbench.ops.backend import operators
 
-FORWARD = torch.ops.nsdbench.reconstruct.default
-BACKWARD = torch.ops.nsdbench.reconstruct_backward.default
+FORWARD = operators().reconstruct.default
+BACKWARD = operators().reconstruct_backward.default
 
 
 @dataclass(frozen=True)
@@ -142,9 +143,7 @@ def test_float32_is_as_accurate_as_the_twin_in_float32(implementation, name):
 def test_backward_computes_only_what_is_wanted(implementation, wanted):
     operands, index = draw(SMALL["every-mode"], device=implementation.device)
     _, grad_images, exact = twin(operands, index)
-    grads = implementation.backward(
-        grad_images.to(implementation.device), operands, index, wanted
-    )
+    grads = implementation.backward(grad_images.to(implementation.device), operands, index, wanted)
     for n, (grad, expected) in enumerate(zip(grads, exact, strict=True)):
         if wanted >> n & 1:
             assert error(grad, expected) <= 1e-12 * error(expected, torch.zeros_like(expected))
@@ -188,8 +187,7 @@ def test_tangent_equals_finite_difference(device, name):
 
     def along(step):
         moved = [
-            None if k is None else k + step * k_t
-            for k, k_t in zip(kernels, kernels_t, strict=True)
+            None if k is None else k + step * k_t for k, k_t in zip(kernels, kernels_t, strict=True)
         ]
         return ops.reconstruct(spectra + step * spectra_t, moved, index)
 
@@ -242,7 +240,7 @@ def test_non_contiguous_operands(device, name):
     leaf = operands[0].clone().requires_grad_()
     images = ops.reconstruct(leaf, operands[1:], index)
     images.backward(torch.ones((), dtype=images.dtype, device=device).expand(images.shape))
-    ones, = torch.autograd.grad(ops.reconstruct(leaf, operands[1:], index).sum(), leaf)
+    (ones,) = torch.autograd.grad(ops.reconstruct(leaf, operands[1:], index).sum(), leaf)
     assert torch.equal(leaf.grad, ones)
 
 

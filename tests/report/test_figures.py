@@ -11,7 +11,6 @@ from matplotlib.image import imread
 
 from nsdbench import data, methods
 from nsdbench.bench import tables
-from nsdbench.bench.cell import Cell
 from nsdbench.bench.cost import estimate
 from nsdbench.bench.record import Record
 from nsdbench.evaluation import protocols
@@ -24,9 +23,9 @@ AXES = ("parameterization.t3", "parameterization.t1")
 def record_of(entry, values):
     """Make the record of a cell."""
     return Record.done(
-        Cell(*entry.key),
+        entry.cell,
         recipe_hash=entry.recipe.hash,
-        protocol_hash=protocols.get(entry.protocol).hash,
+        protocol_hash=protocols.get(entry.cell.protocol).hash,
         seeds=entry.seeds,
         repeats=entry.repeats,
         accuracy=summary([values]),
@@ -54,7 +53,7 @@ def test_numbers_over_settings(measured):
     ]  # fmt: skip
     for i, (row, cell) in enumerate(zip(rows, cells, strict=True)):
         assert f"t3 {row['t3']}, t1 {row['t1']}" == cell.entry.row.label
-        assert int(row["ipc"]) == cell.entry.ipc
+        assert int(row["ipc"]) == cell.entry.cell.ipc
         if i < len(cells) - 1:
             assert (row["status"], float(row["mean"]), row["n"]) == ("measured", 50 + 0.5 * i, "1")
         else:
@@ -81,7 +80,7 @@ def test_figures_are_files_with_the_same_bytes_every_time(tmp_path, measured):
 
 def test_a_heat_map_is_bright_where_the_number_is_high(tmp_path, measured):
     table = tables.load("figure3")
-    cells = [cell for cell in collect(table, "smoke", measured) if cell.entry.ipc == 1]
+    cells = [cell for cell in collect(table, "smoke", measured) if cell.entry.cell.ipc == 1]
     path = tmp_path / "figure.png"
     path.write_bytes(figures.draw_over_settings(cells, AXES))
     pixels = imread(path)[..., :3]
@@ -102,7 +101,7 @@ def test_stale_numbers_are_not_drawn_and_protocols_have_their_own_panels(measure
     drawn = []
     monkeypatch.setattr(figures, "_png", drawn.append)
     measured[0] = measured[0].model_copy(update={"recipe_hash": "another"})
-    cells = [c for c in collect(tables.load("figure3"), "smoke", measured) if c.entry.ipc == 1]
+    cells = [c for c in collect(tables.load("figure3"), "smoke", measured) if c.entry.cell.ipc == 1]
     assert [cell.status for cell in cells[:2]] == ["stale", "measured"]
     other = [
         replace(c, entry=replace(c.entry, cell=replace(c.entry.cell, protocol="dc"))) for c in cells
@@ -152,7 +151,7 @@ def test_similarity_by_distance(tmp_path, caplog):
 def test_figure_3_varies_t3_and_t1_alone_within_the_budget(scale):
     seen, images = set(), {}
     for entry in tables.load("figure3").entries(scale):
-        base = methods.resolve("nsd", entry.dataset, entry.ipc, scale).values
+        base = methods.resolve("nsd", entry.cell.dataset, entry.cell.ipc, scale).values
         own = entry.recipe.values
         t3, t1 = own["parameterization"]["t3"], own["parameterization"]["t1"]
         iterations = 100 if scale == "small" else base["optimiser"]["iterations"]
@@ -162,18 +161,18 @@ def test_figure_3_varies_t3_and_t1_alone_within_the_budget(scale):
             "optimiser": {**base["optimiser"], "iterations": iterations},
         }
         assert entry.row.label == f"t3 {t3}, t1 {t1}"
-        spec = data.spec(entry.dataset)
-        cost = estimate(entry.recipe, spec, entry.ipc, entry.arch, protocols.get(entry.protocol),
-                        1, 1)  # fmt: skip
-        shape = (entry.ipc * spec.num_classes, *spec.image_shape)
+        spec = data.spec(entry.cell.dataset)
+        protocol = protocols.get(entry.cell.protocol)
+        cost = estimate(entry.recipe, spec, entry.cell.ipc, entry.cell.arch, protocol, 1, 1)
+        shape = (entry.cell.ipc * spec.num_classes, *spec.image_shape)
         assert cost.stored_bytes <= 4 * np.prod(shape)
         assert t3 <= spec.image_shape[1]
         u1 = cost.num_images // (spec.num_classes * own["parameterization"]["num_kernel_sets"])
         assert t1 < u1
-        assert (entry.ipc, t3, t1) not in seen
-        seen.add((entry.ipc, t3, t1))
-        images.setdefault(entry.ipc, set()).add(cost.num_images)
+        assert (entry.cell.ipc, t3, t1) not in seen
+        seen.add((entry.cell.ipc, t3, t1))
+        images.setdefault(entry.cell.ipc, set()).add(cost.num_images)
     expected = {1: 1} if scale == "small" else {1: 1, 10: 1}
     assert {ipc: len(numbers) for ipc, numbers in images.items()} == expected
-    half = data.spec(entry.dataset).image_shape[1] // 2
+    half = data.spec(entry.cell.dataset).image_shape[1] // 2
     assert any(t3 < half for _, t3, _ in seen) and any(t3 > half for _, t3, _ in seen)

@@ -14,8 +14,8 @@ import pytest
 import nsdbench.report
 from nsdbench import methods
 from nsdbench.bench import tables
-from nsdbench.bench.cell import Cell
 from nsdbench.bench.record import Record
+from nsdbench.bench.verdict import verdict
 from nsdbench.evaluation import protocols
 from nsdbench.report import Document, Grid, build, collect, writers
 from nsdbench.report.content import gain
@@ -27,13 +27,15 @@ from nsdbench.spread import summary
 def record_of(entry, values, **changes):
     """Make the record of a table's cell."""
     recipe_hash = "gone"
-    if entry.is_implemented:
-        recipe = methods.resolve(entry.method, entry.dataset, entry.ipc, entry.scale)
+    if not entry.missing:
+        recipe = methods.resolve(
+            entry.cell.method, entry.cell.dataset, entry.cell.ipc, entry.cell.scale
+        )
         recipe_hash = recipe.hash
     fields = {
-        "cell": Cell(*entry.key),
+        "cell": entry.cell,
         "recipe_hash": recipe_hash,
-        "protocol": protocols.get(entry.protocol),
+        "protocol": protocols.get(entry.cell.protocol),
         "seeds": entry.seeds,
         "repeats": entry.repeats,
         "accuracy": summary([values]),
@@ -53,7 +55,7 @@ def entry_of(name, scale, label, *, judged_by=None, **where):
     found = [
         entry
         for entry in tables.load(name).entries(scale, protocol=judged_by)
-        if entry.row.label == label and all(getattr(entry, k) == v for k, v in where.items())
+        if entry.row.label == label and all(getattr(entry.cell, k) == v for k, v in where.items())
     ]
     assert len(found) == 1, found
     return found[0]
@@ -90,6 +92,21 @@ def test_paper_scale_shows_measured_beside_published():
     assert "does not cover the variation between sets" in writers.markdown(document)
 
 
+def test_a_set_over_its_budget_says_what_it_stores_and_is_never_compared():
+    """HaBa's own: 1.91 images per class at "ipc 1"."""
+    haba = entry_of("table1", "paper", "HaBa", dataset="CIFAR10", ipc=1)
+    budget = {"stored_bits": 32 * 58_560, "limit_bits": 32 * 30_720}
+    record = record_of(haba, [48.3] * 5, budget=budget)
+    document = build(tables.load("table1"), "paper", [record])
+    number = "48.3 ± 0.0 (stores 1.91 ipc)"
+    assert grid(document, "Measured")["HaBa"]["CIFAR10 ipc 1"] == number
+    details = grid(document, "Every measured cell")["HaBa"]
+    assert details["measured"] == number and details["budget used"] == "190.6 %"
+    assert details["difference"] == "-" and details["verdict"].startswith("not comparable")
+    same = replace(haba.published, protocol=haba.cell.protocol)
+    assert verdict(record, same).reason == "over budget (190.6 %)"
+
+
 def test_other_protocols_show_no_difference():
     mtt = entry_of("table1", "paper", "MTT", dataset="CIFAR10", ipc=1)
     document = build(tables.load("table1"), "paper", [record_of(mtt, [46.3] * 5)])
@@ -99,19 +116,39 @@ def test_other_protocols_show_no_difference():
     )  # fmt: skip
 
 
-@pytest.mark.parametrize("scale", ["smoke", "small"])
-def test_other_scales_never_stand_beside_published_numbers(scale):
+@pytest.mark.parametrize(("scale", "dataset"), [("smoke", "Digits16"), ("small", "FashionMNIST")])
+def test_other_data_never_stands_beside_published_numbers(scale, dataset):
     table = tables.load("table1")
-    entry = entry_of("table1", scale, "NSD", ipc=1)
+    entry = entry_of("table1", scale, "NSD", dataset=dataset, ipc=1)
     document = build(table, scale, [record_of(entry, [80.0] * 5)])
     (details,) = [g for g in document.grids if g.title == "Every measured cell"]
     assert details.rows[0][6:9] == ("-", "-", f"not comparable: scale {scale}")
     own = {column.dataset for column in table.settings(scale).columns}
     for found in document.grids:
-        named = {x for name in found.header for x in own | {"CIFAR10", "TinyImageNet"} if x in name}
+        words = {word for name in found.header for word in name.split()}
+        named = words & (own | {"CIFAR10", "TinyImageNet"})
         assert named <= own or not named & own, found.title
     (published,) = [g for g in document.grids if g.title.startswith("Published")]
-    assert "not to be compared" in published.title and "CIFAR10" in published.title
+    on = "Published on CIFAR10, CIFAR100, TinyImageNet"
+    assert (
+        published.title
+        == {
+            "smoke": f"{on}: other data than above, not to be compared with it",
+            "small": "Published, distilled at the full settings: no verdict at this scale; "
+            "FashionMNIST is other data",
+        }[scale]
+    )
+
+
+def test_a_copy_stands_beside_the_published_numbers_of_what_it_stands_for():
+    entry = entry_of("table1", "small", "NSD", dataset="CIFAR10-JPEG", ipc=10)
+    document = build(tables.load("table1"), "small", [record_of(entry, [60.0] * 5)])
+    assert grid(document, "Measured")["NSD"]["CIFAR10-JPEG ipc 10"] == "60.0 ± 0.0"
+    assert grid(document, "Published")["NSD"]["CIFAR10 ipc 10"] == "73.4 ± 0.2"
+    (details,) = [g for g in document.grids if g.title == "Every measured cell"]
+    assert details.rows[0][6:9] == ("73.4 ± 0.2", "-", "not comparable: scale small")
+    full = entry_of("table1", "small", "Full dataset", dataset="CIFAR10-JPEG")
+    assert full.published.mean == 84.8 and len(full.columns) == 2
 
 
 def test_printed_numbers_of_the_same_data_stand_beside_a_reduced_run_without_a_verdict():
@@ -198,7 +235,7 @@ def test_records_of_other_cells_are_not_shown():
         ("arch", "convnet2-w64"),
         ("dataset", "Digits32"),
     ):
-        record = record_of(entry, [80.0], cell=replace(Cell(*entry.key), **{key: value}))
+        record = record_of(entry, [80.0], cell=replace(entry.cell, **{key: value}))
         assert all(
             cell.record is None for cell in collect(tables.load("table1"), "smoke", [record])
         )
@@ -235,10 +272,10 @@ def test_every_cell_has_a_status():
     random = entry_of("table1", "smoke", "Random", ipc=1)
     records = [
         record_of(nsd, [80.0]),
-        Record.failed(Cell(*mtt.key), "diverged", "Diverged: step 3: the loss is nan\nmore"),
-        Record.failed(Cell(*random.key), "data_missing", "Digits16 is not here"),
+        Record.failed(mtt.cell, "diverged", "Diverged: step 3: the loss is nan\nmore"),
+        Record.failed(random.cell, "data_missing", "Digits16 is not here"),
     ]
-    cells = {(c.entry.row.label, c.entry.ipc): c for c in collect(table, "smoke", records)}
+    cells = {(c.entry.row.label, c.entry.cell.ipc): c for c in collect(table, "smoke", records)}
     assert cells["NSD", 1].status == "measured"
     assert cells["NSD", 10].status == "not run"
     assert (cells["MTT", 1].status, cells["MTT", 1].reason) == (
@@ -266,7 +303,7 @@ def test_full_data_stands_in_all_columns_of_its_data_set():
     row = grid(document, "Measured")["Full dataset"]
     protocols_shown = {r[0]: r[1] for r in document.grids[0].rows}
     assert (protocols_shown["Full dataset"], protocols_shown["NSD"]) == (
-        full.protocol, "common-150ep",
+        full.cell.protocol, "common-150ep",
     )  # fmt: skip
     assert row["Digits16 ipc 1"] == row["Digits16 ipc 10"] == "97.5 ± 0.5"
     (details,) = [g for g in document.grids if g.title == "Every measured cell"]

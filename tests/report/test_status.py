@@ -5,7 +5,6 @@ from dataclasses import replace
 import pytest
 
 from nsdbench.bench import tables
-from nsdbench.bench.cell import Cell
 from nsdbench.bench.record import Record
 from nsdbench.evaluation import protocols
 from nsdbench.report import status
@@ -25,9 +24,9 @@ def nsd(ipc):
     (entry,) = [
         entry
         for entry in tables.load("table1").entries("paper")
-        if (entry.dataset, entry.method, entry.ipc) == ("CIFAR10", "nsd", ipc)
+        if (entry.cell.dataset, entry.cell.method, entry.cell.ipc) == ("CIFAR10", "nsd", ipc)
     ]
-    return entry, Cell(*entry.key)
+    return entry, entry.cell
 
 
 @pytest.mark.parametrize("scale", tables.SCALES)
@@ -36,12 +35,12 @@ def test_every_cell_of_every_table_has_one_status(scale):
     every = set()
     for part in found["tables"]:
         entries = tables.load(part["name"]).entries(scale)
-        assert [cell["id"] for cell in part["cells"]] == [entry.id for entry in entries]
-        expected = ["not run" if entry.is_implemented else "not implemented" for entry in entries]
+        assert [cell["id"] for cell in part["cells"]] == [entry.cell.id for entry in entries]
+        expected = ["not implemented" if entry.missing else "not run" for entry in entries]
         assert [cell["status"] for cell in part["cells"]] == expected
         assert sum(part["counts"].values()) == len(entries)
         assert tuple(part["counts"]) == STATUSES
-        every |= {entry.key for entry in entries}
+        every |= {entry.cell for entry in entries}
     assert [part["name"] for part in found["tables"]] == TABLES
     assert sum(found["counts"].values()) == len(every)
 
@@ -69,9 +68,9 @@ def test_every_status_is_told_apart():
         (stale, ("stale", "its recipe has changed since")),
         (failed, ("failed", "killed by signal 9")),
     ):
-        assert (cells[entry.id]["status"], cells[entry.id]["reason"]) == expected
-    assert (cells[measured.id]["mean"], cells[measured.id]["n"]) == (70.0, 5)
-    missing = cells[measured.id.replace("nsd", "mtt")]
+        assert (cells[entry.cell.id]["status"], cells[entry.cell.id]["reason"]) == expected
+    assert (cells[measured.cell.id]["mean"], cells[measured.cell.id]["n"]) == (70.0, 5)
+    missing = cells[measured.cell.id.replace("nsd", "mtt")]
     assert missing["status"] == "data missing" and missing["mean"] is None
     counts = [part["counts"]["measured"] for part in found["tables"]]
     assert counts == [1, 1] and found["counts"]["measured"] == 1  # the tables share the cell

@@ -507,6 +507,23 @@ def draws_of_the_wrong_length(_):
         ({"labels": lambda y: y.int()}, r"labels are \[7\] torch.int32"),
         ({"labels": lambda y: y.double()}, r"labels are \[7\] torch.float64"),
         ({"labels": lambda y: F.one_hot(y).float()}, r"\[7, 3\] torch.float32"),
+        ({"labels": lambda y: F.one_hot(y, 4).double()}, r"\[7, 4\], but the model has 3 logits"),
+        ({"labels": lambda y: F.one_hot(y)[:, :2].double()}, r"expected probabilities \[7, 3\]"),
+        (
+            {"labels": lambda y: torch.cat([y[:-1], y[:1] * 0 - 100])},
+            r"from -100 .* lie in \[0, 3\)",
+        ),
+        ({"labels": lambda y: y - 1}, r"labels run from -1 to 1"),
+        ({"labels": lambda y: y + 1}, r"labels run from 1 to 3; the model has 3 logits"),
+        ({"labels": lambda y: y.to("meta")}, "theta, images and labels are on cpu, cpu and meta"),
+        ({"images": lambda x: x.to("meta")}, "cpu, meta and cpu: move them"),
+        ({"theta": lambda t: t.to("meta")}, "meta, cpu and cpu: move them"),
+        (
+            {"batches": lambda b: [b[0], b[1].to("meta")]},
+            r"batches\[1\] is on meta, the images on cpu",
+        ),
+        ({"lr": lambda lr: lr.detach().to("meta")}, "lr is on meta, theta on cpu"),
+        ({"lr": lambda lr: torch.tensor(1)}, r"lr must be a scalar.*torch.int64"),
         ({"batches": lambda b: []}, "batches is empty"),
         ({"batches": lambda b: [b[0], b[1][:0]]}, r"batches\[1\] is \[0\]"),
         ({"batches": lambda b: [b[0].int()]}, r"batches\[0\] is \[3\] torch.int32"),
@@ -523,8 +540,9 @@ def draws_of_the_wrong_length(_):
 )
 def test_wrong_arguments(changes, message):
     broken()()
-    with pytest.raises(ValueError, match=message):
-        broken(**changes)()
+    for mode in unroll.MODES:
+        with pytest.raises(ValueError, match=message):
+            broken(**{"mode": lambda _, mode=mode: mode} | changes)()
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")

@@ -1,4 +1,4 @@
-"""Who measures the cells of a plan: this process, or several on this machine."""
+"""Executors measure the cells of a plan: in this process, or in several on this machine."""
 
 import os
 

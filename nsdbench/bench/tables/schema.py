@@ -1,4 +1,4 @@
-"""What a table's file may say: rows, and columns at every scale; names are looked up at once."""
+"""The schema of table files: rows, and columns at every scale; names are checked on reading."""
 
 from collections.abc import Callable
 from typing import Annotated, Any, TypeVar
@@ -6,7 +6,8 @@ from typing import Annotated, Any, TypeVar
 from pydantic import AfterValidator, Field, model_validator
 
 from nsdbench import data, methods
-from nsdbench.errors import DataMissing, NotImplementedYet, checked
+from nsdbench.data.catalog import original
+from nsdbench.errors import DataCorrupt, DataMissing, NotImplementedYet, checked
 from nsdbench.evaluation import protocols
 from nsdbench.methods.conditions import SCALES as SCALES
 from nsdbench.methods.conditions import Conditions
@@ -40,10 +41,10 @@ def known(look_up: Callable[[str], object]) -> AfterValidator:
 
 
 def _dataset(name: str) -> None:
-    """Look up a data set; one that is not on this machine will do."""
+    """Look up a data set; one that is not on this machine, or damaged, stops its own cells."""
     try:
         data.spec(name)
-    except DataMissing:
+    except (DataMissing, DataCorrupt):
         pass
 
 
@@ -122,6 +123,11 @@ class Column(Settings):
     ipc: Count
     arch: ArchId
     paper_name: Text | None = Field(None, alias="published_arch")
+
+    @property
+    def published_dataset(self) -> str:
+        """Return the data set in the paper: the one that the column's stands for, or its own."""
+        return original(self.dataset)
 
     @property
     def published_arch(self) -> str:

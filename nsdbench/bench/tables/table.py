@@ -1,7 +1,7 @@
 """A table as the rest of the program sees it: rows, columns per scale, and the cells they make."""
 
 from collections import Counter
-from dataclasses import astuple, dataclass, field
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Annotated
 
@@ -43,46 +43,6 @@ class Entry:
     description: methods.Method | None = field(compare=False, repr=False)
 
     @property
-    def dataset(self) -> str:
-        """Return the cell's data set."""
-        return self.cell.dataset
-
-    @property
-    def ipc(self) -> int:
-        """Return the cell's images per class, 0 for the full data."""
-        return self.cell.ipc
-
-    @property
-    def method(self) -> str:
-        """Return the cell's method."""
-        return self.cell.method
-
-    @property
-    def arch(self) -> str:
-        """Return the id of the cell's networks."""
-        return self.cell.arch
-
-    @property
-    def protocol(self) -> str:
-        """Return the name of the cell's protocol."""
-        return self.cell.protocol
-
-    @property
-    def scale(self) -> str:
-        """Return the cell's scale."""
-        return self.cell.scale
-
-    @property
-    def id(self) -> str:
-        """Return the cell's name within its scale."""
-        return self.cell.id
-
-    @property
-    def key(self) -> tuple:
-        """Return what identifies the cell: dataset, ipc, method, arch, protocol, scale."""
-        return astuple(self.cell)
-
-    @property
     def is_described(self) -> bool:
         """Say whether a file describes the method."""
         return self.description is not None
@@ -92,11 +52,6 @@ class Entry:
         """Say what the method lacks to be run, empty if it is implemented."""
         return parts.missing(self.description)
 
-    @property
-    def is_implemented(self) -> bool:
-        """Say whether a file describes the method, and all that it names is there."""
-        return not self.missing
-
     @cached_property
     def recipe(self) -> methods.Recipe:
         """Return what the method's file says for this cell.
@@ -105,8 +60,10 @@ class Entry:
             NotImplementedYet: no file describes the method.
         """
         if self.description is None:
-            return methods.resolve(self.method, self.dataset, self.ipc, self.scale)
-        return self.description.resolve(self.dataset, self.ipc, self.scale)
+            return methods.resolve(
+                self.cell.method, self.cell.dataset, self.cell.ipc, self.cell.scale
+            )
+        return self.description.resolve(self.cell.dataset, self.cell.ipc, self.cell.scale)
 
 
 def _two_settings(axes: tuple[str, ...]) -> tuple[str, ...]:
@@ -220,7 +177,7 @@ class Table(Settings):
         """Return the number that was printed for a row, data set, ipc and network, if one was."""
         for number in self.printed:
             place = (number.label, number.dataset, number.ipc, number.arch)
-            if place == (row.label, column.dataset, ipc, column.published_arch):
+            if place == (row.label, column.published_dataset, ipc, column.published_arch):
                 if number.mean is None:
                     return None
                 arch, judged_by = PUBLISHED_ARCHS[number.arch], row.published_protocol

@@ -1,14 +1,12 @@
-"""Unpack a published archive so that its folders appear whole or not at all."""
+"""Unpack a published archive atomically."""
 
-import gzip
+import errno
 import hashlib
-import lzma
 import os
 import shutil
 import tarfile
 import tempfile
 import zipfile
-import zlib
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import IO
@@ -23,14 +21,6 @@ _TEMPORARY = ".unpacking-"
 _LARGEST_GROWTH = 20
 _SMALL_BYTES = 64 << 20  # below that nothing is asked
 _MOST_FILES = 1_000_000
-
-
-# zipfile says RuntimeError of an encrypted member, NotImplementedError of an odd compression; gzip
-# and file names of nonsense are OSError and ValueError, but so is a full disk, which is not damage
-_DAMAGED = (
-    tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, gzip.BadGzipFile, EOFError,
-    RuntimeError, ValueError,
-)  # fmt: skip
 
 
 def is_intact(path: Path, checksum: str) -> bool:
@@ -60,22 +50,28 @@ def unpack(archive: Path, folder: Path) -> None:
             shutil.rmtree(left, ignore_errors=True)
         temporary = Path(tempfile.mkdtemp(dir=folder, prefix=_TEMPORARY))
         try:
-            left = max(_SMALL_BYTES, _LARGEST_GROWTH * archive.stat().st_size)
+            allowed = max(_SMALL_BYTES, _LARGEST_GROWTH * archive.stat().st_size)
             for number, (name, content) in enumerate(_members(archive)):
                 target = temporary / _checked(archive, name)
                 target.parent.mkdir(parents=True, exist_ok=True)
                 with content, target.open("wb") as file:
-                    while block := content.read(1 << 20):
-                        left -= len(block)
-                        if left < 0 or number >= _MOST_FILES:
-                            raise DataCorrupt(_too_large(archive))
+                    while allowed >= 0 and (block := content.read(1 << 20)):
+                        allowed -= len(block)
                         file.write(block)
+                if allowed < 0 or number >= _MOST_FILES:
+                    raise DataCorrupt(
+                        f"{archive}: its content is more than {_LARGEST_GROWTH} times as large as "
+                        f"the archive, or more than {_MOST_FILES:,} files, which no archive of a "
+                        "data set is; delete it and fetch it again"
+                    )
             for top in list(temporary.iterdir()):
                 destination = folder / top.name
                 if destination.is_dir():
                     shutil.rmtree(destination)
                 os.replace(top, destination)
-        except _DAMAGED as error:
+        except Exception as error:  # damaged archives make their readers raise almost anything
+            if isinstance(error, DataCorrupt) or _is_of_the_disk(error):
+                raise
             raise DataCorrupt(
                 f"{archive}: expected a complete archive, it does not unpack ({error}); delete it "
                 "and fetch it again"
@@ -99,12 +95,9 @@ def _members(archive: Path) -> Iterator[tuple[str, IO[bytes]]]:
                 yield member.name, content
 
 
-def _too_large(archive: Path) -> str:
-    return (
-        f"{archive}: its content is more than {_LARGEST_GROWTH} times as large as the archive, or "
-        f"more than {_MOST_FILES:,} files; this is no archive of a data set. Delete it and fetch "
-        "it again"
-    )
+def _is_of_the_disk(error: Exception) -> bool:
+    """Tell a full or read-only disk from damage: a seek to nowhere is EINVAL, gzip has no errno."""
+    return isinstance(error, OSError) and error.errno not in (None, errno.EINVAL)
 
 
 def _checked(archive: Path, name: str) -> PurePosixPath:

@@ -1,4 +1,4 @@
-"""Where data is looked for, in which order, and the message that names every way to provide it."""
+"""Where data is searched, in which order, and the message that lists every way to provide it."""
 
 import inspect
 import os
@@ -40,7 +40,7 @@ def locate(name: str, root: str | os.PathLike[str] | None = None) -> Path | None
     """
     name = base_name(name)
     if name.startswith("folder:"):
-        path, _ = image_folder.parse(name)
+        path = image_folder.parse(name).path
         return path if path.is_dir() else None
     entry = source(name)
     if entry.is_bundled:

@@ -1,33 +1,30 @@
-"""Decode picture files to uint8 arrays of one size, once: the result is kept in the cache."""
+"""Decode pictures to uint8 arrays of one size, once: the result is kept in the cache."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 import torch
 from PIL import ImageOps
 from torch import Tensor
 
-from nsdbench.data.fetching.cache import find_cache_dir, keep
+from nsdbench.data.fetching.cache import find_cache_dir, keep_tensors, read_tensors
 from nsdbench.data.formats.picture import opened
 from nsdbench.data.formats.resize import resize_to_uint8
 from nsdbench.errors import DataCorrupt
-from nsdbench.sums import open_sealed, sealed, set_aside
+
+Shape = tuple[int, int, int]
 
 
 def decode_all(
-    files: Sequence[Path],
-    shape: tuple[int, int, int],
-    *,
-    is_resized: bool,
-    is_upright: bool = False,
+    files: Sequence[Path], shape: Shape, *, is_resized: bool, is_upright: bool = False
 ) -> Tensor:
     """Decode files to [N, C, H, W], in the order given.
 
-    The decoded array is written to the cache under a key made of shape, paths, sizes and times of
-    change, so a second call reads one file instead of N.
+    The decoded array is kept in the cache, see `decode_once`.
 
     Args:
         files: pictures in any format Pillow reads.
@@ -44,73 +41,105 @@ def decode_all(
         DataCorrupt: a file does not decode, holds no plain picture, or has another size and
             is_resized is False.
     """
-    store = _cache_file(files, shape, is_upright)
-    expected = (len(files), *shape)
-    cached = _read_cache(store, expected)
+    pictures = [(str(file), file) for file in files]
+    return decode_once(
+        files, "", shape, lambda: pictures, is_resized=is_resized, is_upright=is_upright
+    )
+
+
+def decode_once(
+    files: Iterable[Path],
+    part: str,
+    shape: Shape,
+    pictures: Callable[[], Sequence[tuple[str, Path | IO[bytes]]]],
+    *,
+    is_resized: bool,
+    is_upright: bool = False,
+) -> Tensor:
+    """Decode pictures, or read what was decoded before from the cache.
+
+    The key in the cache is made of shape, part, and the paths, sizes and times of change of the
+    files, so a second call reads one file; its checksum tells whether that is still what was
+    written.
+
+    Args:
+        files: where the pictures come from.
+        part: which of the pictures in the files.
+        shape: channels, height, width of the result.
+        pictures: called if nothing is in the cache; gives the name of each picture, for messages,
+            and its file, on disk or open.
+        is_resized, is_upright: as for `decode_all`.
+
+    Returns:
+        uint8 [N, C, H, W].
+
+    Raises:
+        DataCorrupt: as for `decode_all`, or from `pictures`.
+    """
+    store = _cache_file(files, part + " upright" * is_upright, shape)
+    cached = _read_cache(store, shape)
     if cached is not None:
         return cached
-    images = np.empty(expected, dtype=np.uint8)
+    given = pictures()
+    images = np.empty((len(given), *shape), dtype=np.uint8)
 
     def decode_into(row: int) -> None:
-        images[row] = decode(files[row], shape, is_resized=is_resized, is_upright=is_upright)
+        name, file = given[row]
+        images[row] = decode(file, shape, is_resized=is_resized, is_upright=is_upright, name=name)
 
     with ThreadPoolExecutor(torch.get_num_threads()) as pool:
-        for _ in pool.map(decode_into, range(len(files))):
+        for _ in pool.map(decode_into, range(len(given))):
             pass
-    keep(store, lambda path: sealed(store or path, lambda file: np.save(file, images))(path))
-    return torch.from_numpy(images)
+    decoded = torch.from_numpy(images)
+    keep_tensors(store, {"images": decoded})
+    return decoded
 
 
 def decode(
-    file: Path, shape: tuple[int, int, int], *, is_resized: bool, is_upright: bool = False
+    file: Path | IO[bytes],
+    shape: Shape,
+    *,
+    is_resized: bool,
+    is_upright: bool = False,
+    name: str = "",
 ) -> np.ndarray:
-    """Decode one file to uint8 [C, H, W]; arguments and errors as for `decode_all`."""
+    """Decode one picture to uint8 [C, H, W]; arguments and errors as for `decode_all`."""
+    name = name or str(file)
     channels, height, width = shape
-    with opened(file) as picture:
+    with opened(file, name) as picture:
         turned = ImageOps.exif_transpose(picture) if is_upright else picture
-        if turned.has_transparency_data:
-            lowest, _ = turned.convert("RGBA").getchannel("A").getextrema()
-            if lowest < 255:
-                raise DataCorrupt(
-                    f"{file}: has transparent pixels, whose colour nobody sees; lay the picture on "
-                    "a background first"
-                )
+        if turned.has_transparency_data and np.array(turned.convert("RGBA"))[..., 3].min() < 255:
+            raise DataCorrupt(
+                f"{name}: has transparent pixels, whose colour nobody sees; lay the picture on a "
+                "background first"
+            )
         pixels = np.array(turned.convert("L" if channels == 1 else "RGB"))
     image = torch.from_numpy(pixels.reshape(*pixels.shape[:2], channels)).permute(2, 0, 1)
     if tuple(image.shape) != shape and not is_resized:
         raise DataCorrupt(
-            f"{file}: expected {height} x {width} pixels, got {image.shape[1]} x {image.shape[2]}"
+            f"{name}: expected {height} x {width} pixels, got {image.shape[1]} x {image.shape[2]}"
         )
     return resize_to_uint8(image[None], height, width)[0].numpy()
 
 
-def _cache_file(
-    files: Sequence[Path], shape: tuple[int, int, int], is_upright: bool
-) -> Path | None:
-    """Say where the decoded array of some files is kept; None if there is no cache."""
+def _cache_file(files: Iterable[Path], part: str, shape: Shape) -> Path | None:
+    """Say where the decoded pictures of some files are kept; None if there is no cache."""
     cache = find_cache_dir()
     if cache is None:
         return None
-    digest = hashlib.sha256(f"decoded 1 {shape}{' upright' * is_upright}".encode())
+    digest = hashlib.sha256(f"decoded 2 {shape} {part}".encode())
     for file in files:
         status = file.stat()
         line = f"\n{file.absolute()} {status.st_size} {status.st_mtime_ns}"
         digest.update(line.encode(errors="surrogateescape"))
-    return cache / "resized" / f"{digest.hexdigest()[:32]}.npy"
+    return cache / "resized" / f"{digest.hexdigest()[:32]}.safetensors"
 
 
-def _read_cache(store: Path | None, expected: tuple[int, ...]) -> Tensor | None:
-    """Read a cached array; None if there is none or it is damaged (it is then made again)."""
-    if store is None:
-        return None
-    try:
-        with open_sealed(store, "a cache of pictures", old=b"\x93NUMPY") as file:
-            images = np.load(file, allow_pickle=False)
-        if images.shape != expected or images.dtype != np.uint8:
-            raise ValueError(f"it holds {images.dtype} {images.shape}, expected uint8 {expected}")
-    except FileNotFoundError:
-        return None
-    except Exception as error:  # a damaged header makes numpy raise almost anything
-        set_aside(store, error if isinstance(error, DataCorrupt) else f"{store}: {error}")
-        return None
-    return torch.from_numpy(images)
+def _read_cache(store: Path | None, shape: Shape) -> Tensor | None:
+    """Read cached pictures; None if there are none or they are damaged (they are made again)."""
+
+    def fits(shapes: Mapping[str, tuple[int, ...]]) -> bool:
+        return shapes.keys() == {"images"} and shapes["images"][1:] == shape
+
+    tensors = read_tensors(store, "a cache of pictures", fits)
+    return None if tensors is None else tensors["images"]

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
 from PIL import ExifTags, Image
 
@@ -13,8 +14,8 @@ _COLOURED = frozenset({"P", "RGB", "RGBA", "CMYK", "YCbCr"})
 
 
 @contextmanager
-def opened(file: Path) -> Iterator[Image.Image]:
-    """Open a picture of one frame and of 8 bits a channel; all that goes wrong names the file."""
+def opened(file: Path | IO[bytes], name: str) -> Iterator[Image.Image]:
+    """Open a picture of one frame and of 8 bits a channel; all that goes wrong has its name."""
     try:
         with Image.open(file) as picture:
             if picture.mode not in _GREY | _COLOURED:
@@ -28,7 +29,7 @@ def opened(file: Path) -> Iterator[Image.Image]:
         raise
     except Exception as error:  # damaged files make Pillow raise almost anything
         raise DataCorrupt(
-            f"{file}: expected a complete 8-bit picture, got one that does not decode ({error})"
+            f"{name}: expected a complete 8-bit picture, got one that does not decode ({error})"
         ) from error
 
 
@@ -38,7 +39,7 @@ def examine(file: Path) -> tuple[int, int, int]:
     Raises:
         DataCorrupt: it does not open or holds no plain picture.
     """
-    with opened(file) as picture:
+    with opened(file, str(file)) as picture:
         height, width = picture.height, picture.width
         # of the base class, as that of PNG decodes the picture; TIFF is turned by Pillow itself
         orientation = Image.Image.getexif(picture).get(ExifTags.Base.Orientation, 1)

@@ -2,12 +2,15 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import safetensors
 import safetensors.torch
 from torch import Tensor
+
+from nsdbench.errors import DataCorrupt
+from nsdbench.sums import compare
 
 _KEY = "sha256"
 
@@ -25,6 +28,31 @@ def save_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[st
         raise OSError(_cause(error)) from error
 
 
+def load_tensors(
+    path: Path, kind: str, fits: Callable[[Mapping[str, tuple[int, ...]]], bool]
+) -> dict[str, Tensor]:
+    """Read the tensors of a file that `save_tensors` wrote with its own name as `name`.
+
+    Args:
+        path: the file.
+        kind: what it is, for the notice about files of older versions.
+        fits: says whether the names and shapes are those that are wanted.
+
+    Raises:
+        DataCorrupt: it holds other tensors, those of another file, or has changed.
+    """
+    with safetensors.safe_open(path, framework="pt") as file:
+        metadata, stated = split_sum(file.metadata())
+        shapes = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
+        if not fits(shapes):
+            raise DataCorrupt(f"{path} is damaged: it holds {shapes}")
+        tensors = {name: file.get_tensor(name) for name in shapes}
+    if stated is not None and metadata.get("name") != path.name:
+        raise DataCorrupt(f"{path} is damaged: it holds {metadata.get('name')}")
+    compare(stated, lambda: tensors_sum(tensors, metadata), path, kind)
+    return tensors
+
+
 def split_sum(metadata: Mapping[str, str] | None) -> tuple[dict[str, str], str | None]:
     """Part the metadata of a file from the sum it states; None if it states none."""
     rest = dict(metadata or {})
@@ -36,7 +64,7 @@ def tensors_sum(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> s
     digest = hashlib.sha256(json.dumps(metadata, sort_keys=True).encode())
     for name, tensor in sorted(tensors.items()):
         digest.update(f"{name} {tensor.dtype} {list(tensor.shape)}".encode())
-        digest.update(tensor.numpy())
+        digest.update(tensor.numpy().data)
     return digest.hexdigest()
 
 

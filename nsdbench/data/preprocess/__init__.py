@@ -1,1 +1,1 @@
-"""Fixed maps between pictures and network inputs."""
+"""Preprocessing: fixed maps between images and network inputs."""

@@ -7,18 +7,14 @@ import hashlib
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from nsdbench.data.dataset import Dataset
 from nsdbench.data.description import KINDS
-from nsdbench.data.fetching.cache import find_cache_dir, keep
-from nsdbench.data.formats.tensors import save_tensors, split_sum, tensors_sum
+from nsdbench.data.fetching.cache import find_cache_dir, keep_tensors, read_tensors
 from nsdbench.data.preprocess.base import Preprocessing
 from nsdbench.data.preprocess.standardise import Standardise
 from nsdbench.data.preprocess.whitening import Zca
-from nsdbench.errors import DataCorrupt
-from nsdbench.sums import compare, set_aside
 
 # MTT reference code: ZCAWhitening(eps=0.1), added to the eigenvalues of the covariance of pixels
 # in [0, 1].
@@ -61,11 +57,10 @@ def _whitening(kind: str, dataset: Dataset) -> Zca:
     identity = _identity(kind, dataset.checksum)
     cache = find_cache_dir()
     store = cache / "zca" / f"{kind}-{identity[:32]}.safetensors" if cache else None
-    tensors = _read_cache(store, dimension) if store else None
+    tensors = _read_cache(store, dimension)
     if tensors is None:
-        fitted = tensors = fit(dataset.train.images, kind)
-        name = store.name if store else ""
-        keep(store, lambda path: save_tensors(path, fitted, {"name": name}))
+        tensors = fit(dataset.train.images, kind)
+        keep_tensors(store, tensors)
     return Zca(kind, identity, dataset.image_shape, tensors)
 
 
@@ -123,23 +118,8 @@ def _identity(kind: str, fitted_on: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _read_cache(store: Path, dimension: int) -> dict[str, Tensor] | None:
+def _read_cache(store: Path | None, dimension: int) -> dict[str, Tensor] | None:
     """Read cached tensors; None, so that they are made again, if absent or damaged."""
-    if not store.exists():
-        return None
     square = (dimension, dimension)
     expected = {"mean": (dimension,), "matrix": square, "inverse": square, "ridge": ()}
-    try:
-        with safe_open(store, framework="pt") as file:
-            metadata, stated = split_sum(file.metadata())
-            shapes = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
-            if shapes != expected:
-                raise DataCorrupt(f"{store} is damaged: it holds {shapes}, expected {expected}")
-            tensors = {name: file.get_tensor(name) for name in shapes}
-        if stated is not None and metadata.get("name") != store.name:
-            raise DataCorrupt(f"{store} is damaged: it holds {metadata.get('name')}")
-        compare(stated, lambda: tensors_sum(tensors, metadata), store, "a whitening matrix")
-    except (OSError, SafetensorError, DataCorrupt) as error:
-        set_aside(store, error if isinstance(error, DataCorrupt) else f"{store}: {error}")
-        return None
-    return tensors
+    return read_tensors(store, "a whitening matrix", lambda shapes: shapes == expected)

@@ -1,4 +1,4 @@
-"""Per-channel standardisation."""
+"""Standardisation: per channel by constants of the data set, or of a batch by its own moments."""
 
 import hashlib
 
@@ -31,3 +31,12 @@ class Standardise(Preprocessing):
 
     def _row(self, values: Tensor, like: Tensor) -> Tensor:
         return values.to(like.device)[:, None, None]
+
+
+def standardise_batch(x: Tensor) -> Tensor:
+    """Subtract the mean of all numbers of a batch and divide by their sample standard deviation.
+
+    HaBa's code does so to every batch [n, C, H, W] of network inputs of experts and of judged
+    networks, in training and in tests; what a network says of an image then depends on its batch.
+    """
+    return (x - x.mean()) / x.std()

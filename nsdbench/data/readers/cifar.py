@@ -150,6 +150,11 @@ def _read_binary(path: Path, spec: DatasetSpec, count: int) -> "tuple[np.ndarray
 # all pixels would be about 0.247. MTT and its family reuse the constants of CIFAR10 for CIFAR100;
 # DC's own are (0.5071, 0.4866, 0.4409) / (0.2673, 0.2564, 0.2762).
 _MEAN, _STD = (0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)
+_CLASSES = {
+    10: (
+        "airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck",
+    ),
+}  # fmt: skip
 
 
 def _spec(num_classes: int, constants: str) -> DatasetSpec:
@@ -165,6 +170,7 @@ def _spec(num_classes: int, constants: str) -> DatasetSpec:
         default_depth=3,
         is_downloadable=True,
         source=f"Krizhevsky 2009; constants: {constants}",
+        classes=_CLASSES.get(num_classes, ()),
     )
 
 
@@ -193,11 +199,11 @@ def _source(num_classes: int, md5: str, num_bytes: int) -> Source:
     )  # fmt: skip
 
 
+CIFAR10 = _spec(10, "DC and MTT reference code")
+
 # md5 sums: www.cs.toronto.edu/~kriz/cifar.html
 DATASETS = {
-    _spec(10, "DC and MTT reference code"): _source(
-        10, "c58f30108f718f92721af3b95e74349a", 170_498_071
-    ),
+    CIFAR10: _source(10, "c58f30108f718f92721af3b95e74349a", 170_498_071),
     _spec(100, "those of CIFAR10, as in the MTT reference code"): _source(
         100, "eb9058c3a382ffc7106e4002c42a8d85", 169_001_437
     ),

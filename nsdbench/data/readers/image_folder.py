@@ -1,16 +1,16 @@
-"""A user's own pictures: one folder per class, named `folder:PATH[@SIZE]`.
+"""A user's own images: one folder per class, named `folder:PATH[@SIZE][=NAME]`.
 
-All pictures of both splits are opened when the folder is described, and decoded when its training
-split is read, so that what is wrong with one is said before hours of work.
+With =NAME they are a lossy copy of the data set NAME and stand for it. All pictures of both splits
+are decoded when the training split is read, and those that stand for nothing are opened when the
+folder is described, so that what is wrong with one is said before hours of work.
 """
 
 import os
-from collections.abc import Iterable
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from nsdbench.data.description import (
     DSA_WITH_FLIP,
@@ -19,113 +19,86 @@ from nsdbench.data.description import (
     Source,
     convnet_depth,
 )
-from nsdbench.data.shares import shares
+from nsdbench.data.readers.class_folders import (
+    LAYOUT,
+    Listing,
+    folders,
+    list_folder,
+    list_part,
+    pictures,
+    test_folder,
+)
 from nsdbench.errors import DataCorrupt, DataMissing
 from nsdbench.files import user_path
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from nsdbench.data.split import Split
 
-SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".ppm", ".pgm", ".webp", ".tif", ".tiff"})
-# Pictures all the same: leaving them out would train on a part of a class.
-_OTHER_SUFFIXES = frozenset({".gif", ".heic", ".heif", ".avif", ".jfif", ".jp2", ".tga"})
-_NO_CLASSES = frozenset({"__macosx", "@eadir", "lost+found"})  # systems and servers make them
-_SPLITS = frozenset({"train", "training", "test", "testing", "val", "valid", "validation"})
-TEST_FOLDERS = ("test", "val")
 LARGEST_SIDE = 4096  # pixels; our choice, above it is a slip
 _THREADS = 8  # files opened at a time; on a network each one waits
 
-LAYOUT = (
-    "PATH/train/CLASS/*.png and PATH/test/CLASS/*.png (or val for test), or PATH/CLASS/*.png, "
-    "of which a fifth of every class becomes the test split"
-)
+
+class FolderName(NamedTuple):
+    """What `folder:PATH[@SIZE][=NAME]` says.
+
+    Attributes:
+        path: the folder.
+        size: side of the images in pixels; None = that of the files.
+        stands_for: the data set that the pictures are a copy of; empty = none.
+    """
+
+    path: Path
+    size: int | None
+    stands_for: str
 
 
-def parse(name: str) -> tuple[Path, int | None]:
-    """Split `folder:PATH[@SIZE]` into the path and the side in pixels (None: that of the files).
+def parse(name: str) -> FolderName:
+    """Split the name of a folder.
 
-    A folder that exists and whose own name ends in @SIZE is that folder.
+    A folder that exists is that folder, though its own name ends like @SIZE or =NAME; one that does
+    not exist yet and ends like =NAME needs a slash at its end.
 
     Raises:
         ValueError: SIZE is more than 4,096.
     """
     rest = name.removeprefix("folder:")
-    path, at, size = rest.rpartition("@")
-    whole = user_path(rest)
+    head, _, stands_for = rest.rpartition("=")
+    if not head or not stands_for or "/" in stands_for or user_path(rest).is_dir():
+        head, stands_for = rest, ""
+    path, at, size = head.rpartition("@")
+    whole = user_path(head)
     if not (at and size.isascii() and size.isdigit() and int(size) > 0) or whole.is_dir():
-        return whole, None
+        return FolderName(whole, None, stands_for)
     if int(size) > LARGEST_SIDE:
         raise ValueError(f"{name}: expected a side of at most {LARGEST_SIDE} pixels after the @")
-    return user_path(path), int(size)
+    return FolderName(user_path(path), int(size), stands_for)
 
 
-@dataclass(frozen=True)
-class Listing:
-    """The pictures of a folder by class, in the order of `classes`.
-
-    Attributes:
-        path: the folder.
-        classes: sorted names.
-        train: pictures of each class; all of them where no folder train/ is there.
-        test: pictures of each class; empty where a fifth of `train` is taken.
-    """
-
-    path: Path
-    classes: tuple[str, ...]
-    train: tuple[tuple[Path, ...], ...]
-    test: tuple[tuple[Path, ...], ...]
-
-    @property
-    def files(self) -> list[Path]:
-        """All pictures."""
-        return [file for inside in (*self.train, *self.test) for file in inside]
-
-    def test_shares(self) -> list[int]:
-        """Return how many pictures of each class are in the test split: a fifth or one at least."""
-        counts = [len(inside) for inside in self.test or self.train]
-        if self.test:
-            return counts
-        parts = shares(counts, max(len(counts), sum(counts) // 5))
-        return [min(max(part, 1), n - 1) for part, n in zip(parts, counts, strict=True)]
-
-
-def list_folder(path: Path) -> Listing:
-    """List the class folders and the pictures in them.
+def describe_copy(name: str, original: DatasetSpec) -> DatasetSpec:
+    """Describe a folder that stands for a data set, without looking at its files.
 
     Raises:
-        ValueError: a class has too few pictures to be in both splits.
-        DataMissing: the folder does not exist, has no class folders, or train/ without test/.
-        DataCorrupt: the classes of train/ and test/ differ, or a class folder holds no picture, or
-            something that only looks like one.
+        ValueError: the data set is a copy itself, or has no fixed number of images for every class,
+            or @SIZE is not the side of its images.
     """
-    if not (path / "train").is_dir():
-        classes = class_names(path)
-        if splits := [name for name in classes if name.lower() in _SPLITS]:
-            raise DataMissing(f"{path}: {', '.join(splits)} beside no train/; expected {LAYOUT}")
-        train = _list_classes(path, classes)
-        for name, inside in zip(classes, train, strict=True):
-            if len(inside) < 2:
-                raise ValueError(
-                    f"{path / name}: class {name!r} has 1 picture; expected at least two pictures "
-                    "of a class, one to train on and one to test"
-                )
-        return Listing(path, tuple(classes), train, ())
-    classes = class_names(path / "train")
-    base = next((path / name for name in TEST_FOLDERS if (path / name).is_dir()), None)
-    if base is None:
-        raise DataMissing(f"{path}: there is train/ but neither test/ nor val/; expected {LAYOUT}")
-    others = _folders(base)
-    for has, lacks, where, names in (
-        ("train", base.name, base, [name for name in classes if name not in others]),
-        (base.name, "train", path / "train", [name for name in others if name not in classes]),
-    ):
-        if names:
-            raise DataCorrupt(
-                f"{where / names[0]}: no such folder; {has}/ has the class {names[0]!r}, {lacks}/ "
-                "lacks it; both need the same classes"
-            )
-    return Listing(
-        path, tuple(classes), _list_classes(path / "train", classes), _list_classes(base, classes)
+    path, size, _ = parse(name)
+    if original.stands_for:
+        raise ValueError(
+            f"{name}: {original.name} is a copy itself; take folder:PATH={original.stands_for}"
+        )
+    sizes = (original.train_size, original.test_size)
+    if any(not total or total % original.num_classes for total in sizes):
+        raise ValueError(
+            f"{name}: no folder stands for {original.name}, whose classes have no fixed number of "
+            f"images; take folder:{path}"
+        )
+    _, height, width = original.image_shape
+    if size not in (None, height):
+        raise ValueError(f"{name}: images of {original.name} have {width} pixels, got @{size}")
+    return original.copy(
+        name, f"pictures in {path}, a copy of {original.name}; constants: those of {original.name}"
     )
 
 
@@ -142,7 +115,7 @@ def describe(name: str) -> DatasetSpec:
         DataMissing: the folder does not exist or has no class folders.
         DataCorrupt: a picture does not open or cannot be used, or train and test differ in classes.
     """
-    path, size = parse(name)
+    path, size, _ = parse(name)
     listing = list_folder(path)
     channels, height, width = _shape(tuple(map(_state, listing.files)), size)
     mean, std = (
@@ -195,119 +168,101 @@ def _shape(states: tuple[tuple[str, int, int], ...], size: int | None) -> tuple[
 
 
 def read(folder: Path, spec: DatasetSpec, part: str) -> "Split":
-    """Read one split of a user's folder; labels follow the sorted class names.
+    """Read one split of a user's folder.
 
-    With the training split that of testing is decoded too, for the errors; the cache keeps it.
+    Labels follow the sorted class names; those of a copy are the labels of the data set it stands
+    for. With the training split that of testing is decoded too, for the errors; the cache keeps it.
 
     Args:
         folder: unused, the name of the spec holds the path.
-        spec: from `describe`.
+        spec: from `describe` or `describe_copy`.
         part: "train" or "test".
 
     Raises:
         DataMissing: a folder has gone.
-        DataCorrupt: a picture does not decode.
+        DataCorrupt: a picture does not decode, or has another size than the first (or the data set
+            it stands for) and no @SIZE was given; a copy has other classes or numbers of images.
     """
+    path, size, stands_for = parse(spec.name)
+    if stands_for:
+        split = read_copy(path, spec, part, is_resized=size is not None)
+    else:
+        split = _read_part(list_folder(path), spec, part, is_resized=size is not None)
+    if part == "train":
+        read(folder, spec, "test")
+    return split
+
+
+def _read_part(listing: Listing, spec: DatasetSpec, part: str, *, is_resized: bool) -> "Split":
     import torch
 
     from nsdbench.data.formats.decode import decode_all
     from nsdbench.data.split import Split
 
-    path, size = parse(spec.name)
-    listing = list_folder(path)
-
-    def decoded(part: str) -> Split:
-        files, labels = list_part(listing, part)
-        images = decode_all(files, spec.image_shape, is_resized=size is not None, is_upright=True)
-        return Split(images, torch.tensor(labels))
-
-    if part == "train":
-        decoded("test")
-    return decoded(part)
+    files, labels = list_part(listing, part)
+    images = decode_all(files, spec.image_shape, is_resized=is_resized, is_upright=True)
+    return Split(images, torch.tensor(labels))
 
 
-def class_names(base: Path) -> list[str]:
-    """The sorted names of the class folders in a folder."""
-    if not base.is_dir():
-        raise DataMissing(f"{base}: no such folder; expected {LAYOUT}")
-    names = _folders(base)
-    if len(names) < 2:
-        raise DataMissing(
-            f"{base}: expected at least two class folders, got {names or 'none'}; expected {LAYOUT}"
-        )
-    return names
+def read_copy(path: Path, spec: DatasetSpec, part: str, *, is_resized: bool = False) -> "Split":
+    """Read one split of a copy from PATH/train/CLASS/ and PATH/test/CLASS/ (or val for test).
 
-
-def _folders(base: Path) -> list[str]:
-    return sorted(path.name for path in base.iterdir() if path.is_dir() and _is_ours(path.name))
-
-
-def list_part(listing: Listing, part: str) -> tuple[list[Path], list[int]]:
-    """List the files and labels of one split, by class and then by name."""
-    files, labels = _flat(listing.test if listing.test and part == "test" else listing.train)
-    if listing.test:
-        return files, labels
-    import torch
-
-    from nsdbench.data.split import split_by_shares
-
-    train, test = split_by_shares(torch.tensor(labels), listing.test_shares(), seed=0)
-    rows = (train if part == "train" else test).tolist()
-    return [files[row] for row in rows], [labels[row] for row in rows]
-
-
-def list_classes(base: Path, classes: list[str]) -> tuple[list[Path], list[int]]:
-    """List the pictures of base/CLASS/ for each class in turn, sorted by name within a class.
-
-    Returns:
-        Files and labels.
+    Args:
+        path: the folder.
+        spec: of the copy; names and numbers its classes.
+        part: "train" or "test".
+        is_resized: take pictures of other sizes.
 
     Raises:
-        DataMissing: a class folder is absent.
-        DataCorrupt: a class folder holds no picture, or pictures that are not read.
+        DataMissing: the folder of the split is absent.
+        DataCorrupt: a class is absent or unknown, or has another number of pictures, all of which
+            the message names; or a picture does not decode.
     """
-    return _flat(_list_classes(base, classes))
+    from nsdbench.data.formats.decode import decode_all
+
+    base = path / part if part == "train" else test_folder(path)
+    if not base.is_dir():
+        raise DataMissing(f"{base}: no such folder; expected {LAYOUT}")
+    inside = {name: pictures(base / name) for name in folders(base)}
+    check_counts(base, {name: len(files) for name, files in inside.items()}, spec, part)
+    files = [file for name in spec.class_folders for file in inside[name]]
+    return labelled(decode_all(files, spec.image_shape, is_resized=is_resized), spec)
 
 
-def _flat(by_class: Iterable[tuple[Path, ...]]) -> tuple[list[Path], list[int]]:
-    pairs = [(file, label) for label, inside in enumerate(by_class) for file in inside]
-    return [file for file, _ in pairs], [label for _, label in pairs]
+def check_counts(where: Path, counts: Mapping[str, int], spec: DatasetSpec, part: str) -> None:
+    """Refuse other classes than those of a data set, and other numbers of images.
+
+    Args:
+        where: as the message begins.
+        counts: number of pictures by name of the class.
+        spec: of a copy.
+        part: "train" or "test".
+
+    Raises:
+        DataCorrupt: the message names every class that is wrong.
+    """
+    per_class = spec.size(part) // spec.num_classes
+    expected = dict.fromkeys(spec.class_folders, per_class)
+    wrong = [
+        f"{name}: {counts.get(name, 'absent') if name in expected else 'unknown'}"
+        for name in [*expected, *counts.keys() - expected.keys()]
+        if counts.get(name) != expected.get(name)
+    ]
+    if wrong:
+        raise DataCorrupt(
+            f"{where}: expected {per_class} pictures in each of {', '.join(expected)}; got "
+            f"{', '.join(wrong)}"
+        )
 
 
-def _list_classes(base: Path, classes: list[str]) -> tuple[tuple[Path, ...], ...]:
-    for name in classes:
-        if not (base / name).is_dir():
-            raise DataMissing(f"{base / name}: no such folder; expected one for each of {classes}")
-    return tuple(_pictures(base / name) for name in classes)
+def labelled(images: "Tensor", spec: DatasetSpec) -> "Split":
+    """Label images that lie class by class, equally many of each."""
+    import torch
 
+    from nsdbench.data.split import Split
 
-def _pictures(folder: Path) -> tuple[Path, ...]:
-    """List the pictures of a class, sorted by name."""
-    names = []
-    with os.scandir(folder) as entries:
-        for entry in entries:
-            suffix = os.path.splitext(entry.name)[1].lower()
-            if not _is_ours(entry.name):
-                continue
-            if entry.is_dir():
-                raise DataCorrupt(
-                    f"{entry.path}: a folder inside a class; put its pictures into {folder} itself"
-                )
-            if suffix in _OTHER_SUFFIXES:
-                raise DataCorrupt(
-                    f"{entry.path}: pictures of this kind are not read; convert it to PNG or JPEG, "
-                    "or remove it"
-                )
-            if suffix in SUFFIXES:
-                names.append(entry.name)
-    if not names:
-        raise DataCorrupt(f"{folder}: expected pictures ({', '.join(sorted(SUFFIXES))}), got 0")
-    return tuple(folder / name for name in sorted(names))
-
-
-def _is_ours(name: str) -> bool:
-    """Say whether a file or folder may be the user's; systems leave theirs beside them."""
-    return not name.startswith(".") and name.lower() not in _NO_CLASSES
+    labels = torch.arange(spec.num_classes).repeat_interleave(len(images) // spec.num_classes)
+    return Split(images, labels)
 
 
 SOURCE = Source(read, layout=LAYOUT)

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nsdbench.data.description import DSA_WITH_FLIP, IMAGENET_STATISTICS, DatasetSpec, Source
-from nsdbench.data.readers.image_folder import list_classes
+from nsdbench.data.readers.class_folders import list_classes
 from nsdbench.errors import DataCorrupt
 
 if TYPE_CHECKING:

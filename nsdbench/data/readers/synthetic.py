@@ -1,4 +1,4 @@
-"""A stand-in of any shape that a network can learn, for tests and for trying an installation."""
+"""A learnable stand-in of any shape, for tests and for trying an installation."""
 
 import re
 from pathlib import Path

@@ -71,6 +71,14 @@ class Objective(nn.Module):
     def constrain(self) -> None:
         """Bring what the objective learns back into its allowed range, after every update."""
 
+    def after_update(self, parameterization: Parameterization, generator: torch.Generator) -> None:
+        """Train what only the objective looks through, after every update and `constrain`.
+
+        Args:
+            parameterization: as it is after the update.
+            generator: that of the step's loss, which has advanced it.
+        """
+
     def learned(self) -> dict[str, float]:
         """Return what evaluation may use of the learned values, such as the step size."""
         return {}

@@ -1,5 +1,6 @@
-"""The objectives of this package: their settings, and what a step of each costs; no torch."""
+"""The objectives of this package: their settings and their cost per step; no torch."""
 
+from dataclasses import replace
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field
@@ -47,6 +48,38 @@ def _trajectory_work(settings: TrajectorySettings, num_images: int, num_classes:
     if settings.guided_weight:
         passes += settings.real_batch * TRAINING_PASSES
     return StepWork(passes, 2 * settings.syn_steps, settings.syn_steps, 6 * batch)
+
+
+class AdversarialTrajectorySettings(TrajectorySettings):
+    """Settings of `adversarial_trajectory.AdversarialTrajectory`; weights of its formulas.
+
+    Attributes:
+        cosine_weight: w, of what images, hallucinators and step size descend.
+        auxiliary_ce_weight, auxiliary_cosine_weight, auxiliary_contrast_weight: of what the
+            auxiliary network descends.
+        temperature: of the contrast.
+        lr_auxiliary, momentum_auxiliary: of the auxiliary network's SGD.
+        momentum_lr: of the step size's SGD, whatever the images' is.
+    """
+
+    cosine_weight: Rate
+    auxiliary_ce_weight: Rate
+    auxiliary_cosine_weight: Rate
+    auxiliary_contrast_weight: Rate
+    temperature: Annotated[float, Field(gt=0, le=1e6)]
+    lr_auxiliary: Rate
+    momentum_auxiliary: Annotated[float, Field(ge=0, lt=1)]
+    momentum_lr: Annotated[float, Field(ge=0, lt=1)]
+
+
+def _adversarial_work(
+    settings: AdversarialTrajectorySettings, num_images: int, num_classes: int
+) -> StepWork:
+    """Count trajectory matching, and a gradient of two views of a batch twice over."""
+    batch = min(settings.batch_syn or num_images, num_images)
+    work = _trajectory_work(settings, num_images, num_classes)
+    passes = work.passes + 2 * 2 * batch * TRAINING_PASSES
+    return replace(work, passes=passes, steps=work.steps + 2)
 
 
 class ClasswiseSettings(Settings):
@@ -175,6 +208,11 @@ def _conv_gradient_work(
 _HERE = "nsdbench.distillation.objectives"
 TRAJECTORY = ObjectiveFamily(
     TrajectorySettings, f"{_HERE}.trajectory:TrajectoryMatching", _trajectory_work
+)
+ADVERSARIAL_TRAJECTORY = ObjectiveFamily(
+    AdversarialTrajectorySettings,
+    f"{_HERE}.adversarial_trajectory:AdversarialTrajectory",
+    _adversarial_work,
 )
 DISTRIBUTION = ObjectiveFamily(
     DistributionSettings, f"{_HERE}.distribution:DistributionMatching", _distribution_work

@@ -26,33 +26,35 @@ from nsdbench.student.unroll import unrolled_sgd
 _EPS = 1e-6  # added to the product of norms, as the reference code
 
 
-def _cosine_distances(found: Tensor, target: Tensor) -> Tensor:
+def _cosine_distances(synthetic: Tensor, target: Tensor) -> Tensor:
     """Return 1 - cos of every row of two matrices [n, m]."""
-    product = found.norm(dim=1) * target.norm(dim=1)
-    return 1 - (found * target).sum(1) / (product + _EPS)
+    product = synthetic.norm(dim=1) * target.norm(dim=1)
+    return 1 - (synthetic * target).sum(1) / (product + _EPS)
 
 
-def grouped_cosine(found: dict[str, Tensor], target: dict[str, Tensor]) -> Tensor:
+def grouped_cosine(synthetic: dict[str, Tensor], target: dict[str, Tensor]) -> Tensor:
     """Sum 1 - cos over the output channels of every weight; vectors (biases, norms) count nothing.
 
     This is the distance "ours" of the reference code: a weight [out, ...] has `out` rows.
     """
     rows = [
-        _cosine_distances(found[name].flatten(1), target[name].flatten(1)).sum()
-        for name in found
-        if found[name].dim() > 1
+        _cosine_distances(synthetic[name].flatten(1), target[name].flatten(1)).sum()
+        for name in synthetic
+        if synthetic[name].dim() > 1
     ]
     return torch.stack(rows).sum()
 
 
-def squared_error(found: dict[str, Tensor], target: dict[str, Tensor]) -> Tensor:
+def squared_error(synthetic: dict[str, Tensor], target: dict[str, Tensor]) -> Tensor:
     """Sum the squared differences of all parameters' gradients (the reference code's "mse")."""
-    return torch.stack([(found[name] - target[name]).square().sum() for name in found]).sum()
+    return torch.stack(
+        [(synthetic[name] - target[name]).square().sum() for name in synthetic]
+    ).sum()
 
 
-def cosine(found: dict[str, Tensor], target: dict[str, Tensor]) -> Tensor:
+def cosine(synthetic: dict[str, Tensor], target: dict[str, Tensor]) -> Tensor:
     """Return 1 - cos of all gradients as one vector (the reference code's "cos")."""
-    pair = (torch.cat([part.flatten() for part in side.values()]) for side in (found, target))
+    pair = (torch.cat([part.flatten() for part in side.values()]) for side in (synthetic, target))
     return _cosine_distances(*(vector[None] for vector in pair)).sum()
 
 
@@ -94,8 +96,8 @@ def gradient_pair(
     """
     step = select_step(model, "exact", theta)
     target = step.gradient(theta, real_images, labels.expand(len(real_images)))
-    found = ParameterGradient.apply(step, theta, images, labels.expand(len(images)))
-    return models.unflatten(model, found), models.unflatten(model, target)
+    synthetic = ParameterGradient.apply(step, theta, images, labels.expand(len(images)))
+    return models.unflatten(model, synthetic), models.unflatten(model, target)
 
 
 def gradient_code_path(model: nn.Module, theta: Tensor) -> dict:

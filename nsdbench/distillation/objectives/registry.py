@@ -1,7 +1,7 @@
-"""Objectives by name, what a step of one costs, and how a recipe's section becomes one; no torch.
+"""Objectives by name, their cost per step, and how to build one from a recipe; no torch.
 
-A new objective of ours takes its class in a file here, its settings and price in `families`, and a
-line below.
+To add an objective here, write its class in a file of this package, its settings and price in
+`families`, and a line below.
 """
 
 from collections.abc import Callable, Mapping
@@ -24,7 +24,7 @@ class StepWork:
 
     Attributes:
         passes: forward passes of one image.
-        steps: training steps and their like, which cost time beside arithmetic.
+        steps: training steps and the like, which cost time besides arithmetic.
         kept_parameters: float32 copies of all parameters that are in memory at once.
         kept_images: images whose activations are in memory at once.
     """
@@ -54,6 +54,7 @@ _REGISTRY = Registry(
     ObjectiveFamily,
     {
         "trajectory": f"{_FAMILIES}:TRAJECTORY",
+        "adversarial-trajectory": f"{_FAMILIES}:ADVERSARIAL_TRAJECTORY",
         "distribution": f"{_FAMILIES}:DISTRIBUTION",
         "gradient": f"{_FAMILIES}:GRADIENT",
         "conv-gradient": f"{_FAMILIES}:CONV_GRADIENT",

@@ -12,21 +12,42 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from nsdbench import models, ops
+from nsdbench import models
 from nsdbench.distillation.objectives.base import Objective, ObjectiveContext
 from nsdbench.distillation.objectives.families import TrajectorySettings
-from nsdbench.ops import reference
-from nsdbench.ops.trajectory_distance import DTYPES
 from nsdbench.sets.parameterizations.base import Parameterization
 from nsdbench.student import augment
 from nsdbench.student.unroll import code_path, unrolled_sgd
 
 
 def matching_distance(theta: Tensor, theta_start: Tensor, theta_target: Tensor) -> Tensor:
-    """Return |theta - target|^2 / |start - target|^2: 1 where the student has made no progress."""
-    is_native = theta.dtype in DTYPES and ops.is_native_enabled(theta.device)
-    run = ops.trajectory_distance if is_native else reference.trajectory_distance
-    return run(theta, theta_start, theta_target)
+    """Return |theta - target|^2 / |start - target|^2: 1 where the student has made no progress.
+
+    Args:
+        theta, theta_start, theta_target: [P] each.
+
+    Returns:
+        A scalar of theta's dtype; NaN where neither student nor expert has moved, infinite where
+        only the expert has not. Differences and sums are float64.
+
+    Raises:
+        ValueError: the three are not vectors of one length.
+    """
+    shapes = [list(vector.shape) for vector in (theta, theta_start, theta_target)]
+    if theta.dim() != 1 or shapes != [shapes[0]] * 3:
+        raise ValueError(
+            "theta, theta_start, theta_target: expected three vectors [P] of one length, "
+            f"got {shapes[0]}, {shapes[1]} and {shapes[2]}"
+        )
+    target = theta_target.double()
+    walked, wanted = theta.double() - target, theta_start.double() - target
+    return (_squared_norm(walked) / _squared_norm(wanted)).to(theta.dtype)
+
+
+def _squared_norm(vector: Tensor) -> Tensor:
+    """Add squares in rows of 4096, so that bits do not depend on the number of threads."""
+    rows = F.pad(vector, (0, -len(vector) % 4096)).view(-1, 4096)
+    return rows.square().sum(dim=1).sum()
 
 
 def draw_batches(
@@ -51,7 +72,7 @@ class TrajectoryMatching(Objective):
 
     Args:
         context: its experts are opened here; the parameter values of its model are not used.
-        settings: see there.
+        settings: see `TrajectorySettings`.
 
     Raises:
         ValueError: the targets lie beyond the experts' last epoch.
@@ -88,13 +109,7 @@ class TrajectoryMatching(Objective):
         device = self.lr_inner.device
         theta_start = segment.theta_start.to(device)
         theta_target = segment.theta_target.to(device)
-        batches = draw_batches(
-            parameterization.num_images, settings.batch_syn, settings.syn_steps, generator
-        )
-        used, positions = torch.unique(torch.cat(batches), return_inverse=True)
-        images, labels = parameterization.decode(
-            None if len(used) == parameterization.num_images else used.to(device), generator
-        )
+        images, labels, batches = self._student_images(parameterization, generator)
         draws = [
             augment.sample(self._dsa_strategy, len(batch), self._real.image_shape, generator)
             for batch in batches
@@ -104,7 +119,7 @@ class TrajectoryMatching(Objective):
             theta_start,
             images,
             labels,
-            [rows.to(device) for rows in positions.split([len(batch) for batch in batches])],
+            [batch.to(device) for batch in batches],
             self.lr_inner,
             augment=[draw.to(device) for draw in draws],
             mode=settings.mode,
@@ -115,6 +130,21 @@ class TrajectoryMatching(Objective):
             logits = models.functional(self._model, theta, x_real.to(device))
             loss = loss + settings.guided_weight * F.cross_entropy(logits, y_real.to(device))
         return loss
+
+    def _student_images(
+        self, parameterization: Parameterization, generator: torch.Generator
+    ) -> tuple[Tensor, Tensor, list[Tensor]]:
+        """Draw the batches of all student steps and decode what is in them.
+
+        Returns:
+            images [n, C, H, W], labels [n], and of every step the rows of these that it sees.
+        """
+        settings, count = self._settings, parameterization.num_images
+        batches = draw_batches(count, settings.batch_syn, settings.syn_steps, generator)
+        used, positions = torch.unique(torch.cat(batches), return_inverse=True)
+        index = None if len(used) == count else used.to(self.lr_inner.device)
+        images, labels = parameterization.decode(index, generator)
+        return images, labels, list(positions.split([len(batch) for batch in batches]))
 
     def parameter_groups(self, settings: dict) -> list[dict]:
         """The student's step size learns at `lr_lr`."""

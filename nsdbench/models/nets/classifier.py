@@ -1,4 +1,4 @@
-"""What every network of this package is: features, flattened, then one linear classifier."""
+"""The base of every network: features, flattened, then one linear classifier."""
 
 import torch
 from torch import nn

@@ -17,7 +17,6 @@ from nsdbench.models.nets.classifier import ImageClassifier, norm_layer
 from nsdbench.models.shapes import convnet_map, first_padding
 from nsdbench.ops import convnet as native
 from nsdbench.ops import convnet_blocks as fused
-from nsdbench.ops import is_native_enabled
 from nsdbench.ops.inorm_relu_pool import EPS
 
 
@@ -63,11 +62,21 @@ class ConvNet(ImageClassifier):
         self.width = width
         self.norm = norm
 
-    def embed(self, x: torch.Tensor) -> torch.Tensor:
-        """Map images [B, C, H, W] to the flat features [B, F] the classifier sees."""
+    def forward(self, x: torch.Tensor, path: str | None = None) -> torch.Tensor:
+        """Map images [B, C, H, W] to logits [B, num_classes]; `path` is as for `embed`."""
+        return self.classifier(self.embed(x, path))
+
+    def embed(self, x: torch.Tensor, path: str | None = None) -> torch.Tensor:
+        """Map images [B, C, H, W] to the flat features [B, F] the classifier sees.
+
+        Args:
+            x: images.
+            path: one of those that `code_path` names; None lets it choose. "generic" is
+                differentiable any number of times, the others twice.
+        """
         self.check_images(x)
         parameters = list(self.features.parameters())
-        path = "generic" if len(x) == 0 else code_path(self, (x, *parameters))
+        path = "generic" if len(x) == 0 else path or code_path(self, (x, *parameters))
         if path == "generic" or (shape := native_shape(self)) is None:
             return self.features(x).flatten(1)
         theta = torch.cat([parameter.reshape(-1) for parameter in parameters])
@@ -85,26 +94,19 @@ def code_path(model: nn.Module, tensors: Sequence[torch.Tensor] | None = None) -
     Returns:
         "native": the whole ConvNet is one operator, on the CPU. "fused": the library convolves and
         one operator is the rest of a block, on CUDA. "generic": the modules as they stand, wherever
-        the operators do not compute their function, in `ops.convnet.composed()`, under autocast
-        or torch.compile, and with NSDBENCH_NATIVE=0.
+        the operators do not compute their function, under autocast or torch.compile, and with
+        NSDBENCH_NATIVE=0.
     """
     tensors = list(model.parameters()) if tensors is None else tensors
     kinds = {(tensor.device, tensor.dtype) for tensor in tensors}
-    if native_shape(model) is None or native.is_composed() or len(kinds) != 1:
+    if native_shape(model) is None or len(kinds) != 1:
         return "generic"
     device, dtype = kinds.pop()
     if dtype not in (torch.float32, torch.float64) or torch.compiler.is_compiling():
         return "generic"
-    path = _device_path(device)
+    path = native.path_on(device)
     is_automatic = path != "generic" and torch.is_autocast_enabled(device.type)
     return "generic" if is_automatic else path
-
-
-def _device_path(device: torch.device) -> str:
-    """Choose by the device alone."""
-    if not is_native_enabled(device):
-        return "generic"
-    return {"cpu": "native", "cuda": "fused"}[device.type]
 
 
 def native_shape(model: nn.Module) -> native.ConvNetShape | None:

@@ -2,6 +2,7 @@ from .base import Parameterization as Parameterization
 from .registry import ParameterizationFamily as ParameterizationFamily
 from .registry import Shape as Shape
 from .registry import build as build
+from .registry import may_exceed as may_exceed
 from .registry import names as names
 from .registry import plan as plan
 from .registry import read as read

@@ -20,9 +20,11 @@ class Parameterization(nn.Module):
         labels: [num_images] int64 class of every image, known without decoding.
         is_stochastic: whether the generator decides what an image looks like; evaluation then
             decodes anew for every epoch.
+        num_views: ways in which every image can be decoded, see `decode_view`.
     """
 
     is_stochastic: bool = False
+    num_views: int = 1
     settings: dict
     labels: Tensor
 
@@ -45,6 +47,18 @@ class Parameterization(nn.Module):
             images [n, C, H, W], differentiable in what is stored, and labels [n].
         """
         raise NotImplementedError
+
+    def decode_view(
+        self, index: Tensor, view: int, generator: torch.Generator | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Decode images that are all seen in one way, as `decode` draws one for each of them.
+
+        Args:
+            index: as of `decode`.
+            view: below `num_views`.
+            generator: decides what else is drawn.
+        """
+        return self.decode(index, generator)
 
     def class_rows(self, label: int) -> Tensor:
         """Return the numbers of the images of a class [n] int64, ascending."""

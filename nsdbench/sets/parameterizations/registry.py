@@ -5,8 +5,8 @@ and a module where none that exists decodes it.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from nsdbench.data import DatasetSpec
 from nsdbench.errors import BudgetExceeded, checked
@@ -38,6 +38,7 @@ class ParameterizationFamily(Family):
     Attributes:
         plan: called as plan(settings, budget); returns the sizes, which are checked against the
             budget, or raises BudgetExceeded.
+        settings: where they have `over_budget`, a recipe may set it to store more than Eq. 3 lets.
         shape: the dataclass of its sizes, whose fields are the `settings` that an artefact holds.
     """
 
@@ -61,6 +62,7 @@ _REGISTRY = Registry(
         "lsvd": f"{_FAMILIES}.mixtures:LSVD",
         "bases": f"{_FAMILIES}.mixtures:BASES",
         "dwt": f"{_FAMILIES}.wavelet:DWT",
+        "hallucinator": f"{_FAMILIES}.hallucinator:HALLUCINATOR",
     },
 )
 names = _REGISTRY.names
@@ -69,6 +71,9 @@ read = _REGISTRY.read
 
 def plan(section: Mapping[str, Any], spec: DatasetSpec, ipc: int) -> Shape:
     """Plan the sizes of a recipe's `parameterization` section within the budget.
+
+    Where the section says `over_budget = true` they may be larger; what is measured then says so
+    and is never called reproduced.
 
     Raises:
         ValueError: as of `Registry.read`, or settings that do not fit each other or the images.
@@ -80,13 +85,18 @@ def plan(section: Mapping[str, Any], spec: DatasetSpec, ipc: int) -> Shape:
         shape = family.plan(settings, budget)
     except ValueError as error:
         raise ValueError(f"parameterization {section['name']!r}: {error}") from None
-    if shape.num_elements > budget.num_elements:
+    if shape.num_elements > budget.num_elements and not may_exceed(section):
         raise BudgetExceeded(
             f"parameterization {section['name']!r} would store {shape.num_elements} floats, but "
             f"ipc {ipc} with {spec.num_classes} classes of {spec.image_shape} images allows "
             f"{budget.num_elements} (Eq. 3); choose smaller sizes than {shape}"
         )
     return shape
+
+
+def may_exceed(section: Mapping[str, Any]) -> bool:
+    """Say whether a recipe's section declares that it stores more than Eq. 3 allows."""
+    return getattr(read(section)[1], "over_budget", False)
 
 
 def build(section: Mapping[str, Any], spec: DatasetSpec, ipc: int) -> "Parameterization":
@@ -111,8 +121,8 @@ def rebuild(settings: Mapping[str, Any], num_stored: int) -> "Parameterization":
         raise ValueError(f"`name` of the parameterization is {name!r:.200}; expected text")
     family = _REGISTRY.get(name)
     where = f"parameterization {name!r}"
-    known = family.shape.__dataclass_fields__
-    if unknown := settings.keys() - known.keys():
+    known = [field.name for field in fields(cast(Any, family.shape))]
+    if unknown := settings.keys() - known:
         raise ValueError(
             f"{where}: unknown {', '.join(sorted(unknown))}; known: {', '.join(known)}"
         )
