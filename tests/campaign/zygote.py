@@ -2,15 +2,20 @@
 
 Reads lines of JSON from stdin, {"folder": ..., "variables": {...}, "words": [...], "event": N},
 and writes a line with the process id of each, then one with its exit status (as `os.wait` has it).
+What the first command that ends well has imported is then imported here, for those that follow.
 With an event N >= 0 the command kills itself at its Nth file event: just before or just after a
 file is synced or renamed.
 """
 
+import contextlib
+import importlib
 import itertools
 import json
 import os
 import signal
 import sys
+import warnings
+from pathlib import Path
 
 import torch
 
@@ -55,13 +60,28 @@ def child(folder, variables, words, event):
         sys.excepthook(*sys.exc_info())
         code = 99
     sys.stdout.flush()
+    if not IS_WARM:
+        Path("modules.json").write_text(json.dumps(list(sys.modules)))
     os._exit(code)
 
 
+def warm_up(file):
+    warnings.simplefilter("ignore")
+    for name in json.loads(file.read_text()):
+        with contextlib.suppress(Exception):
+            importlib.import_module(name)
+
+
+IS_WARM = False
 torch.set_num_threads(1)
 for line in sys.stdin:
+    order = json.loads(line)
     process = os.fork()
     if process == 0:
-        child(**json.loads(line))
+        child(**order)
     print(process, flush=True)
-    print(os.waitpid(process, 0)[1], flush=True)
+    status = os.waitpid(process, 0)[1]
+    if status == 0 and not IS_WARM:
+        warm_up(Path(order["folder"]) / "modules.json")
+        IS_WARM = True
+    print(status, flush=True)
