@@ -1,6 +1,7 @@
 # Every target creates .venv and builds the extension when they are missing or out of date.
 #   make demo        distil, evaluate and report Table 1 at scale smoke
 #   make test        all tests        make test-fast   without those marked slow
+#   make campaign    a thousand damaged files, a hundred killed runs: what they report stays right
 #   make bench       every benchmark (results/benchmarks/bench.json); `pytest --benchmark-only` a quick part
 #   make bench-quick the headline ratios within 3 minutes (results/benchmarks/headline.json)
 #   make cuda-check  compile and link the CUDA code, list its resources, fail on spills (needs nvcc)
@@ -19,7 +20,7 @@ DEMO_JOBS ?= $(shell $(PYTHON) -c 'import os; print(min(2, len(os.sched_getaffin
 # One thread a process: the tests run in parallel, and sums must not depend on the machine.
 TEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(TEST_JOBS)
 
-.PHONY: all env demo test test-fast bench bench-quick cuda-check lint clean
+.PHONY: all env demo test test-fast campaign bench bench-quick cuda-check lint clean
 all: $(BUILT)
 env: $(BUILT)
 
@@ -39,10 +40,13 @@ demo: $(BUILT)
 	$(BIN)/python -m nsdbench report table1 --markdown
 
 test: $(BUILT)
-	$(TEST)
+	$(TEST) -m 'not campaign'
 
 test-fast: $(BUILT)
 	$(TEST) -m 'not slow'
+
+campaign: $(BUILT)
+	$(TEST) -m campaign tests/campaign
 
 bench: $(BUILT)
 	@mkdir -p results/benchmarks

@@ -188,7 +188,7 @@ class BuildPython(build_py):
             return
         target = Path(self.build_lib) / "nsdbench" / PUBLISHED
         target.mkdir(parents=True, exist_ok=True)
-        for path in sorted((ROOT / "results" / "paper").glob("*.csv")):
+        for path in sorted((ROOT / "results" / "paper").iterdir()):
             self.copy_file(str(path), str(target / path.name))
 
 

@@ -1,17 +1,27 @@
 """Name files, find the folders that users declare, and write files atomically."""
 
+import errno
 import hashlib
 import os
+import platform
 import re
 import tomllib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from functools import cache, wraps
 from pathlib import Path
 from typing import Any, TypeVar
 
 T = TypeVar("T")
 
-_LONGEST_NAME = 200  # file systems take 255 bytes; ".PID." and ".json" are added to it
+_REMEDIES = {  # by the cause of a failed write
+    errno.ENOSPC: "make room there, or choose another folder",
+    errno.EDQUOT: "your quota is used up: make room, or choose another folder",
+    errno.EROFS: "choose a folder on a disk that can be written",
+    errno.EACCES: "choose a folder that you may write to, or change its permissions",
+    errno.EPERM: "choose a folder that you may write to, or change its permissions",
+}
+_LONGEST_NAME = 200  # file systems take 255 bytes; ".PID@MACHINE." and ".json" are added to it
 _LONGEST_PART = 100  # of it what is shown before a digest
 
 
@@ -178,13 +188,60 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
     Args:
         path: the file; its folder is made.
         write: writes the content to the path it is given, in the same folder.
+
+    Raises:
+        OSError: the disk is full, or may not be written; the message names file, cause and remedy.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{os.getpid()}.{path.name}")
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial = path.with_name(f".{os.getpid()}@{_machine()}.{path.name}")
+        try:
+            write(partial)
+            with open(partial, "rb") as file:
+                os.fsync(file.fileno())
+            os.replace(partial, path)
+        finally:
+            partial.unlink(missing_ok=True)
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Have what goes wrong while a file is written name the file, the cause and a remedy."""
     try:
-        write(partial)
-        with open(partial, "rb") as file:
-            os.fsync(file.fileno())
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
+        yield
+    except OSError as error:
+        cause = error.strerror or error
+        remedy = _REMEDIES.get(error.errno or 0, "check the folder, or choose another")
+        raise type(error)(f"{path} cannot be written: {cause}; {remedy}") from error
+
+
+@cache
+def _machine() -> str:
+    """Tell this machine, or container, from others that share a disk with it, in eight letters."""
+    name = platform.node()
+    with suppress(OSError):
+        name += os.readlink("/proc/self/ns/pid")  # process ids mean something within it alone
+    return hashlib.sha256(name.encode()).hexdigest()[:8]
+
+
+def sweep(folders: Iterable[Path]) -> None:
+    """Remove the partial files that killed processes of this machine left in some folders.
+
+    Those of processes that live, and of other machines, stay; so does what cannot be removed.
+    """
+    for folder in folders:
+        with suppress(OSError):
+            for path in folder.glob(".*@*"):
+                found = re.match(rf"\.(\d+)@{_machine()}\.", path.name)
+                if found and not _is_alive(int(found[1])):
+                    path.unlink(missing_ok=True)
+
+
+def _is_alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except (OSError, OverflowError):  # somebody else's; no process at all, nor one of our files
+        return True
+    return True

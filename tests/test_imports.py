@@ -23,11 +23,11 @@ FLOORS = (
     ("models", "data"),
     ("provenance",),
     ("ops",),
-    ("_build_info", "errors", "files", "registry", "seeding", "spread"),
+    ("_build_info", "errors", "files", "registry", "seeding", "spread", "sums"),
 )
 FLOOR = {name: number for number, names in enumerate(FLOORS) for name in names}
 # Within the lowest floor these are below the others.
-GROUND = ("errors",)
+GROUND = ("errors", "files")
 
 
 def modules() -> dict[str, Path]:

@@ -49,10 +49,21 @@ def test_summary_of_one_value_has_no_interval():
 
 def test_two_values_have_no_interval_and_that_of_an_older_record_is_not_shown():
     assert summary([[40.0, 70.0]]).ci95 is None
-    older = Summary(((40.0, 70.0),), mean=55.0, std=15.0, ci95=(-135.6, 245.6), n=2)
-    assert older.ci95 == (-135.6, 245.6) and older.interval is None
+    low, high = stats.t.interval(0.95, 1, loc=55.0, scale=15.0)
+    older = Summary(((40.0, 70.0),), mean=55.0, std=15.0, ci95=(low, high), n=2)
+    assert older.ci95 == (low, high) and older.interval is None
     with pytest.raises(ValueError, match="expected one of at least 3"):
         Summary(((40.0, 50.0, 60.0),), mean=50.0, std=math.sqrt(200 / 3), ci95=None, n=3)
+
+
+@pytest.mark.parametrize("n", [3, 4, 5, 10, 31, 200])
+def test_a_stored_interval_is_compared_with_the_values(n):
+    values = [40.0 + 20.0 * (k % 7) / 7 for k in range(n)]
+    found = summary([values])
+    low, high = found.ci95
+    for wrong in ((low - 1e-4, high), (low, high + 1e-4), (low, 100.0), (0.0, high), (high, low)):
+        with pytest.raises(ValueError, match="is not that of the values"):
+            replace(found, ci95=wrong)
 
 
 @pytest.mark.parametrize("values", [[1.0, 0.0, 5.0], [99.0, 100.0, 90.0], [0.0, 100.0, 50.0]])

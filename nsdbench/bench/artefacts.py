@@ -3,14 +3,18 @@
 results/artefacts/<set name>-draw<D>.safetensors
 """
 
+from pathlib import Path
+
 from filelock import FileLock
 
 from nsdbench.coresets import select_recipe
 from nsdbench.data import Dataset
 from nsdbench.distillation import distill_recipe
+from nsdbench.errors import DataCorrupt
 from nsdbench.experts import Run, set_name
 from nsdbench.methods import Recipe
 from nsdbench.sets import Artefact, load_artefact
+from nsdbench.sums import set_aside
 
 
 def is_drawn_per_network(recipe: Recipe) -> bool:
@@ -26,15 +30,29 @@ def make_or_load(recipe: Recipe, data: Dataset, seed: int, draw: int, run: Run) 
         data: the data set.
         seed: of the set.
         draw: number of the draw, for coresets that are drawn anew for every network; else 0.
-        run: its results folder holds checkpoints and sets.
+        run: its results folder holds checkpoints and sets; a damaged set is set aside.
     """
     path = run.results / "artefacts" / f"{set_name(recipe, data, seed)}-draw{draw}.safetensors"
     path.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(path.with_suffix(".lock")):
-        if not path.exists():
-            if recipe.kind == "coreset":
-                artefact = select_recipe(recipe, data, seed, draw, run)
-            else:
-                artefact = distill_recipe(recipe, data, seed, run, run.results / "work")
-            artefact.save(path)
+        try:
+            return _load(path, recipe, data, seed)
+        except FileNotFoundError:
+            pass
+        except DataCorrupt as damage:
+            set_aside(path, damage)
+        if recipe.kind == "coreset":
+            artefact = select_recipe(recipe, data, seed, draw, run)
+        else:
+            artefact = distill_recipe(recipe, data, seed, run, run.results / "work")
+        artefact.save(path)
     return load_artefact(path)
+
+
+def _load(path: Path, recipe: Recipe, data: Dataset, seed: int) -> Artefact:
+    """Load the set that is to be in a file; one of another recipe, data or seed is damage."""
+    artefact = load_artefact(path)
+    wanted = {"recipe_hash": recipe.hash, "dataset": data.name, "seed": seed}
+    if any(artefact.metadata.get(key) != value for key, value in wanted.items()):
+        raise DataCorrupt(f"{path} is damaged: it holds another set")
+    return artefact

@@ -12,6 +12,7 @@ from nsdbench.bench.record import Record
 from nsdbench.bench.store import Store
 from nsdbench.errors import DataCorrupt
 from nsdbench.experts import Run
+from nsdbench.sums import set_aside
 
 Measure = Callable[[Task, Run], Record]
 
@@ -43,7 +44,8 @@ def measure_claimed(
             return None
         try:
             existing = store.read(scale, cell_id)
-        except DataCorrupt:
+        except DataCorrupt as damage:
+            set_aside(store.path(scale, cell_id), damage)
             existing = None
         if task.is_done(existing):
             return existing  # another process was faster

@@ -4,10 +4,16 @@ import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from zipfile import BadZipFile
+from typing import TYPE_CHECKING
 
+from nsdbench.bench.arrays import read_arrays
 from nsdbench.bench.store import Store
 from nsdbench.bench.tables import Similarity, Table
+
+if TYPE_CHECKING:
+    import numpy as np
+
+PANELS = ("batch", "height", "width")  # the dimensions along which slices are compared
 
 
 @dataclass(frozen=True)
@@ -39,11 +45,25 @@ def plan_figures(tables: Iterable[Table], scale: str, results: Path) -> list[Pla
 
 def is_computed(wanted: Similarity, path: Path) -> bool:
     """Say whether a file holds the similarities of these images."""
-    import numpy as np
-
     try:
-        with np.load(path, allow_pickle=False) as arrays:
-            about = json.loads(str(arrays["about"]))
-    except (OSError, KeyError, ValueError, BadZipFile):  # none, or not one of these
+        read_similarity(path)
+        (about,) = read_arrays(path, ("about",))
+        known = json.loads(str(about))
+    except (ValueError, RecursionError):  # none, damaged, or not one of these
         return False
-    return all(about.get(key) == value for key, value in wanted.model_dump().items())
+    return isinstance(known, dict) and all(
+        known.get(key) == value for key, value in wanted.model_dump().items()
+    )
+
+
+def read_similarity(path: Path) -> "dict[str, np.ndarray]":
+    """Read the similarities of slices [n, n] by dimension.
+
+    Raises:
+        ValueError: the file does not hold them; the message names it.
+    """
+    arrays = dict(zip(PANELS, read_arrays(path, PANELS), strict=True))
+    for name, values in arrays.items():
+        if values.ndim != 2 or len(set(values.shape)) != 1 or values.dtype.kind != "f":
+            raise ValueError(f"{path}: {name} is {values.dtype} {values.shape}; expected [n, n]")
+    return arrays

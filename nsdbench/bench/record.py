@@ -27,6 +27,7 @@ from pydantic import (
 
 from nsdbench.bench.cell import Cell
 from nsdbench.spread import Summary
+from nsdbench.sums import json_sum, notice_without_sum
 
 if TYPE_CHECKING:
     from nsdbench.evaluation.protocols import Protocol
@@ -248,16 +249,29 @@ class Record(_Part):
         """Read a record from JSON, without converting any value to another type.
 
         Raises:
-            ValueError: it is not a record; the message names the first faults.
+            ValueError: it is not a record, the message names the first faults; or its content has
+                changed since it was written.
         """
         try:
-            return _RECORD.validate_json(text, strict=True)
+            content = json.loads(text)
+        except RecursionError:
+            raise ValueError("it is nested too deeply") from None
+        if not isinstance(content, dict):
+            raise ValueError("expected a JSON object")
+        stated = content.pop("sum", None)
+        if stated is None:
+            notice_without_sum("a record")
+        elif stated != json_sum(content):
+            raise ValueError("its content has changed since it was written")
+        try:
+            return _RECORD.validate_json(json.dumps(content), strict=True)
         except ValidationError as error:
             raise ValueError(_faults(error)) from None
 
     def text(self) -> str:
-        """Write the record as JSON, a line a field: differences read well."""
+        """Write the record as JSON with the sum of its content, a line a field: to read well."""
         content = self.as_dict()
+        content["sum"] = json_sum(content)
         lines = [
             f"{json.dumps(key)}: {json.dumps(content[key], sort_keys=True, allow_nan=False)}"
             for key in sorted(content)

@@ -1,6 +1,8 @@
 """Measure the cells of a plan; a bad cell never stops the run."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from nsdbench.bench.claim import Measure, record_missing_data
 from nsdbench.bench.display import Display
@@ -8,7 +10,9 @@ from nsdbench.bench.executors import check_jobs, local
 from nsdbench.bench.measure import measure as measure_cell
 from nsdbench.bench.plan import Plan, Task
 from nsdbench.bench.record import Record
+from nsdbench.data.fetching.cache import find_cache_dir
 from nsdbench.experts import Run
+from nsdbench.files import sweep
 
 
 @dataclass
@@ -64,6 +68,7 @@ def run_plan(
         ValueError: jobs is below 1 or above the cores of this machine.
     """
     check_jobs(jobs)
+    sweep(_written_folders(run.results))
     outcome = Outcome(
         done=[planned.cell.id for planned in plan.with_status("done")],
         data_missing=[planned.cell.id for planned in plan.with_status("data missing")],
@@ -82,6 +87,15 @@ def run_plan(
     except KeyboardInterrupt:
         outcome.is_interrupted = True
     return outcome
+
+
+def _written_folders(results: Path) -> Iterator[Path]:
+    """List the folders that a run writes files to."""
+    yield from (results / name for name in ("artefacts", "work", "experts"))
+    for kind in ("records", "images", "figures"):
+        yield from (results / kind).glob("*")
+    if cache := find_cache_dir():
+        yield from (cache / "zca", cache / "resized", *(cache / "experts").glob("*"))
 
 
 class _Counting:

@@ -136,7 +136,7 @@ def _read(path: Path) -> Record:
     try:
         record = Record.parse(path.read_bytes())
     except (OSError, ValueError) as error:
-        raise DataCorrupt(f"{path} is not a record: {error}; run the cell again") from error
+        raise DataCorrupt(f"{path} is not a record: {error}; run the cell again") from None
     if path.stem != record.cell.id:
         raise DataCorrupt(f"{path} holds the record of {record.cell.id}; run the cell again")
     return record

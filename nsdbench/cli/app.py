@@ -1,11 +1,13 @@
 """The command line: its commands, exit codes, and how errors are printed.
 
 Exit codes: 0 everything selected is done (or its method is not implemented yet, which is printed),
-2 wrong usage, 3 some cells failed or lack their data, 130 stopped by Ctrl-C.
+2 wrong usage, 3 some cells failed or lack their data, 130 stopped by Ctrl-C or SIGTERM.
 """
 
 import json
+import signal
 import sys
+import threading
 from typing import Annotated
 
 import typer
@@ -14,6 +16,7 @@ from nsdbench.cli import experts, sets, tables
 from nsdbench.cli.console import make_console, make_printable, show_table
 from nsdbench.cli.options import AsJson
 from nsdbench.errors import NotImplementedYet, NsdbenchError
+from nsdbench.sums import show_notices
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -31,6 +34,9 @@ _WRONG_PATHS = (
 def main() -> None:
     """Run the command line; our own errors are one message and an exit code, never a traceback."""
     make_printable(sys.stdout, sys.stderr)
+    show_notices()
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: what is done is kept
     try:
         app()
     except (ValueError, NotImplementedYet, *_WRONG_PATHS) as error:

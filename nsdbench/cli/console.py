@@ -9,7 +9,8 @@ from __future__ import annotations
 import codecs
 import io
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
@@ -158,6 +159,16 @@ def _live_progress(console: Console) -> Progress:
     note = TextColumn("{task.fields[note]}", markup=False)
     columns = (TextColumn("{task.description}", markup=False), BarColumn(bar_width=20), note)
     return Progress(*columns, console=console, transient=True)
+
+
+@contextmanager
+def resumable(console: Console) -> Iterator[None]:
+    """Have a command that Ctrl-C or SIGTERM stops say that it goes on, and exit with 130."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        console.print("Stopped. The same command goes on from here.")
+        raise SystemExit(130) from None
 
 
 class StepDisplay:

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from nsdbench.cli.console import StepDisplay, make_console, show_table
+from nsdbench.cli.console import StepDisplay, make_console, resumable, show_table
 from nsdbench.cli.options import DataRoot, Device, Results, resolve_device
 from nsdbench.files import checked_name
 
@@ -31,7 +31,8 @@ def record(
 
     real = data.load(dataset, data_root).without_test()
     kind = preprocessing or real.spec.default_preprocessing
-    with StepDisplay(make_console()) as display:
+    console = make_console()
+    with resumable(console), StepDisplay(console) as display:
         buffer = experts.record(
             real,
             data.preprocessing(kind, real),
@@ -43,7 +44,7 @@ def record(
             root=root,
             run=experts.Run(device=resolve_device(device), progress=display.progress),
         )
-    make_console().print(f"{buffer.num_experts} experts, {buffer.num_epochs} epochs: {buffer.path}")
+    console.print(f"{buffer.num_experts} experts, {buffer.num_epochs} epochs: {buffer.path}")
 
 
 @app.command("import")

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from nsdbench.cli.console import StepDisplay, make_console
+from nsdbench.cli.console import StepDisplay, make_console, resumable
 from nsdbench.cli.options import (
     AsJson,
     DataRoot,
@@ -39,7 +39,7 @@ def distill(
     from nsdbench import distill as distill_set
 
     console = make_console()
-    with StepDisplay(console) as display:
+    with resumable(console), StepDisplay(console) as display:
         artefact = distill_set(
             method,
             dataset,

@@ -153,11 +153,14 @@ def report(
 ) -> None:
     """Show measured and published numbers with a verdict per cell; draw figures into files."""
     from nsdbench.bench import tables
+    from nsdbench.files import sweep, write_atomically
     from nsdbench.report.figures import write_figures
     from nsdbench.report.writers import write
 
     if markdown + latex + csv + (html is not None) > 1:
         raise ValueError("choose one of --markdown, --latex, --csv and --html FILE")
+    figures = results / "figures" / scale
+    sweep(folder for folder in (figures, images, html and html.parent) if folder)
     kind = "latex" if latex else "csv" if csv else "html" if html else "markdown"
     records = _records(results, scale)
     picture_source = results / "images" / scale if images or html else None
@@ -165,11 +168,10 @@ def report(
     if html is None:
         sys.stdout.write(text)
     else:
-        html.parent.mkdir(parents=True, exist_ok=True)
-        html.write_text(text, encoding="utf-8")
+        write_atomically(html, lambda partial: partial.write_text(text, encoding="utf-8"))
         make_console().print(f"wrote {html}")
     chosen = tables.choose(table or None, scale)
-    for path in write_figures(chosen, scale, records, results / "figures" / scale, protocol):
+    for path in write_figures(chosen, scale, records, figures, protocol):
         make_console(is_error=True).print(f"wrote {path}")
 
 

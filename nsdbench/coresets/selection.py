@@ -23,6 +23,7 @@ from nsdbench.experts import (
     recipe_experts,
     silent,
     student_arch,
+    with_sound_experts,
 )
 from nsdbench.seeding import generator
 from nsdbench.sets import parameterizations
@@ -75,6 +76,10 @@ def select_recipe(
     recipe: methods.Recipe, data: Dataset, seed: int, draw: int, run: Run
 ) -> Artefact:
     """Select a coreset by a resolved recipe; arguments and errors as of `select`."""
+    return with_sound_experts(lambda: _select(recipe, data, seed, draw, run))
+
+
+def _select(recipe: methods.Recipe, data: Dataset, seed: int, draw: int, run: Run) -> Artefact:
     family, settings = read(recipe.values["coreset"])
     data = data.without_test()
     real = TrainingData(

@@ -20,13 +20,14 @@ from nsdbench.data.training import TrainingData
 from nsdbench.distillation import objectives
 from nsdbench.distillation.checkpoint import LoopState
 from nsdbench.distillation.objectives import Objective, ObjectiveContext
-from nsdbench.errors import Diverged
+from nsdbench.errors import DataCorrupt, Diverged
 from nsdbench.experts import Progress, Run, silent
 from nsdbench.seeding import generator
 from nsdbench.sets import parameterizations
 from nsdbench.sets.artefact import Artefact, check_out, load_artefact
 from nsdbench.sets.budget import check
 from nsdbench.sets.parameterizations import Parameterization
+from nsdbench.sums import set_aside
 
 _CHECKPOINTS_PER_RUN = 20
 
@@ -57,6 +58,7 @@ def optimise(
                 f"step {state.step} of {iterations}: the loss is {value:g} (before: {before}); "
                 "lower the learning rates or the initial student step size"
             )
+        state.set_rates(iterations)
         state.optimiser.step()
         state.parameterization.constrain()
         state.objective.constrain()
@@ -138,6 +140,12 @@ def distill_recipe(
     recipe: methods.Recipe, data: Dataset, seed: int, run: Run, work: Path | None
 ) -> Artefact:
     """Distil a data set by a resolved recipe; arguments and errors as of `distill`."""
+    return experts.with_sound_experts(lambda: _distill(recipe, data, seed, run, work))
+
+
+def _distill(
+    recipe: methods.Recipe, data: Dataset, seed: int, run: Run, work: Path | None
+) -> Artefact:
     data = data.without_test()
     # First what may be refused: whitening takes minutes, recording experts can take hours.
     objectives.read(recipe.values["objective"])
@@ -155,7 +163,13 @@ def distill_recipe(
     if work is not None:
         checkpoint = work / f"{experts.set_name(recipe, data, seed)}.pt"
         if checkpoint.exists():
-            state.restore(checkpoint)
+            try:
+                state.restore(checkpoint)
+            except DataCorrupt as damage:
+                set_aside(checkpoint, damage)
+                if checkpoint.exists():
+                    raise
+                return _distill(recipe, data, seed, run, work)
     optimise(
         state,
         recipe.values["optimiser"]["iterations"],

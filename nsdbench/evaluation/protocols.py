@@ -24,7 +24,9 @@ class Protocol:
         lr: fixed learning rate, or None for the step size the distillation learned.
         epochs: highest epoch index; epochs 0..epochs run (MTT trains 1001 for "1000").
         steps: if set, total optimiser steps instead of epochs.
-        augment: whether the data set's DSA strategy is applied to every batch.
+        augment: whether every batch is augmented, by one operation of a strategy.
+        strategy: names of DSA operations; None takes the data set's.
+        decays: whether the rate decays, see `decay_step`.
         standardises_batches: whether `data.standardise_batch` comes before augmentation, and before
             the passes of the test, whose batches are 128 images.
     """
@@ -37,6 +39,8 @@ class Protocol:
     epochs: int | None = 1000
     steps: int | None = None
     augment: bool = True
+    strategy: str | None = None
+    decays: bool = True
     standardises_batches: bool = False
 
     def total_steps(self, num_images: int) -> int:
@@ -50,8 +54,11 @@ class Protocol:
         """Return the step after which the rate decays.
 
         That is the end of epoch index epochs // 2 + 1, so that of MTT's 1001 epochs 502 run at the
-        full rate (MTT reference code); half of the steps where the protocol counts steps.
+        full rate (MTT reference code); half of the steps where the protocol counts steps; the last
+        step, which changes nothing, where the rate does not decay.
         """
+        if not self.decays:
+            return self.total_steps(num_images)
         if self.steps is not None:
             return self.steps // 2
         assert self.epochs is not None, "a protocol counts epochs or steps"
@@ -94,6 +101,17 @@ _PROTOCOLS = {
     # through a hallucinator drawn anew, as those of all sets whose decoding draws. The authors
     # keep the best of 16 tests on the test set, this protocol the one set it is given.
     "haba": Protocol("haba", lr=None, standardises_batches=True),
+    # CAFE reference code: 600 epochs where nothing is augmented, and common with DSA
+    "cafe": Protocol("cafe", epochs=600, augment=False),
+    # RTP reference code: 300 epochs at one rate
+    "rtp": Protocol(
+        "rtp",
+        batch_size=640,
+        weight_decay=0.0,
+        epochs=299,
+        strategy="flip_rotate",
+        decays=False,
+    ),
     # our choice: every set gets the same number of optimiser steps
     "common-equal-steps": Protocol("common-equal-steps", epochs=None, steps=5000),
     # full data; the paper does not say how its reference row was trained: epochs are in the name
@@ -120,15 +138,16 @@ def get(name: str) -> Protocol:
         return _PROTOCOLS[name]
     if match := re.fullmatch(r"common-equal-steps-([1-9]\d*)", name):
         return replace(_PROTOCOLS["common-equal-steps"], name=name, steps=int(match[1]))
-    match = re.fullmatch(r"(common|mtt|dc|haba|full)-([1-9]\d*)ep", name)
+    epochal = [known for known, protocol in _PROTOCOLS.items() if protocol.epochs is not None]
+    match = re.fullmatch(rf"({'|'.join(epochal)})-([1-9]\d*)ep", name)
     if match is None:
-        if re.fullmatch(r"(common-equal-steps-0+|(common|mtt|dc|haba|full)-0+ep)", name):
+        if re.fullmatch(rf"(common-equal-steps-0+|({'|'.join(epochal)})-0+ep)", name):
             raise ValueError(f"protocol {name!r} trains nothing: expected at least 1")
         others = [known for known in _PROTOCOLS if known != "full"]
         raise ValueError(
-            f"unknown protocol {name!r}; known: {', '.join(_PROTOCOLS)}, each of common, mtt, dc, "
-            'haba, full also as "<name>-<epochs>ep" (full only so), and '
-            '"common-equal-steps-<steps>"'
+            f"unknown protocol {name!r}; known: {', '.join(_PROTOCOLS)}, each of "
+            f"{', '.join(epochal)} "
+            'also as "<name>-<epochs>ep" (full only so), and "common-equal-steps-<steps>"'
             f"{nearest(name, others)}"
         )
     return replace(_PROTOCOLS[match[1]], name=name, epochs=int(match[2]))

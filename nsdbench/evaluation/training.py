@@ -2,7 +2,7 @@
 
 Networks meet a test split only here. The loop is MTT's `evaluate_synset`: SGD with
 momentum and weight decay on all parameters, shuffled batches, one DSA operation a batch, the rate
-divided by ten and the optimiser rebuilt after the epoch the protocol names.
+divided by ten and the optimiser rebuilt after the epoch the protocol names, if it names one.
 """
 
 import os
@@ -222,7 +222,9 @@ def train(
         Diverged: the loss at the decay or at the last step is not finite.
     """
     device = next(model.parameters()).device
-    strategy = dsa_strategy if protocol.augment else ""
+    strategy = ""
+    if protocol.augment:
+        strategy = dsa_strategy if protocol.strategy is None else protocol.strategy
 
     def optimiser(rate: float) -> torch.optim.Optimizer:
         return torch.optim.SGD(

@@ -7,6 +7,7 @@ from .networks import student_arch as student_arch
 from .opening import EXPERT_SEED as EXPERT_SEED
 from .opening import recipe_experts as recipe_experts
 from .opening import set_name as set_name
+from .opening import with_sound_experts as with_sound_experts
 from .recipe import ExpertRecipe as ExpertRecipe
 from .recording import record as record
 from .run import AT_HOME as AT_HOME

@@ -6,8 +6,6 @@
 <folder>/manifest.json      where the experts come from, and how far recording has got
 """
 
-import hashlib
-import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,12 +16,17 @@ import torch
 
 from nsdbench import data
 from nsdbench.errors import DataCorrupt, DataMissing
-from nsdbench.files import write_atomically
+from nsdbench.experts.buffer_manifest import (
+    MANIFEST,
+    keeps_correctness,
+    read_manifest,
+    trajectories_shape,
+)
+from nsdbench.files import write_atomically, writing
+from nsdbench.sums import content_sum, notice, notice_without_sum
 
 TRAJECTORIES = "trajectories.npy"
 CORRECTNESS = "correctness.npy"
-MANIFEST = "manifest.json"
-SCHEMA = 1
 
 
 @dataclass(frozen=True)
@@ -43,8 +46,24 @@ class ExpertSegment:
     start: int
 
 
+class ExpertsDamaged(DataCorrupt):
+    """A snapshot, or what was classified correctly in an epoch, has changed since it was written.
+
+    Attributes:
+        folder: of the buffer.
+        is_recorded: whether it can be made anew, see `recording.set_back_damaged`.
+    """
+
+    def __init__(self, text: str, folder: Path, is_recorded: bool) -> None:
+        super().__init__(text)
+        self.folder = folder
+        self.is_recorded = is_recorded
+
+
 class ExpertBuffer:
     """Read the snapshots of recorded or imported experts.
+
+    Each is compared with its sum when it is first read.
 
     Attributes:
         path: folder of the buffer.
@@ -67,19 +86,45 @@ class ExpertBuffer:
                 f"the experts in {self.path} are not finished: run the command that records them "
                 "again, it goes on where it stopped"
             )
-        shape = trajectories_shape(self.manifest)
-        self._trajectories = _open_array(self.path / TRAJECTORIES, shape, np.float32)
-        self.num_experts, snapshots, self.num_parameters = shape
+        self._arrays = open_arrays(self.path, self.manifest)
+        self._trajectories = self._arrays["snapshots"]
+        self.num_experts, snapshots, self.num_parameters = self._trajectories.shape
         self.num_epochs = snapshots - 1
+        self._compared: set[tuple[int, int]] = set()
 
     def snapshot(self, expert: int, epoch: int) -> torch.Tensor:
-        """Copy the parameters [P] of an expert after a number of epochs; 0 is its start."""
+        """Copy the parameters [P] of an expert after a number of epochs; 0 is its start.
+
+        Raises:
+            ValueError: there is no such expert or epoch.
+            ExpertsDamaged: the snapshot has changed since it was written.
+        """
         if not (0 <= expert < self.num_experts and 0 <= epoch <= self.num_epochs):
             raise ValueError(
                 f"expert {expert}, epoch {epoch}: {self.path} holds experts 0..."
                 f"{self.num_experts - 1} and epochs 0...{self.num_epochs}"
             )
-        return torch.from_numpy(np.array(self._trajectories[expert, epoch]))
+        values = np.array(self._trajectories[expert, epoch])
+        if (expert, epoch) not in self._compared:
+            stated = self.manifest["experts"][expert]["snapshots"][epoch]
+            self._compare(stated, values, expert, f"snapshot {epoch}", TRAJECTORIES)
+            self._compared.add((expert, epoch))
+        return torch.from_numpy(values)
+
+    def _compare(
+        self, stated: str | None, values: np.ndarray, expert: int, what: str, name: str
+    ) -> None:
+        """Compare what was read of an expert with its sum."""
+        if stated is None:
+            notice_without_sum("an expert buffer")
+        elif array_sum(values) != stated:
+            is_recorded = self.manifest["kind"] == "recorded"
+            raise ExpertsDamaged(
+                f"{what} of expert {expert} in {self.path / name} does not match its checksum"
+                + ("" if is_recorded else "; delete its folder and import it again"),
+                self.path,
+                is_recorded,
+            )
 
     def correctness(self) -> torch.Tensor:
         """Copy which images were classified correctly when they were presented, before the update.
@@ -89,14 +134,18 @@ class ExpertBuffer:
 
         Raises:
             ValueError: the experts were trained without keeping it.
+            ExpertsDamaged: it has changed since it was written.
         """
         if not keeps_correctness(self.manifest):
             raise ValueError(
                 f"the experts in {self.path} kept no record of the images they classified "
                 "correctly: set experts.keeps_correctness = true, and no experts.buffer"
             )
-        shape = (self.num_experts, self.num_epochs, self.manifest["num_images"])
-        return torch.from_numpy(_open_array(self.path / CORRECTNESS, shape, np.uint8) == 1)
+        rows = self._arrays["correctness"]
+        for expert, entry in enumerate(self.manifest["experts"]):
+            for epoch, stated in enumerate(entry["correctness"]):
+                self._compare(stated, rows[expert, epoch], expert, f"epoch {epoch}", CORRECTNESS)
+        return torch.from_numpy(rows == 1)
 
     def sample(
         self, generator: torch.Generator, *, max_start_epoch: int, expert_epochs: int
@@ -128,17 +177,16 @@ class ExpertBuffer:
         )
 
     def verify(self) -> None:
-        """Read everything and compare it with the checksums of the manifest.
+        """Read everything and compare it with the sums of the manifest.
 
         Raises:
-            DataCorrupt: an expert's snapshots have changed since they were written.
+            ExpertsDamaged: something has changed since it was written.
         """
-        for expert, entry in enumerate(self.manifest["experts"]):
-            if snapshot_hash(self._trajectories[expert, self.num_epochs]) != entry["sha256"]:
-                raise DataCorrupt(
-                    f"expert {expert} in {self.path / TRAJECTORIES} does not match its checksum: "
-                    "delete the folder and record again"
-                )
+        for expert in range(self.num_experts):
+            for epoch in range(self.num_epochs + 1):
+                self.snapshot(expert, epoch)
+        if keeps_correctness(self.manifest):
+            self.correctness()
 
 
 def default_root() -> Path:
@@ -151,11 +199,16 @@ def list_buffers(root: Path | str | None = None) -> list[dict[str, Any]]:
 
     Returns:
         One dict a buffer, by name: path, name, kind ("recorded" or "imported"), dataset, arch,
-        num_experts, num_epochs, epochs_done (over all experts), complete, num_bytes.
+        num_experts, num_epochs, epochs_done (over all experts), complete, num_bytes. A damaged one
+        is left out with a notice.
     """
     found = []
     for path in sorted(Path(root or default_root()).glob(f"*/{MANIFEST}")):
-        manifest = read_manifest(path.parent)
+        try:
+            manifest = read_manifest(path.parent)
+        except (DataCorrupt, OSError) as error:
+            notice(str(error))
+            continue
         num_experts, snapshots, num_parameters = trajectories_shape(manifest)
         found.append(
             {
@@ -170,66 +223,49 @@ def list_buffers(root: Path | str | None = None) -> list[dict[str, Any]]:
     return found
 
 
-def trajectories_shape(manifest: dict[str, Any]) -> tuple[int, int, int]:
-    """(num_experts, num_epochs + 1, P) of the array a manifest describes."""
-    return manifest["num_experts"], manifest["num_epochs"] + 1, manifest["num_parameters"]
-
-
-def read_manifest(folder: Path) -> dict[str, Any]:
-    """Read a buffer's manifest.
-
-    Raises:
-        DataMissing: there is none.
-        DataCorrupt: it is not a manifest of this version.
-    """
-    file = folder / MANIFEST
-    try:
-        manifest = json.loads(file.read_text())
-    except FileNotFoundError as error:
-        raise DataMissing(f"no experts in {folder}: record or import them first") from error
-    except ValueError as error:
-        raise DataCorrupt(f"{file} is not JSON: delete its folder and record again") from error
-    if manifest.get("schema") != SCHEMA:
-        raise DataCorrupt(
-            f"{file} has schema {manifest.get('schema')}, this version reads {SCHEMA}: record again"
-        )
-    return manifest
-
-
-def write_manifest(folder: Path, manifest: dict[str, Any]) -> None:
-    """Replace a buffer's manifest in one step."""
-    text = json.dumps(manifest, indent=1)
-    write_atomically(folder / MANIFEST, lambda path: path.write_text(text))
-
-
-def keeps_correctness(manifest: dict[str, Any]) -> bool:
-    """Say whether a buffer has the file of correctly classified images."""
-    return manifest.get("recipe", {}).get("keeps_correctness", False)
-
-
 def create_arrays(folder: Path, manifest: dict[str, Any]) -> None:
     """Make the array files a manifest describes, all zeros and sparse where the disk can."""
-    _create_array(folder / TRAJECTORIES, trajectories_shape(manifest), np.float32)
+    for name, shape, dtype in _arrays(manifest).values():
+        _create_array(folder / name, shape, dtype)
+
+
+def open_arrays(folder: Path, manifest: dict[str, Any]) -> dict[str, np.ndarray]:
+    """Map the array files a manifest describes, read-only: "snapshots", perhaps "correctness".
+
+    Raises:
+        DataCorrupt: one is not what the manifest says.
+    """
+    return {
+        key: _open_array(folder / name, shape, dtype)
+        for key, (name, shape, dtype) in _arrays(manifest).items()
+    }
+
+
+def _arrays(manifest: dict[str, Any]) -> dict[str, tuple[str, tuple[int, ...], type]]:
+    """List file, shape and type of the arrays a manifest describes."""
+    arrays: dict[str, tuple[str, tuple[int, ...], type]] = {
+        "snapshots": (TRAJECTORIES, trajectories_shape(manifest), np.float32)
+    }
     if keeps_correctness(manifest):
         shape = (manifest["num_experts"], manifest["num_epochs"], manifest["num_images"])
-        _create_array(folder / CORRECTNESS, shape, np.uint8)
+        arrays["correctness"] = (CORRECTNESS, shape, np.uint8)
+    return arrays
 
 
 def write_snapshot(folder: Path, expert: int, epoch: int, theta: torch.Tensor) -> str:
-    """Write one snapshot [P] to disk and return its checksum."""
-    values = theta.detach().cpu().numpy()
-    _write_row(folder / TRAJECTORIES, expert, epoch, values)
-    return snapshot_hash(values)
+    """Write one snapshot [P] to disk and return its sum."""
+    return _write_row(folder / TRAJECTORIES, expert, epoch, theta.detach().cpu().numpy())
 
 
-def write_correctness(folder: Path, expert: int, epoch: int, is_correct: torch.Tensor) -> None:
-    """Write to disk which of the N images were classified correctly in an epoch, from 0."""
-    _write_row(folder / CORRECTNESS, expert, epoch, is_correct.cpu().numpy().astype(np.uint8))
+def write_correctness(folder: Path, expert: int, epoch: int, is_correct: torch.Tensor) -> str:
+    """Write which of the N images were classified correctly in an epoch, from 0; return its sum."""
+    values = is_correct.cpu().numpy().astype(np.uint8)
+    return _write_row(folder / CORRECTNESS, expert, epoch, values)
 
 
-def snapshot_hash(values: np.ndarray) -> str:
-    """Identify a snapshot (sha256, hex)."""
-    return hashlib.sha256(np.ascontiguousarray(values).data).hexdigest()
+def array_sum(values: np.ndarray) -> str:
+    """Return the SHA-256 of the values of an array, hex."""
+    return content_sum(np.ascontiguousarray(values).data)
 
 
 def _create_array(file: Path, shape: tuple[int, ...], dtype: type) -> None:
@@ -243,7 +279,7 @@ def _open_array(file: Path, shape: tuple[int, ...], dtype: type) -> np.ndarray:
     """Map a file read-only; DataCorrupt if it is not what the manifest says."""
     try:
         array = np.load(file, mmap_mode="r")
-    except (OSError, ValueError) as error:
+    except Exception as error:  # a damaged header makes numpy raise almost anything
         raise DataCorrupt(
             f"{file} cannot be read ({error}): delete its folder and record again"
         ) from error
@@ -255,15 +291,16 @@ def _open_array(file: Path, shape: tuple[int, ...], dtype: type) -> np.ndarray:
     return array
 
 
-def _write_row(file: Path, expert: int, epoch: int, values: np.ndarray) -> None:
-    """Write array[expert, epoch] to disk.
+def _write_row(file: Path, expert: int, epoch: int, values: np.ndarray) -> str:
+    """Write array[expert, epoch] to disk and return its sum.
 
     Plain writes, not the mapping: a full disk is then an OSError instead of a killed process.
     """
     array = np.load(file, mmap_mode="r")
     row = expert * array.shape[1] + epoch
-    with open(file, "r+b") as stream:
+    with writing(file), open(file, "r+b") as stream:
         stream.seek(array.offset + row * values.nbytes)
         stream.write(values.tobytes())
         stream.flush()
         os.fsync(stream.fileno())  # before the manifest claims it
+    return array_sum(values)

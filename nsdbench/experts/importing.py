@@ -4,7 +4,6 @@ Such a file is a list of experts, each a list of snapshots (start, then one an e
 of the network's parameter tensors in the order of parameters().
 """
 
-import hashlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,15 +15,14 @@ from nsdbench.data import KINDS, DatasetSpec
 from nsdbench.data.fetching.cache import make_folder
 from nsdbench.errors import DataCorrupt, DataMissing
 from nsdbench.experts.buffer import (
-    MANIFEST,
-    SCHEMA,
     ExpertBuffer,
     create_arrays,
     default_root,
-    write_manifest,
     write_snapshot,
 )
+from nsdbench.experts.buffer_manifest import MANIFEST, SCHEMA, write_manifest
 from nsdbench.files import checked_name
+from nsdbench.sums import file_sum
 
 
 def import_mtt(
@@ -52,7 +50,7 @@ def import_mtt(
         ValueError: no files, an unknown preprocessing, the name is taken, or the tensors are not
             those of the network.
         DataMissing: a file does not exist.
-        DataCorrupt: a file is not a replay buffer.
+        DataCorrupt: a file is not a replay buffer, or holds a number that is not finite.
     """
     if preprocessing not in KINDS:
         raise ValueError(
@@ -83,7 +81,7 @@ def import_mtt(
         "dataset": spec.name,
         "arch": arch_id,
         "preprocessing": preprocessing,
-        "files": [{"name": path.name, "sha256": _file_hash(path)} for path in paths],
+        "files": [{"name": path.name, "sha256": file_sum(path)} for path in paths],
         "num_experts": len(lengths),
         "num_epochs": lengths[0] - 1,
         "num_parameters": models.num_parameters(model),
@@ -93,10 +91,11 @@ def import_mtt(
     create_arrays(make_folder(folder), manifest)
     experts = (expert for path in paths for expert in _experts(path))
     for number, expert in enumerate(experts):
+        sums = []
         for epoch, snapshot in enumerate(expert):
             theta = torch.cat([tensor.float().reshape(-1) for tensor in snapshot])
-            checksum = write_snapshot(folder, number, epoch, theta)
-        manifest["experts"].append({"epochs_done": len(expert) - 1, "sha256": checksum})
+            sums.append(write_snapshot(folder, number, epoch, theta))
+        manifest["experts"].append({"epochs_done": len(expert) - 1, "snapshots": sums})
     write_manifest(folder, manifest)
     return ExpertBuffer(folder)
 
@@ -146,9 +145,9 @@ def _check_expert(path: Path, number: int, expert: object, model: torch.nn.Modul
                     f"{where}: {name} is {list(tensor.shape)}, the network's is {shape}: check the "
                     "architecture id and the dataset"
                 )
+            if not tensor.float().isfinite().all():
+                raise DataCorrupt(
+                    f"{where}: {name} holds numbers that are not finite in float32: the expert "
+                    "diverged or the file is damaged; leave it out, or record it again"
+                )
     return len(expert)
-
-
-def _file_hash(path: Path) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

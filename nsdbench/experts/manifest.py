@@ -7,7 +7,6 @@ tested on the images that were set aside too, at every snapshot; the test split 
 is for evaluation alone, so its experts are not tested.
 """
 
-import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -17,8 +16,7 @@ from nsdbench.data.holdout import parse
 from nsdbench.experts import ExpertBuffer
 from nsdbench.experts.buffer import TRAJECTORIES
 from nsdbench.files import write_atomically
-
-_HASHED_AT_ONCE = 2**24  # bytes
+from nsdbench.sums import file_sum
 
 
 def write_expert_manifest(
@@ -44,7 +42,8 @@ def write_expert_manifest(
     buffer.verify()
     manifest = {key: value for key, value in buffer.manifest.items() if key != "complete"}
     file = buffer.path / TRAJECTORIES
-    manifest["file"] = {"name": file.name, "bytes": file.stat().st_size, "sha256": _digest(file)}
+    manifest["file"] = {"name": file.name, "bytes": file.stat().st_size, "sha256": file_sum(file)}
+    manifest["experts"] = [_without_sums(entry) for entry in manifest["experts"]]
     if parse(manifest["dataset"]):
         tested = _holdout_accuracy(buffer, data_root, device)
         manifest["experts"] = [
@@ -57,13 +56,10 @@ def write_expert_manifest(
     return path
 
 
-def _digest(file: Path) -> str:
-    """Return the SHA-256 of a file, hex."""
-    digest = hashlib.sha256()
-    with open(file, "rb") as stream:
-        while part := stream.read(_HASHED_AT_ONCE):
-            digest.update(part)
-    return digest.hexdigest()
+def _without_sums(entry: dict[str, Any]) -> dict[str, Any]:
+    """Return the entry of an expert with the sum of its last snapshot alone."""
+    rest = {key: value for key, value in entry.items() if key not in ("snapshots", "correctness")}
+    return {**rest, "sha256": entry["snapshots"][-1]}
 
 
 def _holdout_accuracy(

@@ -1,16 +1,20 @@
 """Open the experts that a recipe asks for, and derive the name of the set."""
 
 import hashlib
+from collections.abc import Callable
+from typing import TypeVar
 
 from nsdbench.data import Dataset, Preprocessing
-from nsdbench.experts.buffer import ExpertBuffer, default_root
+from nsdbench.experts.buffer import ExpertBuffer, ExpertsDamaged, default_root
 from nsdbench.experts.networks import student_arch
 from nsdbench.experts.recipe import ExpertRecipe
-from nsdbench.experts.recording import record
+from nsdbench.experts.recording import record, set_back_damaged
 from nsdbench.experts.run import Run
 from nsdbench.files import checked_name, set_prefix
 from nsdbench.methods import Recipe
+from nsdbench.sums import notice
 
+T = TypeVar("T")
 EXPERT_SEED = 0  # experts are shared by all runs on a data set, as in MTT
 
 
@@ -52,3 +56,15 @@ def set_name(recipe: Recipe, data: Dataset, seed: int) -> str:
         digests += f"-{hashlib.sha256(files.encode()).hexdigest()[:8]}"
     prefix = set_prefix(recipe.method, data.name, recipe.ipc, recipe.hash)
     return f"{prefix}{digests}-seed{seed}"
+
+
+def with_sound_experts(make: Callable[[], T]) -> T:
+    """Make something from experts; damaged ones are trained anew, then it is made again."""
+    try:
+        return make()
+    except ExpertsDamaged as damage:
+        if not damage.is_recorded:
+            raise
+        notice(f"{damage}; it is trained anew from there")
+        set_back_damaged(damage.folder)
+        return make()

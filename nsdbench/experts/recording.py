@@ -19,27 +19,26 @@ from torch.nn import functional as F
 from nsdbench import models
 from nsdbench.data import Dataset, Preprocessing, standardise_batch
 from nsdbench.data.fetching.cache import make_folder
-from nsdbench.errors import Diverged
+from nsdbench.errors import DataCorrupt, DataMissing, Diverged
 from nsdbench.experts.buffer import (
     CORRECTNESS,
-    MANIFEST,
-    SCHEMA,
     TRAJECTORIES,
     ExpertBuffer,
+    array_sum,
     create_arrays,
     default_root,
-    read_manifest,
-    snapshot_hash,
+    open_arrays,
     write_correctness,
-    write_manifest,
     write_snapshot,
 )
+from nsdbench.experts.buffer_manifest import MANIFEST, SCHEMA, read_manifest, write_manifest
 from nsdbench.experts.gsam import redirect_gradients
 from nsdbench.experts.recipe import ExpertRecipe, content_hash
 from nsdbench.experts.run import AT_HOME, Progress, Run
 from nsdbench.files import readable
 from nsdbench.seeding import generator
 from nsdbench.student import augment
+from nsdbench.sums import set_aside
 
 # our choice: training sets up to this size are preprocessed once, larger ones batch by batch
 PREPARED_BYTES = 2 << 30
@@ -60,7 +59,8 @@ def record(
     """Train experts, or open them if they have been trained before.
 
     The buffer is found by training data, preprocessing, architecture, recipe and seed. Two
-    processes may ask for the same one: the second waits for the first.
+    processes may ask for the same one: the second waits for the first. A finished one is only
+    read; a damaged one is recorded anew.
 
     Args:
         dataset: its training split is used; the test split is sealed.
@@ -89,6 +89,8 @@ def record(
     name = f"{readable(dataset.name)}-{arch_id}-{content_hash(identity)[:16]}"
     folder = Path(root or default_root()) / name
     total = recipe.num_experts * recipe.epochs
+    with contextlib.suppress(DataMissing, DataCorrupt):
+        return _open_finished(folder, identity)
     with _locked(folder, total, run.progress):
         model = models.for_dataset(arch_id, dataset).to(run.device)
         sizes = {"num_parameters": models.num_parameters(model)}
@@ -100,13 +102,59 @@ def record(
     return ExpertBuffer(folder)
 
 
+def _open_finished(folder: Path, identity: dict[str, Any]) -> ExpertBuffer:
+    """Open a buffer that is finished and in its place; no lock, it may be somebody else's."""
+    buffer = ExpertBuffer(folder)
+    _check_identity(folder, buffer.manifest, identity)
+    return buffer
+
+
+def _check_identity(folder: Path, manifest: dict[str, Any], identity: dict[str, Any]) -> None:
+    if any(manifest.get(key) != value for key, value in identity.items()):
+        raise DataCorrupt(f"{folder / MANIFEST} is damaged: it is that of other experts")
+
+
+def set_back_damaged(folder: Path) -> None:
+    """Have every recorded expert go on from before its first damaged snapshot.
+
+    The next `record` trains what is then missing.
+    """
+    with _locked(folder, 0, AT_HOME.progress):
+        manifest = read_manifest(folder)
+        arrays = open_arrays(folder, manifest)
+        for expert, entry in enumerate(manifest["experts"]):
+            sums = {"snapshots": entry["snapshots"], "correctness": entry.get("correctness", [])}
+            damaged = [
+                epoch if name == "snapshots" else epoch + 1
+                for name, array in arrays.items()
+                for epoch, stated in enumerate(sums[name])
+                if stated is not None and array_sum(array[expert, epoch]) != stated
+            ]
+            if damaged:
+                done = max(0, min(damaged) - 1)
+                entry["epochs_done"] = done
+                entry["snapshots"] = entry["snapshots"][: done + 1] if min(damaged) else [None]
+                for name in ("loss", "accuracy", "correctness"):
+                    if name in entry:
+                        del entry[name][done:]
+                entry.pop("final_train_accuracy", None)
+                manifest["complete"] = False
+        write_manifest(folder, manifest)
+
+
 def _open_manifest(
     folder: Path, name: str, identity: dict[str, Any], sizes: dict[str, int], recipe: ExpertRecipe
 ) -> dict[str, Any]:
     """Read how far an earlier run got, or start a new buffer."""
     files = [MANIFEST, TRAJECTORIES, *([CORRECTNESS] if recipe.keeps_correctness else [])]
     if all((folder / file).exists() for file in files):
-        return read_manifest(folder)
+        try:
+            manifest = read_manifest(folder)
+            _check_identity(folder, manifest, identity)
+            open_arrays(folder, manifest)
+            return manifest
+        except DataCorrupt as damage:
+            set_aside(folder / MANIFEST, damage)
     manifest = {
         **identity,
         "name": name,
@@ -146,7 +194,9 @@ def _train_experts(
         if not _resume(folder, expert, entry, model, recipe):
             models.initialize(model, generator(seed, "experts", expert, "initialize"))
             start = write_snapshot(folder, expert, 0, models.flatten(model))
-            entry.update(epochs_done=0, loss=[], accuracy=[], sha256=start)
+            entry.update(epochs_done=0, loss=[], accuracy=[], snapshots=[start])
+            if recipe.keeps_correctness:
+                entry["correctness"] = []
         optimiser = torch.optim.SGD(
             model.parameters(),
             lr=recipe.lr,
@@ -162,8 +212,10 @@ def _train_experts(
                     f"{loss} at lr {recipe.lr:g}; lower it"
                 )
             if recipe.keeps_correctness:
-                write_correctness(folder, expert, epoch, is_correct)
-            entry["sha256"] = write_snapshot(folder, expert, epoch + 1, models.flatten(model))
+                row = write_correctness(folder, expert, epoch, is_correct)
+                entry["correctness"].append(row)
+            theta = models.flatten(model)
+            entry["snapshots"].append(write_snapshot(folder, expert, epoch + 1, theta))
             entry["loss"].append(loss)
             entry["accuracy"].append(100 * float(is_correct.sum()) / len(labels))
             entry["epochs_done"] = epoch + 1
@@ -172,7 +224,8 @@ def _train_experts(
                 entry["final_train_accuracy"] = _accuracy(
                     model, fetch, labels, rows[:MEASURED_IMAGES], recipe.batch_size
                 )
-                manifest["complete"] = expert + 1 == recipe.num_experts
+                is_done = [e["epochs_done"] == recipe.epochs for e in entries]
+                manifest["complete"] = is_done == [True] * recipe.num_experts
             write_manifest(folder, manifest)
             progress("experts", sum(e["epochs_done"] for e in entries), total)
 
@@ -188,7 +241,7 @@ def _resume(
     if not entry or recipe.momentum > 0:
         return False
     last = np.load(folder / TRAJECTORIES, mmap_mode="r")[expert, entry["epochs_done"]]
-    if snapshot_hash(last) != entry["sha256"]:
+    if array_sum(last) != entry["snapshots"][-1]:
         return False
     models.load_flat(model, torch.from_numpy(np.array(last)))
     return True

@@ -69,6 +69,7 @@ class Optimiser(TypedDict, total=False):
     lr_kernels: Rate
     lr_lr: Rate
     ema_decay: Decay
+    halved_at: list[Annotated[float, Field(gt=0, lt=1)]]
 
 
 class Network(TypedDict, total=False):

@@ -39,6 +39,7 @@ NETWORKS = {
     "resnet18_ap": Network("nsdbench.models.nets.resnet:ResNet18AP", 64),
     "vgg11": Network("nsdbench.models.nets.vgg:VGG11", 64),
     "alexnet": Network("nsdbench.models.nets.alexnet:AlexNet", 128, norms=()),
+    "alexnet_ap": Network("nsdbench.models.nets.alexnet:AlexNetAP", 128),
 }
 NAMES = tuple(NETWORKS)
 PUBLISHED_WIDTHS = {name: network.width for name, network in NETWORKS.items()}

@@ -6,6 +6,7 @@ Nothing here imports torch, so that plans are made without it. A network that ha
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 from nsdbench.models import shapes
 from nsdbench.models.ids import NETWORKS, parse_id
@@ -116,12 +117,14 @@ def _convnet(walk: _Walk, width: int, depth: int) -> None:
         padding = 1
 
 
-def _alexnet(walk: _Walk, width: int, depth: int) -> None:
+def _alexnet(walk: _Walk, width: int, depth: int, has_norm: bool = False) -> None:
     shapes.alexnet_map(walk.channels, walk.side)
     padding, stride = shapes.first_padding(walk.channels, 5), shapes.alexnet_stride(walk.side)
     for layer, published in enumerate(shapes.ALEXNET_CHANNELS):
         channels = shapes.scaled_channels(published, width, NETWORKS["alexnet"].width)
         walk.conv(channels, 5 if layer < 2 else 3, padding=padding, stride=stride)
+        if has_norm:
+            walk.norm()
         walk.keep()
         if layer in (0, 1, 4):
             walk.pool(2)
@@ -187,4 +190,5 @@ _WALKS: dict[str, Callable[[_Walk, int, int], None]] = {
     "resnet18_ap": _resnet18_ap,
     "vgg11": _vgg11,
     "alexnet": _alexnet,
+    "alexnet_ap": partial(_alexnet, has_norm=True),
 }

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from nsdbench.ops import reference
 from nsdbench.ops.backend import is_native
-from nsdbench.ops.convnet_autograd import features
+from nsdbench.ops.convnet_autograd import features, step, step_adjoint
 from nsdbench.ops.convnet_shape import (
     MAX_DEPTH,
     MAX_IN_CHANNELS,
@@ -19,6 +19,7 @@ from nsdbench.ops.convnet_shape import (
     check_classes,
     check_classifier,
 )
+from nsdbench.ops.registration import constant
 
 __all__ = [
     "MAX_DEPTH",
@@ -69,7 +70,7 @@ def convnet_features(theta: Tensor, x: Tensor, shape: ConvNetShape) -> Tensor:
     return features(theta, x, *sizes, keep)[0]
 
 
-@torch.no_grad()
+@constant("the cross-entropy of convnet_features")
 def convnet_step(
     theta: Tensor,
     x: Tensor,
@@ -98,16 +99,17 @@ def convnet_step(
 
     Raises:
         ValueError: a shape, dtype, device or class does not fit; the message names the argument.
+        RuntimeError: under torch.func.grad or jvp.
     """
     check_classifier(theta, x, y, shape, velocity=velocity)
     sizes = (shape.depth, shape.width, shape.padding)
     if not is_native(x.device):
         check_classes(theta, x, y, shape)
         return reference.convnet_step(theta, x, y, lr, velocity, momentum, *sizes)
-    return torch.ops.nsdbench.convnet_step(theta, x, y, lr, velocity, momentum, *sizes)
+    return step(theta, x, y, lr, velocity, momentum, *sizes)
 
 
-@torch.no_grad()
+@constant("the cross-entropy of convnet_features")
 def convnet_step_adjoint(
     theta: Tensor,
     x: Tensor,
@@ -129,6 +131,7 @@ def convnet_step_adjoint(
 
     Raises:
         ValueError: a shape, dtype, device or class does not fit; the message names the argument.
+        RuntimeError: under torch.func.grad or jvp.
 
     Cost: one pass forward and backward with tangents, about 2.7 times a step; no graph.
     """
@@ -139,7 +142,5 @@ def convnet_step_adjoint(
     if not is_native(x.device):
         check_classes(theta, x, y, shape)
         return reference.convnet_step_adjoint(theta, x, y, direction, *sizes, needs)
-    loss, along, *found = torch.ops.nsdbench.convnet_step_adjoint(
-        theta, x, y, direction, *sizes, *needs
-    )
+    loss, along, *found = step_adjoint(theta, x, y, direction, *sizes, *needs)
     return loss, along, [h if need else None for h, need in zip(found, needs, strict=True)]

@@ -10,7 +10,6 @@ it is the tangent of g along v: one native pass gives both.
 
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from nsdbench.ops.convnet_shape import ConvNetShape, check, check_classifier
@@ -38,13 +37,14 @@ def _features_jvp(
     ctx: Any, theta_t: Tensor | None, x_t: Tensor | None, *_: Any
 ) -> tuple[Tensor, None]:
     theta, x, _ = ctx.saved_tensors
-    out_t = torch.ops.nsdbench.convnet_features_jvp(theta, x, theta_t, x_t, *ctx.sizes)
-    return out_t, None
+    return _tangent(theta, x, theta_t, x_t, *ctx.sizes), None
 
 
 def _save_backward(ctx: Any, inputs: Any, output: Any) -> None:
-    grad, theta, x, _, *ctx.sizes, _, _ = inputs
+    grad, theta, x, _, *ctx.sizes, needs_theta, needs_x = inputs
+    ctx.wanted = needs_theta, needs_x
     ctx.save_for_backward(grad, theta, x)
+    ctx.save_for_forward(grad, theta, x)
     ctx.set_materialize_grads(False)
 
 
@@ -57,11 +57,21 @@ def _backward_backward(
         return (None,) * 9
     grad, theta, x = ctx.saved_tensors
     needs_grad, needs_theta, needs_x = ctx.needs_input_grad[:3]
-    for_grad, for_theta, for_x = torch.ops.nsdbench.convnet_features_backward_jvp(
+    for_grad, for_theta, for_x = _gradients_tangent(
         grad, theta, x, None, theta_t, x_t, *ctx.sizes, needs_theta, needs_x
     )
     found = zip((for_grad, for_theta, for_x), (needs_grad, needs_theta, needs_x), strict=True)
     return *(h if need else None for h, need in found), *(None,) * 6
+
+
+def _backward_jvp(
+    ctx: Any, grad_t: Tensor | None, theta_t: Tensor | None, x_t: Tensor | None, *_: Any
+) -> tuple[Tensor, Tensor]:
+    grad, theta, x = ctx.saved_tensors
+    if theta_t is None and x_t is None:  # linear in grad; the activations are recomputed
+        return features_backward(grad_t, theta, x, x.new_empty(0), *ctx.sizes, *ctx.wanted)
+    _, *found = _gradients_tangent(grad, theta, x, grad_t, theta_t, x_t, *ctx.sizes, *ctx.wanted)
+    return found[0], found[1]
 
 
 def _fake_features(
@@ -96,6 +106,7 @@ def _fake_features_backward(
     needs_x: bool,
 ) -> tuple[Tensor, Tensor]:
     shape = ConvNetShape(depth, width, padding)
+    check(theta, x, shape)
     check(theta, x, shape, grad=(grad, [x.shape[0], shape.num_features(x)]))
     return (
         theta.new_empty(theta.shape if needs_theta else [0]),
@@ -131,9 +142,9 @@ def _fake_features_backward_jvp(
     needs_x: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
     shape = ConvNetShape(depth, width, padding)
+    check(theta, x, shape, theta_t=(theta_t, list(theta.shape)), x_t=(x_t, list(x.shape)))
     features = [x.shape[0], shape.num_features(x)]
     check(theta, x, shape, grad=(grad, features), grad_t=(grad_t, features))
-    check(theta, x, shape, theta_t=(theta_t, list(theta.shape)), x_t=(x_t, list(x.shape)))
     return (
         x.new_empty(features),
         theta.new_empty(theta.shape if needs_theta else [0]),
@@ -190,9 +201,9 @@ features_backward = differentiable(
     _fake_features_backward,
     save=_save_backward,
     backward=_backward_backward,
-    is_last=True,
+    jvp=_backward_jvp,
 )
-plain("convnet_features_jvp", _fake_features_jvp)
-plain("convnet_features_backward_jvp", _fake_features_backward_jvp)
-plain("convnet_step", _fake_step)
-plain("convnet_step_adjoint", _fake_step_adjoint)
+_tangent = plain("convnet_features_jvp", _fake_features_jvp)
+_gradients_tangent = plain("convnet_features_backward_jvp", _fake_features_backward_jvp)
+step = plain("convnet_step", _fake_step)
+step_adjoint = plain("convnet_step_adjoint", _fake_step_adjoint)

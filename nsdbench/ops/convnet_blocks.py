@@ -24,9 +24,15 @@ from torch.nn import functional as F
 from nsdbench.ops import reference
 from nsdbench.ops.backend import is_native
 from nsdbench.ops.convnet_shape import ConvNetShape, check, check_classes, check_classifier
-from nsdbench.ops.inorm_relu_pool import EPS, inorm_relu_pool
-
-_native = torch.ops.nsdbench
+from nsdbench.ops.inorm_relu_pool import (
+    EPS,
+    forward,
+    gradients,
+    gradients_tangent,
+    inorm_relu_pool,
+    tangent,
+)
+from nsdbench.ops.registration import constant
 
 
 class _Block(NamedTuple):
@@ -65,7 +71,7 @@ def convnet_features(theta: Tensor, x: Tensor, shape: ConvNetShape) -> Tensor:
     return x.flatten(1)
 
 
-@torch.no_grad()
+@constant("the cross-entropy of convnet_features")
 def convnet_gradient(theta: Tensor, x: Tensor, y: Tensor, shape: ConvNetShape) -> Tensor:
     """Compute the gradient in theta of the mean cross-entropy of a ConvNet with its classifier.
 
@@ -80,10 +86,11 @@ def convnet_gradient(theta: Tensor, x: Tensor, y: Tensor, shape: ConvNetShape) -
 
     Raises:
         ValueError: a shape, dtype or device does not fit; the message names the argument.
+        RuntimeError: under torch.func.grad or jvp.
     """
     check_classifier(theta, x, y, shape)
+    check_classes(theta, x, y, shape)
     if not is_native(x.device):
-        check_classes(theta, x, y, shape)
         sizes = (shape.depth, shape.width, shape.padding)
         return reference.convnet_step(theta, x, y, 0.0, None, 0.0, *sizes)[1]
     blocks, classifier = _split(theta, x, shape)
@@ -94,13 +101,13 @@ def convnet_gradient(theta: Tensor, x: Tensor, y: Tensor, shape: ConvNetShape) -
     grad = (loss.grad @ classifier.weight).view_as(inputs.pop())
     while blocks:
         block, a, z = blocks.pop(), inputs.pop(), convolved.pop()
-        grad, *norm = _native.inorm_relu_pool_backward(grad, z, block.scale, block.shift, EPS)
+        grad, *norm = gradients(grad, z, block.scale, block.shift, EPS)
         grad, weight = _convolve_backward(grad, a, block, needs=(bool(blocks), True))
         found += _piece(weight, norm)
     return _join(found)
 
 
-@torch.no_grad()
+@constant("the cross-entropy of convnet_features")
 def convnet_adjoint(
     theta: Tensor,
     x: Tensor,
@@ -122,10 +129,11 @@ def convnet_adjoint(
 
     Raises:
         ValueError: a shape, dtype or device does not fit; the message names the argument.
+        RuntimeError: under torch.func.grad or jvp.
     """
     check_classifier(theta, x, y, shape, direction=direction)
+    check_classes(theta, x, y, shape)
     if not is_native(x.device):
-        check_classes(theta, x, y, shape)
         sizes = (shape.depth, shape.width, shape.padding)
         return reference.convnet_step_adjoint(theta, x, y, direction, *sizes, needs)[1:]
     needs_theta, needs_x, needs_y = needs
@@ -151,12 +159,12 @@ def convnet_adjoint(
         block_t, a_t, z_t = blocks_t.pop(), inputs_t.pop(), convolved_t.pop()
         norm = (z, block.scale, block.shift, EPS)
         needs_input = needs_x or bool(blocks)
-        grad_z_t, *norm_t = _native.inorm_relu_pool_backward_jvp(
+        grad_z_t, *norm_t = gradients_tangent(
             grad, *norm, grad_t, z_t, block_t.scale, block_t.shift
         )
         grad_t, weight_t = _convolve_backward(grad_z_t, a, block, (needs_input, needs_theta))
         if needs_input:
-            grad_z, *_ = _native.inorm_relu_pool_backward(grad, *norm)
+            grad_z, *_ = gradients(grad, *norm)
             rest = (True, needs_theta and a_t is not None)
             more_grad_t, more_weight_t = _convolve_backward(
                 grad_z, a if a_t is None else a_t, block_t, rest
@@ -230,7 +238,7 @@ def _run_blocks(blocks: list[_Block], x: Tensor) -> tuple[list[Tensor], list[Ten
     inputs, convolved = [x], list[Tensor]()
     for block in blocks:
         convolved.append(_convolve(inputs[-1], block))
-        inputs.append(_native.inorm_relu_pool(convolved[-1], block.scale, block.shift, EPS))
+        inputs.append(forward(convolved[-1], block.scale, block.shift, EPS))
     return inputs, convolved
 
 
@@ -246,9 +254,7 @@ def _run_blocks_jvp(
             z_t += _convolve(inputs_t[-1], block)
         convolved_t.append(z_t)
         inputs_t.append(
-            _native.inorm_relu_pool_jvp(
-                z, block.scale, block.shift, EPS, z_t, block_t.scale, block_t.shift
-            )
+            tangent(z, block.scale, block.shift, EPS, z_t, block_t.scale, block_t.shift)
         )
     return inputs_t, convolved_t
 

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from nsdbench.ops import reference
 from nsdbench.ops.backend import CPU, DTYPES, is_native
-from nsdbench.ops.registration import differentiable
+from nsdbench.ops.registration import differentiable, guard
 
 # Numbered as in csrc/kernels/dsa.h.
 OPERATIONS = ("color", "crop", "cutout", "flip", "scale", "rotate")
@@ -26,6 +26,12 @@ PARAMETERS = {
     "rotate": ("angle",),
     IDENTITY: (),
 }
+_TWIN = "the plain PyTorch twin of dsa"
+_refuse_batched_parameters = guard(_TWIN, vmap="give the images one row of parameters each instead")
+_refuse_forward_mode = guard(  # grid_sample has none
+    f"{_TWIN} for scale and rotate",
+    forward_mode="use dsa_jvp, or the compiled operator (NSDBENCH_NATIVE=1, float32 or float64)",
+)
 
 
 def dsa(images: Tensor, operation: str, parameters: Tensor, align_corners: bool = True) -> Tensor:
@@ -64,7 +70,7 @@ def dsa(images: Tensor, operation: str, parameters: Tensor, align_corners: bool 
     _check("images", images, operation, parameters)
     if operation == IDENTITY:
         return images
-    if not _is_native(images, parameters):
+    if not _is_native(images, operation, parameters):
         return reference.dsa(images, operation, parameters, align_corners)
     return _forward(images, OPERATIONS.index(operation), parameters, align_corners, False)
 
@@ -79,7 +85,7 @@ def dsa_jvp(
     _check("images_t", images_t, operation, parameters)
     if operation == IDENTITY:
         return images_t
-    if not _is_native(images_t, parameters):
+    if not _is_native(images_t, operation, parameters):
         return reference.dsa_jvp(images_t, operation, parameters, align_corners)
     return _forward(images_t, OPERATIONS.index(operation), parameters, align_corners, True)
 
@@ -95,7 +101,7 @@ def dsa_backward(
     _check("grad", grad, operation, parameters)
     if operation == IDENTITY:
         return grad
-    if not _is_native(grad, parameters):
+    if not _is_native(grad, operation, parameters):
         return reference.dsa_backward(grad, operation, parameters, align_corners)
     return _backward(grad, OPERATIONS.index(operation), parameters, align_corners)
 
@@ -129,10 +135,13 @@ def _check(name: str, images: Tensor, operation: str, parameters: Tensor) -> Non
         refuse("parameters: expected drawn numbers, got a tensor that requires a gradient")
 
 
-def _is_native(images: Tensor, parameters: Tensor) -> bool:
-    """Choose the compiled operator; where the twin serves on the CPU, check the parameters too."""
+def _is_native(images: Tensor, operation: str, parameters: Tensor) -> bool:
+    """Choose the compiled operator; where the twin serves, refuse what it cannot take."""
     if images.dtype in DTYPES and is_native(images.device):
         return True
+    _refuse_batched_parameters(parameters)
+    if operation in ("scale", "rotate"):
+        _refuse_forward_mode(images)
     if images.device == CPU and not parameters.isfinite().all():
         row, column = (~parameters.isfinite()).nonzero()[0].tolist()
         value = parameters[row, column].item()

@@ -12,7 +12,6 @@ along v. Formulas: csrc/kernels/inorm_relu_pool.h.
 from collections.abc import Sequence
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from nsdbench.ops import reference
@@ -47,7 +46,7 @@ def inorm_relu_pool(x: Tensor, weight: Tensor, bias: Tensor, eps: float = EPS) -
     _check(x, weight, bias, eps)
     if not is_native(x.device):
         return reference.inorm_relu_pool(x, weight, bias, eps)
-    return _forward(x, weight, bias, eps)
+    return forward(x, weight, bias, eps)
 
 
 def inorm_relu_pool_jvp(
@@ -70,7 +69,7 @@ def inorm_relu_pool_jvp(
     _check(x, weight, bias, eps, (x_t, weight_t, bias_t))
     if not is_native(x.device):
         return reference.inorm_relu_pool_jvp(x, weight, bias, x_t, weight_t, bias_t, eps)
-    return torch.ops.nsdbench.inorm_relu_pool_jvp(x, weight, bias, eps, x_t, weight_t, bias_t)
+    return tangent(x, weight, bias, eps, x_t, weight_t, bias_t)
 
 
 def _check(
@@ -129,28 +128,26 @@ def _save_backward(ctx: Any, inputs: Any, output: Any) -> None:
 
 
 def _forward_backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-    grads = _backward(grad, *ctx.saved_tensors, ctx.eps)
+    grads = gradients(grad, *ctx.saved_tensors, ctx.eps)
     return *_only_needed(grads, ctx.needs_input_grad), None
 
 
 def _forward_jvp(
     ctx: Any, x_t: Tensor | None, weight_t: Tensor | None, bias_t: Tensor | None, _: Any
 ) -> Tensor:
-    return torch.ops.nsdbench.inorm_relu_pool_jvp(
-        *ctx.saved_tensors, ctx.eps, x_t, weight_t, bias_t
-    )
+    return tangent(*ctx.saved_tensors, ctx.eps, x_t, weight_t, bias_t)
 
 
 def _backward_backward(ctx: Any, *directions: Tensor | None) -> tuple[Tensor | None, ...]:
     grad, x, weight, bias = ctx.saved_tensors
     if all(direction is None for direction in directions):
         return None, None, None, None, None
-    point, native = (x, weight, bias, ctx.eps), torch.ops.nsdbench
+    point = (x, weight, bias, ctx.eps)
     needs_grad, *needs_rest = ctx.needs_input_grad[:4]
-    for_grad = native.inorm_relu_pool_jvp(*point, *directions) if needs_grad else None
+    for_grad = tangent(*point, *directions) if needs_grad else None
     rest: Sequence[Tensor | None] = (None, None, None)
     if any(needs_rest):
-        rest = native.inorm_relu_pool_backward_jvp(grad, *point, None, *directions)
+        rest = gradients_tangent(grad, *point, None, *directions)
     return for_grad, *_only_needed(rest, needs_rest), None
 
 
@@ -163,9 +160,7 @@ def _backward_jvp(
     _: Any,
 ) -> tuple[Tensor, Tensor, Tensor]:
     grad, x, weight, bias = ctx.saved_tensors
-    return torch.ops.nsdbench.inorm_relu_pool_backward_jvp(
-        grad, x, weight, bias, ctx.eps, grad_t, x_t, weight_t, bias_t
-    )
+    return gradients_tangent(grad, x, weight, bias, ctx.eps, grad_t, x_t, weight_t, bias_t)
 
 
 def _only_needed(grads: Sequence[Tensor | None], needs: Sequence[bool]) -> list[Tensor | None]:
@@ -208,16 +203,15 @@ def _fake_backward_jvp(
     return _empty_like(x, weight, bias)
 
 
-_forward = differentiable(
+forward = differentiable(
     "inorm_relu_pool", _fake_forward, save=_save, backward=_forward_backward, jvp=_forward_jvp
 )
-_backward = differentiable(
+gradients = differentiable(
     "inorm_relu_pool_backward",
     _fake_backward,
     save=_save_backward,
     backward=_backward_backward,
     jvp=_backward_jvp,
-    is_last=True,
 )
-plain("inorm_relu_pool_jvp", _fake_jvp)
-plain("inorm_relu_pool_backward_jvp", _fake_backward_jvp)
+tangent = plain("inorm_relu_pool_jvp", _fake_jvp)
+gradients_tangent = plain("inorm_relu_pool_backward_jvp", _fake_backward_jvp)

@@ -17,10 +17,11 @@ from torch import Tensor
 
 from nsdbench.ops import reference
 from nsdbench.ops.backend import CPU, DTYPES, is_native
-from nsdbench.ops.registration import differentiable
+from nsdbench.ops.registration import differentiable, guard
 
 MODES = ("sample", "channel", "height", "width")
 Operands = Sequence[Tensor | None]  # the spectra and four kernels, or tangents of them
+_refuse_batched = guard("reconstruct: index", vmap="batch the operands, or call it once for each")
 
 
 def reconstruct(
@@ -75,7 +76,8 @@ def reconstruct_jvp(
         Tangent of the images, shaped like the result of `reconstruct`.
 
     Raises:
-        ValueError: as `reconstruct`, or a tangent has not the shape of its operand.
+        ValueError: as `reconstruct`, or a tangent has not the shape, dtype and device of its
+            operand.
     """
     _check(spectra, kernels, index)
     operands = (spectra, *kernels)
@@ -83,15 +85,22 @@ def reconstruct_jvp(
     if len(tangents) != 5:
         raise ValueError(f"kernels_t: expected four tangents or None, got {len(tangents) - 1}")
     for n, (operand, tangent) in enumerate(zip(operands, tangents, strict=True)):
-        got = None if tangent is None else list(tangent.shape)
-        expected = None if operand is None else list(operand.shape)
-        if got is not None and got != expected:
+        if tangent is None:
+            continue
+        expected, got = _described(operand), _described(tangent)
+        if got != expected:
             label = "spectra_t" if n == 0 else f"kernels_t of {_mode(n - 1)}"
-            raise ValueError(f"reconstruct_jvp: {label}: expected shape {expected}, got {got}")
+            raise ValueError(f"reconstruct_jvp: {label}: expected {expected}, got {got}")
     if not is_native(spectra.device):
         _check_range(spectra, kernels, index)
         return reference.reconstruct_jvp(spectra, kernels, spectra_t, kernels_t, index)
     return _tangent(operands, tangents, index)
+
+
+def _described(tensor: Tensor | None) -> str:
+    if tensor is None:
+        return "None"
+    return f"shape {list(tensor.shape)} {tensor.dtype} on {tensor.device}"
 
 
 def _mode(mode: int) -> str:
@@ -159,6 +168,7 @@ def _check_range(spectra: Tensor, kernels: Operands, index: Tensor | None) -> No
     """Check on the CPU what the compiled operator checks itself, and there alone."""
     if index is None or index.device != CPU:
         return
+    _refuse_batched(index)
     num_images = _image_shape(spectra, kernels, None)[0]
     for position in ((index < 0) | (index >= num_images)).nonzero().flatten().tolist():
         raise ValueError(

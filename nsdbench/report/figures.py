@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from nsdbench.bench.figures import PANELS, read_similarity
 from nsdbench.bench.record import Record
 from nsdbench.files import write_atomically
 from nsdbench.report.content import CellReport, collect, figure_stem
-from nsdbench.report.pictures import read_arrays
 from nsdbench.report.writers import comma_separated
+from nsdbench.sums import notice
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
     from nsdbench.bench.tables import Table
 
 _DPI = 120
-_SIMILARITY_PANELS = ("batch", "height", "width")
 
 
 def write_figures(
@@ -45,10 +45,7 @@ def write_figures(
         protocol: draws the cells that this protocol judges, instead of what the tables say.
 
     Returns:
-        The files.
-
-    Raises:
-        ValueError: the arrays of a figure are damaged; the message names the file.
+        The files. A figure whose arrays are damaged is left out, with a notice that names the file.
     """
     written = []
     for table in tables:
@@ -57,7 +54,11 @@ def write_figures(
             source = folder / f"{table.name}.npz"
             if not source.exists():
                 continue
-            arrays = _read_similarity(source)
+            try:
+                arrays = read_similarity(source)
+            except ValueError as error:
+                notice(f"no figure of {table.name}: {error}; delete it and run again")
+                continue
             png, text = draw_similarity(arrays), similarity_csv(arrays)
         elif table.axes:
             cells = collect(table, scale, records, protocol)
@@ -137,7 +138,7 @@ def similarity_csv(arrays: dict[str, np.ndarray]) -> str:
     pairs i < j, mean.
     """
     header, rows = ("dimension", "distance", "pairs", "mean"), []
-    for name in _SIMILARITY_PANELS:
+    for name in PANELS:
         values = arrays[name].astype(np.float64)
         if name == "batch":
             by_distance: dict[Any, np.ndarray] = {"": values[np.triu_indices(len(values), k=1)]}
@@ -152,7 +153,7 @@ def similarity_csv(arrays: dict[str, np.ndarray]) -> str:
 def draw_similarity(arrays: dict[str, np.ndarray]) -> bytes:
     """Draw the similarity matrices of images, rows and columns side by side; returns a PNG."""
     figure = _figure(13, 4.2)
-    for place, name in zip(figure.subplots(1, 3), _SIMILARITY_PANELS, strict=True):
+    for place, name in zip(figure.subplots(1, 3), PANELS, strict=True):
         values = arrays[name].astype(np.float64)
         picture = place.imshow(values, vmin=0, vmax=1, cmap="viridis", interpolation="nearest")
         place.set_title(f"{name} ({len(values)})", fontsize=10)
@@ -168,13 +169,6 @@ def _values(cell: CellReport, axes: tuple[str, ...]) -> tuple:
 
 def _short(axis: str) -> str:
     return axis.partition(".")[2]
-
-
-def _read_similarity(source: Path) -> dict[str, np.ndarray]:
-    try:
-        return dict(zip(_SIMILARITY_PANELS, read_arrays(source, _SIMILARITY_PANELS), strict=True))
-    except ValueError as error:
-        raise ValueError(f"{error}; delete it and run again") from error
 
 
 def _figure(width: float, height: float) -> Figure:

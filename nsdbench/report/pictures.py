@@ -1,17 +1,14 @@
 """Draw decoded images of a cell as a PNG: one column per class, the same bytes every time."""
 
 import io
-import zlib
-from collections.abc import Sequence
 from pathlib import Path
-from zipfile import BadZipFile
 
 import numpy as np
 
+from nsdbench.bench.arrays import read_arrays
+
 _SMALLEST_HEIGHT = 64  # pixels of an image as drawn
 _GAP = 1  # pixels between images, before they are enlarged
-# What reading a damaged npz file raises; TypeError where it holds one array without a name.
-_DAMAGES = (OSError, EOFError, KeyError, TypeError, ValueError, MemoryError, BadZipFile, zlib.error)
 
 
 def draw_images(source: Path) -> bytes:
@@ -49,23 +46,11 @@ def draw_images(source: Path) -> bytes:
     return stream.getvalue()
 
 
-def read_arrays(source: Path, names: Sequence[str]) -> list[np.ndarray]:
-    """Read some arrays of an npz file.
-
-    Raises:
-        ValueError: it does not hold them, or is damaged; the message names it.
-    """
-    try:
-        with open(source, "rb") as file, np.load(file, allow_pickle=False) as arrays:
-            return [np.asarray(arrays[name]) for name in names]
-    except _DAMAGES as error:
-        raise ValueError(f"{source} does not hold {', '.join(names)} ({error})") from error
-
-
 def _read(source: Path) -> tuple[np.ndarray, np.ndarray]:
     """Read images and labels, and check that they are."""
     images, labels = read_arrays(source, ("images", "labels"))
     is_picture = images.ndim == 4 and images.shape[1] in (1, 3) and images.size > 0
+    is_picture = is_picture and images.dtype.kind in "uf"
     if not is_picture or labels.shape != images.shape[:1] or labels.dtype.kind not in "iu":
         raise ValueError(
             f"{source}: images {images.shape} with labels {labels.shape} of {labels.dtype}; "

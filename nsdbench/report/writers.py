@@ -117,11 +117,21 @@ def latex_escape(text: str) -> str:
 
 
 def comma_separated(header: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> str:
-    """Write rows as CSV in full precision; what a row does not have is an empty field."""
+    """Write rows as CSV in full precision; what a row does not have is an empty field.
+
+    Text that a spreadsheet would take for a formula gets an apostrophe before it.
+    """
     from pandas import DataFrame  # takes a third of a second to import
 
-    frame = DataFrame(list(rows), columns=list(header), dtype=object)
+    lines = [{key: _as_text(value) for key, value in row.items()} for row in rows]
+    frame = DataFrame(lines, columns=list(header), dtype=object)
     return frame.to_csv(index=False, lineterminator="\n")
+
+
+def _as_text(value: Any) -> Any:
+    """Mark text that begins as a formula does; numbers stay."""
+    is_formula = isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r"))
+    return f"'{value}" if is_formula else value
 
 
 def _tabulate(grid: Grid, form: str, rows: Sequence[Sequence[str]]) -> str:

@@ -13,17 +13,18 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import safetensors
-import safetensors.torch
 import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 from torch.utils.data import TensorDataset
 
+from nsdbench.data.formats.tensors import save_tensors, split_sum, tensors_sum
 from nsdbench.errors import DataCorrupt, checked
 from nsdbench.files import write_atomically
 from nsdbench.sets import parameterizations
 from nsdbench.sets.budget import Ledger
 from nsdbench.sets.parameterizations import Parameterization
+from nsdbench.sums import compare
 
 _FORMAT = "nsdbench-artefact-1"
 
@@ -93,13 +94,7 @@ class Artefact:
             "metadata": json.dumps(self.metadata),
         }
 
-        def write(partial: Path) -> None:
-            try:
-                safetensors.torch.save_file(tensors, partial, metadata=metadata)
-            except safetensors.SafetensorError as error:
-                raise OSError(f"{path} cannot be written: {error}") from None
-
-        write_atomically(path, write)
+        write_atomically(path, lambda partial: save_tensors(partial, tensors, metadata))
         return path
 
 
@@ -133,7 +128,8 @@ def load_artefact(path: str | os.PathLike) -> Artefact:
 
     Raises:
         FileNotFoundError: no such file.
-        DataCorrupt: not a safetensors file, or not one of ours, or what it says of itself is wrong.
+        DataCorrupt: not a safetensors file, or not one of ours, or what it says of itself is wrong,
+            or it has changed since it was written.
             No more memory is taken than the tensors of the file and their labels need.
     """
     path = Path(path)
@@ -150,7 +146,7 @@ def load_artefact(path: str | os.PathLike) -> Artefact:
 
 def _read(file: safetensors.safe_open, path: Path) -> Artefact:
     """Read an artefact whose file, `path`, is open: first what it says of itself."""
-    header = file.metadata() or {}
+    header, stated = split_sum(file.metadata())
     if header.get("format") != _FORMAT:
         raise DataCorrupt(f"{path}: format is {header.get('format')!r}, expected {_FORMAT!r}")
     settings = _embedded(header, "parameterization", path)
@@ -168,6 +164,7 @@ def _read(file: safetensors.safe_open, path: Path) -> Artefact:
         raise DataCorrupt(
             f"{path}: tensors do not fit their description: {_kinds(tensors)}, expected {expected}"
         )
+    compare(stated, lambda: tensors_sum(tensors, header), path, "an artefact")
     parameterization.load_state_dict(tensors)
     return Artefact(parameterization.requires_grad_(False), metadata)
 

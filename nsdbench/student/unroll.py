@@ -23,12 +23,19 @@ from typing import Any, NoReturn
 import torch
 from torch import nn
 
+from nsdbench.ops.registration import are_transforms_active, guard, is_watched, refusal
 from nsdbench.student import augment as dsa
 from nsdbench.student import checks
 from nsdbench.student.selection import MODES, select_step
 from nsdbench.student.step import InnerStep
 
 __all__ = ["MODES", "code_path", "unrolled_sgd"]
+
+_ADJOINT = "unrolled_sgd in mode 'exact' or 'first_order'"
+_refuse_batched = guard(
+    "unrolled_sgd: batches and classes",
+    vmap="batch theta, images, probabilities or lr, or call it once for each element",
+)
 
 
 def unrolled_sgd(
@@ -65,19 +72,24 @@ def unrolled_sgd(
         ValueError: an argument does not fit the others, or the model has training-time state
             (batch norm in training mode, dropout), so that a step could not be replayed.
         RuntimeError: on differentiating the gradient of "exact" or "first_order" again.
+
+    torch.func.grad runs through all modes, torch.func.jvp and vmap through "full" alone.
+    torch.compile leaves it as it is.
     """
+    if torch.compiler.is_compiling():
+        return torch.compiler.disable(unrolled_sgd)(
+            model, theta, images, labels, batches, lr, momentum=momentum, augment=augment, mode=mode
+        )
     step = select_step(model, mode, theta)
     plan = _make_plan(step, theta, images, labels, batches, lr, momentum, augment, mode)
     if not isinstance(lr, torch.Tensor):
         lr = torch.tensor(lr, dtype=theta.dtype)
-    is_differentiated = torch.is_grad_enabled() and any(
-        argument.requires_grad for argument in (theta, images, labels, lr)
-    )
-    if not is_differentiated:
+    if not is_watched((theta, images, labels, lr)):
         return _train(plan, theta.detach(), images, labels, lr)
     if mode == "full":
         return _train_keeping_graphs(plan, theta, images, labels, lr)
-    return _Unroll.apply(plan, theta, images, labels, lr)
+    last, _ = _Unroll.apply(plan, theta, images, labels, lr)
+    return last
 
 
 def code_path(model: nn.Module, mode: str = "exact") -> str:
@@ -110,54 +122,79 @@ class _Plan:
         return x if self.augment is None else dsa.apply(x, self.augment[k])
 
 
+def _refuse_again(ctx: Any, *grads: Any) -> NoReturn:
+    raise RuntimeError(
+        "the gradient of unrolled_sgd can be differentiated only once in modes 'exact' and "
+        "'first_order'; use mode='full' to differentiate it again"
+    )
+
+
 class _Unroll(torch.autograd.Function):
-    """theta_N with constant activation memory; see the head of this file for the formulas."""
+    """theta_N with constant activation memory, and theta_0 to theta_{N-1} [N, P], a constant."""
+
+    vmap = staticmethod(
+        refusal(
+            ValueError,
+            _ADJOINT,
+            "torch.func.vmap",
+            "use mode='full', or call it once for each element",
+        )
+    )
+    jvp = staticmethod(refusal(RuntimeError, _ADJOINT, "torch.func.jvp", "use mode='full'"))
 
     @staticmethod
     def forward(
-        ctx: Any,
         plan: _Plan,
         theta: torch.Tensor,
         images: torch.Tensor,
         labels: torch.Tensor,
         lr: torch.Tensor,
-    ) -> torch.Tensor:
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         trajectory = theta.new_empty(len(plan.batches), theta.numel())
-        last = _train(plan, theta, images, labels, lr, trajectory)
-        ctx.plan = plan
-        ctx.save_for_backward(trajectory, theta, images, labels, lr)
-        return last
+        return _train(plan, theta, images, labels, lr, trajectory), trajectory
 
     @staticmethod
-    def backward(ctx: Any, grad_last: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-        trajectory, theta, images, labels, lr = ctx.saved_tensors
+    def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
+        ctx.plan, *tensors = inputs
+        ctx.mark_non_differentiable(output[1])
+        ctx.save_for_backward(output[1], *tensors)
+        ctx.set_materialize_grads(False)
+
+    @staticmethod
+    def backward(ctx: Any, grad_last: Any, _: Any) -> tuple[torch.Tensor | None, ...]:
+        if grad_last is None:
+            return (None,) * 5
         needs = ctx.needs_input_grad[1:]
-        with torch.no_grad():
-            gradients = _run_adjoint(ctx.plan, trajectory, images, labels, lr, grad_last, needs)
-        if torch.is_grad_enabled():
-            # Somebody asked for create_graph: the gradients must not pass for constants.
-            inputs = (grad_last, theta, images, labels, lr)
-            anchors = [tensor for tensor in inputs if tensor.requires_grad]
-            gradients = [
-                None if gradient is None else _DifferentiableOnce.apply(gradient, *anchors)
-                for gradient in gradients
-            ]
-        return None, *gradients
+        found = iter(_Adjoint.apply(ctx.plan, needs, grad_last, *ctx.saved_tensors))
+        return None, *(next(found) if need else None for need in needs)
 
 
-class _DifferentiableOnce(torch.autograd.Function):
-    """Mark a gradient as depending on `anchors`, in a way that cannot be differentiated."""
+class _Adjoint(torch.autograd.Function):
+    """The gradients that are needed; see the head of this file for the formulas.
+
+    They depend on all tensors here, theta too: with create_graph they must not pass for constants.
+    """
+
+    vmap, jvp = _Unroll.vmap, staticmethod(_refuse_again)
+    backward = staticmethod(_refuse_again)
 
     @staticmethod
-    def forward(ctx: Any, gradient: torch.Tensor, *anchors: torch.Tensor) -> torch.Tensor:
-        return gradient.view_as(gradient)
+    def forward(
+        plan: _Plan,
+        needs: tuple[bool, bool, bool, bool],
+        grad_last: torch.Tensor,
+        trajectory: torch.Tensor,
+        theta: torch.Tensor,
+        images: torch.Tensor,
+        labels: torch.Tensor,
+        lr: torch.Tensor,
+    ) -> tuple[torch.Tensor, ...]:
+        found = _run_adjoint(plan, trajectory, images, labels, lr, grad_last, needs)
+        return tuple(gradient for gradient in found if gradient is not None)
 
     @staticmethod
-    def backward(ctx: Any, grad: torch.Tensor) -> NoReturn:
-        raise RuntimeError(
-            "the gradient of unrolled_sgd can be differentiated only once in modes 'exact' and "
-            "'first_order'; use mode='full' to differentiate it again"
-        )
+    def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
+        pass
 
 
 def _train(
@@ -188,11 +225,16 @@ def _train_keeping_graphs(
 ) -> torch.Tensor:
     """Run the N steps with one autograd graph through all of them."""
     lr, velocity = lr.reshape(()), None
-    if not theta.requires_grad:
+    are_watching = are_transforms_active()  # they need torch.func.grad, which not all modules take
+    if not (are_watching or theta.requires_grad):
         theta = theta.detach().requires_grad_()
     for k in range(len(plan.batches)):
-        loss = plan.step.loss(theta, *plan.batch(k, images, labels))
-        gradient = torch.autograd.grad(loss, theta, create_graph=True)[0]
+        batch = plan.batch(k, images, labels)
+        if are_watching:
+            gradient = torch.func.grad(plan.step.loss)(theta, *batch)
+        else:
+            loss = plan.step.loss(theta, *batch)
+            (gradient,) = torch.autograd.grad(loss, theta, create_graph=True)
         velocity = _advance(velocity, gradient, plan.momentum)
         theta = theta - lr * velocity
     return theta
@@ -276,6 +318,7 @@ def _make_plan(
     mode: str,
 ) -> _Plan:
     """Check every argument against the others and move what a step needs to the device."""
+    _refuse_batched(batches, None if labels.is_floating_point() else labels)
     if theta.dim() != 1 or theta.numel() != step.num_parameters:
         raise ValueError(
             f"theta has shape {list(theta.shape)}; the model has {step.num_parameters} parameters, "

@@ -1,6 +1,7 @@
 """The declared tables hold every row and column that the paper prints, and never mix scales."""
 
 import csv
+import hashlib
 from pathlib import Path
 
 import pytest
@@ -255,6 +256,25 @@ def test_a_published_file_in_another_encoding_is_refused(mine, tmp_path, monkeyp
     (tmp_path / "mine.csv").write_bytes((PAPER / "table1.csv").read_bytes() + b"\xe9")
     with pytest.raises(ValueError, match="mine.csv: not a CSV file in UTF-8"):
         tables.load("mine")
+
+
+def test_a_published_file_is_compared_with_its_sum(mine, tmp_path, monkeypatch):
+    monkeypatch.setattr(published, "folder", lambda: tmp_path)
+    mine.write_text(SMALL_TABLE.replace("[[rows]]", 'published = "table1.csv"\n[[rows]]', 1))
+    for path in PAPER.iterdir():
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    assert tables.load("mine").printed
+    text = (PAPER / "table1.csv").read_text(encoding="utf-8")
+    (tmp_path / "table1.csv").write_text(text.replace("14.4,2.0", "14.5,2.0", 1), encoding="utf-8")
+    with pytest.raises(ValueError, match="table1.csv is not the file whose sum is in SHA256SUMS"):
+        tables.load("mine")
+
+
+def test_every_published_file_has_its_sum():
+    lines = (PAPER / published.SUMS).read_text(encoding="utf-8").splitlines()
+    assert dict(line.split("  ")[::-1] for line in lines) == {
+        path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in PAPER.glob("*.csv")
+    }
 
 
 def test_unknown_names_list_the_known_ones(mine):

@@ -173,10 +173,10 @@ def test_a_lost_or_damaged_file_is_noticed(tmp_path):
     file = found.path / buffer.CORRECTNESS
     np.save(file, np.zeros((2, 4, 5), np.uint8))
     with pytest.raises(DataCorrupt, match=r"\[2, 4, 5\], its manifest says uint8 \[2, 4, 30\]"):
-        found.correctness()
+        experts.ExpertBuffer(found.path)
     file.unlink()
     with pytest.raises(DataCorrupt, match="correctness.npy cannot be read"):
-        found.correctness()
+        experts.ExpertBuffer(found.path)
     assert record(tmp_path).correctness().any(), "asked for again, it is trained again"
 
 

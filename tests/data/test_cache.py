@@ -73,7 +73,7 @@ def blocked(cache, monkeypatch):
 
 
 def full(cache, monkeypatch):
-    def save_file(*_):
+    def save_file(*_, **__):
         raise SafetensorError("Error while serializing: I/O error: No space left on device")
 
     monkeypatch.setattr(safetensors.torch, "save_file", save_file)

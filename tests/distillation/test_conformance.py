@@ -18,16 +18,15 @@ from nsdbench.sets import budget, parameterizations
 
 DATASET, IPC, STEPS, STOP_AT = "Digits", 2, 3, 2
 RECIPE_OF = ("Digits16", 10, "smoke")  # where settings are taken from
-# Parameterizations that no recipe of ours names, or none within the budget.
+# Parameterizations that no recipe of ours names within the budget.
 UNNAMED = {
-    "bases": {"name": "bases", "t1": 4, "factor": 2, "images_per_class": 4},
     "hallucinator": {"name": "hallucinator", "num_hallucinators": 2, "bases_per_class": 1},
 }
 # Counts of a recipe become at most these.
 SMALL = {
     "real_batch": 8, "batch_syn": 8, "batch_network": 8,
     "syn_steps": 2, "expert_epochs": 1, "max_start_epoch": 2, "inner_epochs": 1, "outer_loops": 2,
-    "inner_loops": 2, "real_images_network": 16,
+    "inner_loops": 2, "window": 2, "max_image_steps": 2, "max_epochs": 2, "real_images_network": 16,
 }  # fmt: skip
 COMMON = {
     "network.width": 4,

@@ -6,6 +6,7 @@ import torch
 from nsdbench import coresets, data, experts, methods, models
 from nsdbench.bench.cost import estimate
 from nsdbench.distillation import loop as distillation
+from nsdbench.distillation.checkpoint import read_checkpoint
 from nsdbench.distillation.objectives import TrajectoryMatching
 from nsdbench.errors import DataMissing, Diverged, TestSplitSealed
 from nsdbench.evaluation import protocols
@@ -160,7 +161,7 @@ def test_time_adds_up_over_interruptions(tmp_path):
     with pytest.raises(KeyboardInterrupt):
         distillation.distill("tiny-nsd", NAME, 4, work=tmp_path, progress=interrupt)
     (checkpoint,) = tmp_path.glob("*.pt")
-    before = torch.load(checkpoint, weights_only=True)["seconds"]
+    before = read_checkpoint(checkpoint)["seconds"]
     after = distillation.distill("tiny-nsd", NAME, 4, work=tmp_path).metadata["cost"]["distill"]
     assert after > before > 0
 

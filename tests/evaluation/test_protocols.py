@@ -37,6 +37,17 @@ def test_haba_standardises_batches_and_fetches_every_base_once_an_epoch():
     assert "standardises" not in str(protocols.get("mtt"))
 
 
+def test_rtp_trains_for_300_epochs_at_one_rate():
+    """Reference code: batches of 640, no decay of rate or weights, its own augmentation."""
+    rtp = protocols.get("rtp")
+    assert (rtp.lr, rtp.batch_size, rtp.momentum, rtp.weight_decay) == (0.01, 640, 0.9, 0)
+    assert (rtp.augment, rtp.strategy) == (True, "flip_rotate")
+    assert rtp.total_steps(1150) == 300 * 2
+    assert rtp.decay_step(1150) == rtp.total_steps(1150), "nothing is trained after that step"
+    assert protocols.get("rtp-20ep").total_steps(640) == 21
+    assert "decays" not in str(protocols.get("common")) and "decays False" in str(rtp)
+
+
 @pytest.mark.parametrize("num_images", [1, 256, 257, 10_000])
 def test_equal_steps_do_not_depend_on_the_set(num_images):
     protocol = protocols.get("common-equal-steps")

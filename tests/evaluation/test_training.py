@@ -74,6 +74,31 @@ def test_training_is_the_published_loop(tensors, strategy):
         torch.testing.assert_close(parameter.data, weight, rtol=1e-10, atol=1e-12)
 
 
+def test_rtp_keeps_its_rate_and_has_its_own_augmentation(tensors):
+    """One operation a batch, a parameter an image, one rate to the end, not the data set's DSA."""
+    images, labels = tensors
+    images = images.double()
+    protocol = replace(protocols.get("rtp-4ep"), batch_size=7, lr=0.05)
+    model = nn.Sequential(nn.Flatten(), nn.Linear(64, 3)).double()
+    weights = [p.detach().clone() for p in model.parameters()]
+    training_set = TrainingSet(12, lambda rows: (images[rows], labels[rows]))
+    assert train(model, training_set, protocol, 0.05, "cutout", generator(0, "rtp")) == 5 * 2
+
+    stream, velocity, drawn = generator(0, "rtp"), [0.0, 0.0], set()
+    for _ in range(5):
+        for batch in torch.randperm(12, generator=stream).split(7):
+            draw = augment.sample("flip_rotate", len(batch), (1, 8, 8), stream)
+            drawn.add(draw.op)
+            x = augment.apply(images[batch], draw).flatten(1)
+            error = torch.softmax(x @ weights[0].T + weights[1], 1) - F.one_hot(labels[batch], 3)
+            gradients = [error.T @ x / len(batch), error.mean(0)]
+            velocity = [0.9 * v + g for v, g in zip(velocity, gradients, strict=True)]
+            weights = [w - 0.05 * v for w, v in zip(weights, velocity, strict=True)]
+    assert drawn == {"flip", "rotate"}
+    for parameter, weight in zip(model.parameters(), weights, strict=True):
+        torch.testing.assert_close(parameter.data, weight, rtol=1e-10, atol=1e-12)
+
+
 def test_accuracy_counts_by_hand(dataset):
     class Constant(nn.Module):
         def forward(self, x):

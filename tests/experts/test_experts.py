@@ -16,7 +16,7 @@ from torch.nn import functional as F
 
 from nsdbench import data, experts, models
 from nsdbench.errors import DataCorrupt, DataMissing, Diverged, TestSplitSealed
-from nsdbench.experts import buffer, recording
+from nsdbench.experts import buffer, buffer_manifest, recording
 from nsdbench.seeding import generator
 from nsdbench.student import augment
 
@@ -283,7 +283,7 @@ def test_sigkill_at_random_moments(tmp_path):
     last.communicate()
     assert last.returncode == 0
     whole, killed = (next((tmp_path / name).iterdir()) for name in ("whole", "killed"))
-    for name in (buffer.TRAJECTORIES, buffer.MANIFEST):
+    for name in (buffer.TRAJECTORIES, buffer_manifest.MANIFEST):
         assert (whole / name).read_bytes() == (killed / name).read_bytes()
 
 
@@ -301,6 +301,8 @@ def test_two_processes_share_one_recording(tmp_path):
 
 def test_waiting_is_reported(dataset, tmp_path):
     path = record(tmp_path, dataset).path
+    manifest = buffer_manifest.read_manifest(path)
+    buffer_manifest.write_manifest(path, {**manifest, "complete": False})
     lines, is_waiting = [], threading.Event()
 
     def progress(*line):
@@ -312,6 +314,7 @@ def test_waiting_is_reported(dataset, tmp_path):
     waiting = threading.Thread(target=lambda: record(tmp_path, dataset, progress=progress))
     waiting.start()
     assert is_waiting.wait(timeout=60)
+    buffer_manifest.write_manifest(path, manifest)
     rival.release()
     waiting.join(timeout=60)
     assert not waiting.is_alive()
@@ -414,10 +417,10 @@ def test_unfinished_and_damaged_buffers(dataset, tmp_path):
     with pytest.raises(DataMissing, match="no experts in"):
         experts.ExpertBuffer(tmp_path / "nothing")
     found = record(tmp_path, dataset)
-    file, manifest = found.path / buffer.TRAJECTORIES, found.path / buffer.MANIFEST
+    file, manifest = found.path / buffer.TRAJECTORIES, found.path / buffer_manifest.MANIFEST
     found.verify()
     buffer.write_snapshot(found.path, 1, 3, torch.zeros(found.num_parameters))
-    with pytest.raises(DataCorrupt, match="expert 1 .* does not match its checksum"):
+    with pytest.raises(DataCorrupt, match="snapshot 3 of expert 1 .* does not match its checksum"):
         experts.ExpertBuffer(found.path).verify()
     file.write_bytes(file.read_bytes()[:-4])
     with pytest.raises(DataCorrupt, match="cannot be read"):
@@ -427,10 +430,15 @@ def test_unfinished_and_damaged_buffers(dataset, tmp_path):
         experts.ExpertBuffer(found.path)
     text = manifest.read_text()
     manifest.write_text(text.replace('"complete": true', '"complete": false'))
+    with pytest.raises(DataCorrupt, match="its content has changed since it was written"):
+        experts.ExpertBuffer(found.path)
+    manifest.write_text(text)
+    whole = buffer_manifest.read_manifest(found.path)
+    buffer_manifest.write_manifest(found.path, {**whole, "complete": False})
     with pytest.raises(DataMissing, match="not finished: run the command"):
         experts.ExpertBuffer(found.path)
     manifest.write_text(text[:100])
-    with pytest.raises(DataCorrupt, match="is not JSON"):
+    with pytest.raises(DataCorrupt, match="is damaged: not JSON"):
         experts.ExpertBuffer(found.path)
     manifest.write_text(json.dumps({"schema": 99}))
     with pytest.raises(DataCorrupt, match="schema 99, this version reads 1"):
@@ -525,6 +533,20 @@ def test_import_refuses_what_does_not_fit(tmp_path):
         import_files(tmp_path, [])
     with pytest.raises(DataMissing, match="nowhere.pt does not exist"):
         import_files(tmp_path, [tmp_path / "nowhere.pt"])
+    assert not experts.list_buffers(tmp_path)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf"), 1e300])
+def test_import_refuses_numbers_that_are_not_finite(tmp_path, value):
+    files = [tmp_path / f"replay_buffer_{n}.pt" for n in range(2)]
+    replay_buffer(files[0], 2)
+    content = replay_buffer(files[1], 2)
+    content[1][2] = [tensor.double() for tensor in content[1][2]]
+    content[1][2][0].view(-1)[5] = value
+    torch.save(content, files[1])
+    where = r"replay_buffer_1.pt, expert 1, snapshot 2: features.0.weight holds numbers that are"
+    with pytest.raises(DataCorrupt, match=where):
+        import_files(tmp_path, files)
     assert not experts.list_buffers(tmp_path)
 
 

@@ -10,6 +10,7 @@ import torch
 from nsdbench import data, experts, models
 from nsdbench.errors import DataCorrupt
 from nsdbench.experts import buffer as buffers
+from nsdbench.experts.buffer_manifest import read_manifest, write_manifest
 from nsdbench.experts.manifest import write_expert_manifest
 
 WHOLE = "synthetic:3x1x8x8@20+4"
@@ -75,12 +76,12 @@ def test_experts_of_a_holdout_are_tested_at_every_snapshot(tmp_path):
 
 def test_changed_snapshots_and_other_data_are_refused(tmp_path):
     found = record(tmp_path, HELD)
-    manifest = buffers.read_manifest(found.path)
-    buffers.write_manifest(found.path, {**manifest, "dataset_checksum": "0" * 64})
+    manifest = read_manifest(found.path)
+    write_manifest(found.path, {**manifest, "dataset_checksum": "0" * 64})
     with pytest.raises(ValueError, match=r"holdout12-seed0 with the checksum 000000000000, here"):
         write_expert_manifest(experts.ExpertBuffer(found.path), tmp_path)
-    buffers.write_manifest(found.path, manifest)
+    write_manifest(found.path, manifest)
     values = np.load(found.path / buffers.TRAJECTORIES)
     buffers.write_snapshot(found.path, 1, 3, torch.from_numpy(values[1, 3] + 1))
-    with pytest.raises(DataCorrupt, match="expert 1 .* does not match its checksum"):
+    with pytest.raises(DataCorrupt, match="snapshot 3 of expert 1 .* does not match its checksum"):
         write_expert_manifest(experts.ExpertBuffer(found.path), tmp_path)

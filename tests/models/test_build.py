@@ -7,7 +7,8 @@ from torch.nn import functional as F
 from nsdbench import models
 from nsdbench.seeding import generator
 
-# spec: networks.py of MTT; the counts were taken from its networks
+# spec: networks.py of MTT; the counts were taken from its networks, that of alexnet_ap is alexnet's
+# and two for each of its 960 channels
 PUBLISHED_COUNTS = [
     ("convnet", 3, 32, 10, None, 320_010),
     ("convnet", 3, 32, 100, None, 504_420),
@@ -16,11 +17,14 @@ PUBLISHED_COUNTS = [
     ("convnet", 3, 64, 200, 3, 1_938_120),
     ("convnet", 3, 128, 10, 5, 615_690),
     ("alexnet", 3, 32, 10, None, 1_872_202),
+    ("alexnet_ap", 3, 32, 10, None, 1_872_202 + 2 * 960),
     ("vgg11", 3, 32, 10, None, 9_231_114),
     ("resnet18", 3, 32, 10, None, 11_173_962),
     ("resnet18_ap", 3, 32, 10, None, 11_250_762),
 ]
-NARROW = {"convnet": 8, "alexnet": 8, "vgg11": 4, "resnet18": 4, "resnet18_ap": 4}
+NARROW = {
+    "convnet": 8, "alexnet": 8, "alexnet_ap": 8, "vgg11": 4, "resnet18": 4, "resnet18_ap": 4,
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("name, channels, size, classes, depth, count", PUBLISHED_COUNTS)
@@ -52,14 +56,15 @@ def convnet_forward(x, parameters, depth):
     return x
 
 
-def alexnet_forward(x, parameters):
+def alexnet_forward(x, parameters, is_normed):
     paddings = [4 if x.shape[1] == 1 else 2, 2, 1, 1, 1]
     stride = 2 if x.shape[2] >= 64 else 1
     for layer, padding in enumerate(paddings):
         weight, bias = take(parameters, 2)
-        x = F.conv2d(x, weight, bias, padding=padding, stride=stride if layer == 0 else 1).relu()
+        x = F.conv2d(x, weight, bias, padding=padding, stride=stride if layer == 0 else 1)
+        x = (instance_norm(x, *take(parameters, 2)) if is_normed else x).relu()
         if layer in (0, 1, 4):
-            x = F.max_pool2d(x, 2)
+            x = F.avg_pool2d(x, 2) if is_normed else F.max_pool2d(x, 2)
     return x
 
 
@@ -97,8 +102,8 @@ def reference_forward(name, x, parameters, depth=3):
     parameters = iter(parameters)
     if name == "convnet":
         x = convnet_forward(x, parameters, depth)
-    elif name == "alexnet":
-        x = alexnet_forward(x, parameters)
+    elif name.startswith("alexnet"):
+        x = alexnet_forward(x, parameters, is_normed=name == "alexnet_ap")
     elif name == "vgg11":
         x = vgg11_forward(x, parameters)
     else:
@@ -119,6 +124,7 @@ def reference_forward(name, x, parameters, depth=3):
         ("convnet", 1, 4, 3),
         ("convnet", 3, 64, 4),
         ("alexnet", 3, 64, None),
+        ("alexnet_ap", 3, 64, None),
         ("resnet18", 3, 16, None),
         ("resnet18_ap", 3, 16, None),
     ],
@@ -216,6 +222,7 @@ def test_wrong_arguments(arguments, message):
         ("convnet", 1, 4),
         ("alexnet", 3, 8),
         ("alexnet", 1, 4),
+        ("alexnet_ap", 3, 8),
         ("vgg11", 3, 32),
         ("vgg11", 1, 28),
         ("resnet18", 3, 9),

@@ -12,6 +12,7 @@ from nsdbench import models
         ("convnet12-w32", ("convnet", 12, 32)),
         ("alexnet", ("alexnet", None, None)),
         ("alexnet-w16", ("alexnet", None, 16)),
+        ("alexnet_ap-w16", ("alexnet_ap", None, 16)),
         ("vgg11", ("vgg11", None, None)),
         ("resnet18", ("resnet18", None, None)),
         ("resnet18_ap", ("resnet18_ap", None, None)),

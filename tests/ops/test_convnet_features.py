@@ -258,7 +258,7 @@ def test_third_derivative_is_a_clear_error():
     for _ in range(2):
         (gradient,) = torch.autograd.grad(value, theta, create_graph=True)
         value = gradient.square().sum()
-    with pytest.raises(RuntimeError, match="once_differentiable"):
+    with pytest.raises(RuntimeError, match="has no derivatives of its own: set NSDBENCH_NATIVE=0"):
         value.backward()
 
 
@@ -346,8 +346,8 @@ def test_narrower_instruction_sets(level):
         ({"theta": lambda t: t.float()}, "theta: expected the dtype of x"),
         ({"theta": lambda t: t.to("meta")}, "theta: expected the device of x"),
         ({"depth": lambda d: 9}, "depth: expected 1 to 8, got 9"),
-        ({"width": lambda w: 0}, "width: expected at least 1, got 0"),
-        ({"padding": lambda p: 0}, "padding: expected at least 1, got 0"),
+        ({"width": lambda w: 0}, "width: expected a whole number of at least 1, got 0"),
+        ({"padding": lambda p: 0}, "padding: expected a whole number of at least 1, got 0"),
     ],
 )
 def test_wrong_arguments(changes, message):

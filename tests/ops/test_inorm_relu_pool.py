@@ -212,7 +212,7 @@ def test_third_derivative_is_a_clear_error(device):
     for _ in range(2):
         (gradient,) = torch.autograd.grad(value, tensors[0], create_graph=True)
         value = gradient.square().sum()
-    with pytest.raises(RuntimeError, match="once_differentiable"):
+    with pytest.raises(RuntimeError, match="has no derivatives of its own: set NSDBENCH_NATIVE=0"):
         value.backward()
 
 

@@ -186,6 +186,12 @@ def test_wrong_tangent():
     spectra, kernels = operands()
     with pytest.raises(ValueError, match=r"kernels_t of mode 3 \(height\): expected shape \[3, 4"):
         ops.reconstruct_jvp(spectra, kernels, None, [None, None, torch.zeros(1), None])
+    with pytest.raises(
+        ValueError, match="spectra_t: expected shape .* torch.float32 on cpu, got .*float64"
+    ):
+        ops.reconstruct_jvp(spectra, kernels, spectra.double(), [None] * 4)
+    with pytest.raises(ValueError, match="spectra_t: expected shape .* on cpu, got .* on meta"):
+        ops.reconstruct_jvp(spectra, kernels, spectra.to("meta"), [None] * 4)
     with pytest.raises(ValueError, match="spectra_t: expected shape"):
         ops.reconstruct_jvp(spectra, kernels, torch.zeros(1), [None] * 4)
 

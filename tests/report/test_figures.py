@@ -2,6 +2,7 @@
 
 import csv
 import io
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -117,7 +118,7 @@ def test_stale_numbers_are_not_drawn_and_protocols_have_their_own_panels(measure
         assert np.isfinite(values).sum() == len(numbers)
 
 
-def test_similarity_by_distance(tmp_path):
+def test_similarity_by_distance(tmp_path, caplog):
     random = np.random.default_rng(0)
     arrays = {}
     for name, length in (("batch", 5), ("height", 4), ("width", 3)):
@@ -142,10 +143,8 @@ def test_similarity_by_distance(tmp_path):
     assert [path.name for path in paths] == ["figure4.png", "figure4.csv"]
     assert imread(paths[0]).std() > 0.1
     (tmp_path / "figure4.npz").write_bytes(b"PK")
-    with pytest.raises(
-        ValueError, match=r"figure4.npz does not hold batch, height, width .*delete it"
-    ):
-        figures.write_figures([tables.load("figure4")], "smoke", [], tmp_path)
+    assert figures.write_figures([tables.load("figure4")], "smoke", [], tmp_path) == []
+    assert re.search("figure4.npz does not hold batch, height, width .*delete it", caplog.text)
 
 
 @pytest.mark.parametrize("scale", tables.SCALES)

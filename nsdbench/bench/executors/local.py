@@ -23,6 +23,7 @@ from nsdbench.bench.display import Display
 from nsdbench.bench.plan import Task
 from nsdbench.bench.store import Store
 from nsdbench.experts import Run
+from nsdbench.sums import show_notices
 
 SECONDS_BETWEEN_MESSAGES = 0.2  # of one worker; a fast loop would flood the pipe
 
@@ -126,6 +127,7 @@ def _work(
 ) -> None:
     """Measure one cell in a process of its own; ends at once if the parent is gone."""
     threading.Thread(target=_end_with_parent, daemon=True).start()
+    show_notices()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides what Ctrl-C means
     torch.set_num_threads(threads)
     last = -SECONDS_BETWEEN_MESSAGES

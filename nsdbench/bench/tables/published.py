@@ -1,7 +1,7 @@
 """Read the printed numbers of the paper from results/paper/.
 
 The CSV files there are the one source: a checkout reads them in place, and the build puts a copy
-into an installed package, as `nsdbench/_published`.
+into an installed package, as `nsdbench/_published`. SHA256SUMS beside them holds their sums.
 """
 
 import csv
@@ -15,7 +15,9 @@ from nsdbench.errors import checked
 from nsdbench.files import read_once
 from nsdbench.methods.schema import Text
 from nsdbench.registry import Settings
+from nsdbench.sums import file_sum
 
+SUMS = "SHA256SUMS"
 _HEADER = ["dataset", "ipc", "ratio_percent", "family", "method", "arch", "mean", "std"]
 Percent = Annotated[
     Annotated[float, Field(ge=0, le=100, allow_inf_nan=False)] | None,
@@ -60,12 +62,30 @@ def read_published(name: str) -> tuple[PrintedNumber, ...]:
     """Read one CSV file of printed numbers, in the order of the file.
 
     Raises:
-        ValueError: the file is missing or a line is wrong; the message names file and line.
+        ValueError: the file is missing, is not the one whose sum is kept, or a line is wrong; the
+            message names file and line.
     """
     path = folder() / name
     if not path.is_file():
         raise ValueError(f"{path} is missing; restore it from the repository")
+    sums = path.with_name(SUMS)
+    stated = _read_sums(sums).get(name) if sums.is_file() else None
+    if stated is not None and stated != _sum(path):
+        raise ValueError(
+            f"{path} is not the file whose sum is in {SUMS}: restore both from the repository; "
+            f"after a correction, `sha256sum *.csv > {SUMS}` in its folder"
+        )
     return _read(path)
+
+
+_sum = read_once(file_sum)
+
+
+@read_once
+def _read_sums(path: Path) -> dict[str, str]:
+    """Read what `sha256sum` wrote: the sum of every file by its name."""
+    lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    return {name.strip(): digest for digest, _, name in (line.partition(" ") for line in lines)}
 
 
 @read_once

@@ -1,12 +1,13 @@
 """The folder of everything that can be made again."""
 
-import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from nsdbench.errors import DataCorrupt
 from nsdbench.files import user_path, write_atomically
+from nsdbench.sums import notice, set_aside
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -55,23 +56,45 @@ def make_folder(folder: Path) -> Path:
     return folder
 
 
-def keep_tensors(
-    file: Path | None, tensors: "Mapping[str, Tensor]", metadata: dict[str, str] | None = None
-) -> None:
-    """Write tensors to the cache for the next time; where that fails, a warning says so.
+def keep_tensors(file: Path | None, tensors: Mapping[str, "Tensor"]) -> None:
+    """Write tensors for the next time; where that fails, a warning says so.
 
     Args:
         file: where; None if there is no cache.
-        tensors, metadata: what a file of safetensors holds.
+        tensors: contiguous, on the CPU.
     """
-    from safetensors import SafetensorError
-    from safetensors.torch import save_file
+    from nsdbench.data.formats.tensors import save_tensors
 
     try:
         if file is None:
             raise OSError("there is no home folder for the cache")
-        write_atomically(file, lambda path: save_file(dict(tensors), path, metadata))
-    except (OSError, SafetensorError) as error:
-        logging.getLogger(__name__).warning(
-            "%s is not kept for the next time (%s); %s", file or "what was made", error, _REMEDY
-        )
+        name = file.name
+        write_atomically(file, lambda path: save_tensors(path, tensors, {"name": name}))
+    except OSError as error:
+        what = file or "what was made"
+        notice(f"{what} is not kept for the next time ({error}); {_REMEDY}")
+
+
+def read_tensors(
+    file: Path | None, kind: str, fits: Callable[[Mapping[str, tuple[int, ...]]], bool]
+) -> "dict[str, Tensor] | None":
+    """Read tensors that were kept; None if there are none, or if they are damaged.
+
+    A damaged file is set aside.
+
+    Args:
+        file: where; None if there is no cache.
+        kind: what it is, for the notice about files of older versions.
+        fits: says whether the names and shapes are those that are wanted.
+    """
+    if file is None or not file.exists():
+        return None
+    from safetensors import SafetensorError
+
+    from nsdbench.data.formats.tensors import load_tensors
+
+    try:
+        return load_tensors(file, kind, fits)
+    except (OSError, SafetensorError, DataCorrupt) as error:
+        set_aside(file, error if isinstance(error, DataCorrupt) else f"{file}: {error}")
+        return None

@@ -1,7 +1,7 @@
 """Decode pictures to uint8 arrays of one size, once: the result is kept in the cache."""
 
 import hashlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import IO
@@ -9,10 +9,9 @@ from typing import IO
 import numpy as np
 import torch
 from PIL import ImageOps
-from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from nsdbench.data.fetching.cache import find_cache_dir, keep_tensors
+from nsdbench.data.fetching.cache import find_cache_dir, keep_tensors, read_tensors
 from nsdbench.data.formats.picture import opened
 from nsdbench.data.formats.resize import resize_to_uint8
 from nsdbench.errors import DataCorrupt
@@ -78,7 +77,7 @@ def decode_once(
         DataCorrupt: as for `decode_all`, or from `pictures`.
     """
     store = _cache_file(files, part + " upright" * is_upright, shape)
-    cached = _read_cache(store, shape) if store else None
+    cached = _read_cache(store, shape)
     if cached is not None:
         return cached
     given = pictures()
@@ -92,7 +91,7 @@ def decode_once(
         for _ in pool.map(decode_into, range(len(given))):
             pass
     decoded = torch.from_numpy(images)
-    keep_tensors(store, {"images": decoded}, {"sha256": _checksum(decoded)})
+    keep_tensors(store, {"images": decoded})
     return decoded
 
 
@@ -136,17 +135,11 @@ def _cache_file(files: Iterable[Path], part: str, shape: Shape) -> Path | None:
     return cache / "resized" / f"{digest.hexdigest()[:32]}.safetensors"
 
 
-def _checksum(images: Tensor) -> str:
-    return hashlib.sha256(images.numpy().data).hexdigest()
+def _read_cache(store: Path | None, shape: Shape) -> Tensor | None:
+    """Read cached pictures; None if there are none or they are damaged (they are made again)."""
 
+    def fits(shapes: Mapping[str, tuple[int, ...]]) -> bool:
+        return shapes.keys() == {"images"} and shapes["images"][1:] == shape
 
-def _read_cache(store: Path, shape: Shape) -> Tensor | None:
-    """Read a cached array; None if there is none or it is damaged (it is then made again)."""
-    try:
-        with safe_open(store, "pt") as file:
-            images, checksum = file.get_tensor("images"), (file.metadata() or {}).get("sha256")
-    except (OSError, SafetensorError):
-        return None
-    if images.shape[1:] != shape or images.dtype != torch.uint8 or _checksum(images) != checksum:
-        return None
-    return images
+    tensors = read_tensors(store, "a cache of pictures", fits)
+    return None if tensors is None else tensors["images"]

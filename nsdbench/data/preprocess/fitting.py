@@ -7,13 +7,11 @@ import hashlib
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor
 
 from nsdbench.data.dataset import Dataset
 from nsdbench.data.description import KINDS
-from nsdbench.data.fetching.cache import find_cache_dir, keep_tensors
+from nsdbench.data.fetching.cache import find_cache_dir, keep_tensors, read_tensors
 from nsdbench.data.preprocess.base import Preprocessing
 from nsdbench.data.preprocess.standardise import Standardise
 from nsdbench.data.preprocess.whitening import Zca
@@ -59,7 +57,7 @@ def _whitening(kind: str, dataset: Dataset) -> Zca:
     identity = _identity(kind, dataset.checksum)
     cache = find_cache_dir()
     store = cache / "zca" / f"{kind}-{identity[:32]}.safetensors" if cache else None
-    tensors = _read_cache(store, dimension) if store else None
+    tensors = _read_cache(store, dimension)
     if tensors is None:
         tensors = fit(dataset.train.images, kind)
         keep_tensors(store, tensors)
@@ -120,13 +118,8 @@ def _identity(kind: str, fitted_on: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _read_cache(store: Path, dimension: int) -> dict[str, Tensor] | None:
+def _read_cache(store: Path | None, dimension: int) -> dict[str, Tensor] | None:
     """Read cached tensors; None, so that they are made again, if absent or damaged."""
-    try:
-        tensors = load_file(store)
-    except (OSError, SafetensorError):
-        return None
-    shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
     square = (dimension, dimension)
     expected = {"mean": (dimension,), "matrix": square, "inverse": square, "ridge": ()}
-    return tensors if shapes == expected else None
+    return read_tensors(store, "a whitening matrix", lambda shapes: shapes == expected)

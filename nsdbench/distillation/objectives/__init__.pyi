@@ -1,8 +1,10 @@
 from .base import Objective as Objective
 from .base import ObjectiveContext as ObjectiveContext
+from .bptt import BackpropagationThroughTime as BackpropagationThroughTime
 from .classwise import ClasswiseObjective as ClasswiseObjective
 from .conv_gradient import ConvGradientMatching as ConvGradientMatching
 from .distribution import DistributionMatching as DistributionMatching
+from .feature_alignment import FeatureAlignment as FeatureAlignment
 from .gradient import GradientMatching as GradientMatching
 from .registry import ObjectiveFamily as ObjectiveFamily
 from .registry import StepWork as StepWork

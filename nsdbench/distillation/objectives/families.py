@@ -82,6 +82,48 @@ def _adversarial_work(
     return replace(work, passes=passes, steps=work.steps + 2)
 
 
+def _is_strategy(text: str) -> str:
+    parse_strategy(text)
+    return text
+
+
+Strategy = Annotated[str, AfterValidator(_is_strategy)]
+Momentum = Annotated[float, Field(ge=0, lt=1)]
+
+
+class BpttSettings(Settings):
+    """Settings of `bptt.BackpropagationThroughTime`.
+
+    Attributes:
+        syn_steps: student steps T.
+        lr_inner, momentum_inner: of the student's SGD.
+        batch_syn: decoded images of a class in each of these steps, all of them if it has fewer.
+        real_batch: real images of a class that the trained student is judged on.
+        num_classes: classes drawn for an outer step; None takes all.
+        strategy: operations of DSA, one of which is drawn for all images of an outer step.
+        clip_norm: largest 2-norm of the gradient of all that is stored.
+    """
+
+    syn_steps: Count
+    lr_inner: Rate
+    momentum_inner: Momentum
+    batch_syn: Count
+    real_batch: Count
+    num_classes: Count | None = None
+    strategy: Strategy
+    clip_norm: Annotated[float, Field(gt=0, le=1e6)]
+
+
+def _bptt_work(settings: BpttSettings, num_images: int, num_classes: int) -> StepWork:
+    """Count the unrolled student and the judgement of it."""
+    classes = min(settings.num_classes or num_classes, num_classes)
+    batch = min(settings.batch_syn * classes, num_images)
+    passes = settings.syn_steps * batch * DIFFERENTIATED_PASSES
+    passes += classes * settings.real_batch * TRAINING_PASSES
+    kept = max(6 * batch, 2 * classes * settings.real_batch)
+    return StepWork(passes, 2 * settings.syn_steps, settings.syn_steps, kept)
+
+
 class ClasswiseSettings(Settings):
     """Settings of every `classwise.ClasswiseObjective`.
 
@@ -121,14 +163,6 @@ class GradientSettings(DistributionSettings):
     batch_network: Count
 
 
-def _is_strategy(text: str) -> str:
-    parse_strategy(text)
-    return text
-
-
-Strategy = Annotated[str, AfterValidator(_is_strategy)]
-
-
 class ConvGradientSettings(ClasswiseSettings):
     """Settings of `conv_gradient.ConvGradientMatching`.
 
@@ -149,10 +183,64 @@ class ConvGradientSettings(ClasswiseSettings):
     real_images_network: Count
     batch_network: Count
     lr_network: Rate
-    momentum_network: Annotated[float, Field(ge=0, lt=1)]
+    momentum_network: Momentum
     weight_decay_network: Rate
     strategy_network: Strategy
     cutmix_probability: Annotated[float, Field(ge=0, le=1)]
+
+
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+class FeatureAlignmentSettings(DistributionSettings):
+    """Settings of `feature_alignment.FeatureAlignment`; networks train with the same augmentation.
+
+    Attributes:
+        layer_weights: of the maps after the last three ReLUs, and of the pooled map.
+        discrimination_weight: of the cross-entropy of real images by decoded class means.
+        window: image steps, or epochs, whose accuracies are compared.
+        query_batch: real images of a class that an accuracy is taken of.
+        steady_below: a network is left when its accuracies differ by less.
+        moved_above: its training between two image steps ends when they differ by more.
+        max_image_steps, max_epochs: caps of both loops.
+        lr_network, batch_network: of that training, plain SGD.
+    """
+
+    layer_weights: Annotated[tuple[Rate, Rate, Rate, Rate], Field(strict=False)]
+    discrimination_weight: Rate
+    window: Count
+    query_batch: Count
+    steady_below: Share
+    moved_above: Share
+    max_image_steps: Count
+    max_epochs: Count
+    lr_network: Rate
+    batch_network: Count
+
+
+def _feature_alignment_work(
+    settings: FeatureAlignmentSettings, num_images: int, num_classes: int
+) -> StepWork:
+    """Count features of real and decoded images, and training halfway between window and cap."""
+    shortest = min(settings.window, settings.max_epochs)
+    steps = min(settings.window, settings.max_image_steps)
+    epochs = (1 - 1 / steps) * (shortest + settings.max_epochs) / 2
+    work = classwise_work(
+        settings,
+        num_images,
+        num_classes,
+        (1, TRAINING_PASSES),
+        trained=epochs * num_images,
+        batch=min(settings.batch_network, num_images),
+    )
+    asked = num_classes * settings.query_batch
+    decoded = min(num_images, num_classes * (settings.batch_syn or num_images))
+    return StepWork(
+        work.passes + (1 + epochs) * asked,
+        work.steps + epochs,
+        work.kept_parameters,
+        max(settings.real_batch, 2 * decoded),
+    )
 
 
 def classwise_work(
@@ -214,10 +302,16 @@ ADVERSARIAL_TRAJECTORY = ObjectiveFamily(
     f"{_HERE}.adversarial_trajectory:AdversarialTrajectory",
     _adversarial_work,
 )
+BPTT = ObjectiveFamily(BpttSettings, f"{_HERE}.bptt:BackpropagationThroughTime", _bptt_work)
 DISTRIBUTION = ObjectiveFamily(
     DistributionSettings, f"{_HERE}.distribution:DistributionMatching", _distribution_work
 )
 GRADIENT = ObjectiveFamily(GradientSettings, f"{_HERE}.gradient:GradientMatching", _gradient_work)
+FEATURE_ALIGNMENT = ObjectiveFamily(
+    FeatureAlignmentSettings,
+    f"{_HERE}.feature_alignment:FeatureAlignment",
+    _feature_alignment_work,
+)
 CONV_GRADIENT = ObjectiveFamily(
     ConvGradientSettings, f"{_HERE}.conv_gradient:ConvGradientMatching", _conv_gradient_work
 )

@@ -55,8 +55,10 @@ _REGISTRY = Registry(
     {
         "trajectory": f"{_FAMILIES}:TRAJECTORY",
         "adversarial-trajectory": f"{_FAMILIES}:ADVERSARIAL_TRAJECTORY",
+        "bptt": f"{_FAMILIES}:BPTT",
         "distribution": f"{_FAMILIES}:DISTRIBUTION",
         "gradient": f"{_FAMILIES}:GRADIENT",
+        "feature-alignment": f"{_FAMILIES}:FEATURE_ALIGNMENT",
         "conv-gradient": f"{_FAMILIES}:CONV_GRADIENT",
     },
 )

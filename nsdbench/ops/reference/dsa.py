@@ -53,7 +53,7 @@ def _crop(x: Tensor, down: Tensor, right: Tensor) -> Tensor:
     columns = torch.arange(width, device=x.device) + right.view(-1, 1).long()
     is_row, is_column = (rows >= 0) & (rows < height), (columns >= 0) & (columns < width)
     source = rows.clamp(0, height - 1)[:, :, None] * width + columns.clamp(0, width - 1)[:, None, :]
-    index = source.view(-1, 1, height * width).expand(n, channels, -1)
+    index = source.flatten(1)[:, None].expand(n, channels, -1)
     inside = is_row[:, None, :, None] & is_column[:, None, None, :]
     return torch.where(inside, x.flatten(2).gather(2, index).view_as(x), x.new_zeros(()))
 

@@ -33,9 +33,9 @@ def inorm_relu_pool_jvp(
     eps: float = 1e-5,
 ) -> Tensor:
     """Differentiate `inorm_relu_pool` along the tangents; None is zero."""
-    point = (x, weight, bias)
+    point = tuple(operand.contiguous() for operand in (x, weight, bias))  # a dual cannot overlap
     tangents = tuple(
-        torch.zeros_like(operand) if tangent is None else tangent
+        torch.zeros_like(operand) if tangent is None else tangent.contiguous()
         for operand, tangent in zip(point, (x_t, weight_t, bias_t), strict=True)
     )
 

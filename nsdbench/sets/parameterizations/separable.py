@@ -71,6 +71,8 @@ class Separable(Parameterization):
     def initialize(self, real: TrainingData, generator: torch.Generator) -> None:
         """Start from noise, from the singular vectors of real images, or from encoded real images.
 
+        Xavier: T as a table [t1, t2 t3 t4] and K^(1) as one [u1, t1] start uniformly within
+        +-sqrt(6 / (rows + columns)), so that decoded images are nearly zero (RTP's code).
         Noise: T ~ N(0, s^2) and K^(n) ~ N(0, 1/t_n) give decoded pixels the variance s^2 exactly
         (with no other matrices), since every pixel is a sum of t1 t2 t3 t4 products with variance
         s^2 / (t1 t2 t3 t4); s is `init_scale` times the standard deviation of preprocessed real
@@ -93,6 +95,9 @@ class Separable(Parameterization):
                 kernel.copy_(_tiled(*kernel.shape) + _TILED_NOISE * noise)
         if "noise" in self.shape.kernels:
             self._start_from_noise(real, generator)
+        elif "xavier" in self.shape.kernels:
+            for table in (self.spectra.view(self.shape.t[0], -1), self.kernels["1"][0]):
+                nn.init.xavier_uniform_(table, generator=generator)
         elif "data" in self.shape.kernels:
             images = self._real_images(real, generator).double().flatten(1)
             left, values, right = torch.linalg.svd(images, full_matrices=False)

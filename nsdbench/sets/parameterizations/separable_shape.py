@@ -14,7 +14,7 @@ FORMULAS = ("bilinear", "dct2", "dct4")  # those of `axis_kernels`
 
 ClassScheme = Literal["spectra", "columns"]
 Init = Literal["real", "first", "noise"]
-Kind = Literal["identity", "noise", "data", "tiled", "bilinear", "dct2", "dct4"]
+Kind = Literal["identity", "noise", "xavier", "data", "tiled", "bilinear", "dct2", "dct4"]
 KINDS = get_args(Kind)
 
 
@@ -34,9 +34,9 @@ class SeparableShape:
         init: where spectra start if no matrix is noise or data: at "real" images drawn at random,
             at the "first" images of every class, or at "noise" of N(0, 1).
         kernels: where the matrix of each mode comes from: "identity" (there is none), the formulas
-            of `axis_kernels`, "noise", the "data" (singular value decomposition, mode 1 only), or
-            "tiled" (learned, modes 1 and 2: column r of set j starts at row (j u_n + r) mod t_n of
-            the identity, plus N(0, 0.1^2) in every entry).
+            of `axis_kernels`, "noise", "xavier" (mode 1 only), the "data" (singular value
+            decomposition, mode 1 only), or "tiled" (learned, modes 1 and 2: column r of set j
+            starts at row (j u_n + r) mod t_n of the identity, plus N(0, 0.1^2) in every entry).
             Empty: noise where learned, else identity. A formula that is not learned is not stored.
         init_scale: where a matrix is noise: the standard deviation of decoded pixels at the start,
             in units of that of preprocessed real pixels.
@@ -119,6 +119,13 @@ class SeparableShape:
             raise ValueError(
                 f'mode {mode} has kernel "tiled" with t={t}, u={u}; copies need t <= u, channels '
                 "t = u"
+            )
+        if kind == "xavier" and (
+            mode > 1 or not self.learned[0] or self.num_spectra * self.num_kernel_sets > 1
+        ):
+            raise ValueError(
+                f'mode {mode} has kernel "xavier"; it stands in mode 1, is learned, and wants one '
+                "spectrum and one kernel set"
             )
         if kind in FORMULAS and (mode == 1 or t > u):
             raise ValueError(

@@ -120,13 +120,47 @@ def test_svd_starts_at_the_best_approximation(real):
     torch.testing.assert_close(module.decode()[0], started("lsvd", real).decode()[0])
 
 
-def test_bases_start_as_noise_and_mix_all_bases(real):
+def test_bases_mix_all_bases(real):
     module = started("bases", real)
     address, small = module.kernels["1"][0], module.spectra[0]
     mixed = torch.einsum("kr,kchw->rchw", address, small)
     expected = F.interpolate(mixed, size=(8, 8), mode="bilinear", align_corners=False)
     torch.testing.assert_close(module.decode()[0], expected, rtol=0, atol=1e-5)
-    assert 0.3 < module.decode()[0].std() / real.pixel_std() < 1.2
+
+
+def test_bases_start_uniformly_within_xaviers_bounds(real):
+    """sqrt(6 / (rows + columns)) of the tables [5, 3 x 4 x 4] and [images, 5]; nearly zero."""
+    module = started("bases", real, ipc=50, images_per_class=100)
+    for tensor, table in ((module.spectra, (5, 48)), (module.kernels["1"], (400, 5))):
+        assert tensor.numel() == table[0] * table[1]
+        bound = (6 / sum(table)) ** 0.5
+        assert 0.95 * bound < tensor.abs().max() <= bound
+        spread = tensor.double().std().item() / bound
+        assert spread == pytest.approx(3**-0.5, rel=0.1), "of the uniform distribution"
+    assert module.decode()[0].abs().mean() < 0.1 * real.pixel_std()
+    again = started("bases", real, ipc=50, images_per_class=100)
+    assert torch.equal(module.spectra, again.spectra), "the generator decides"
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"kernels": ("identity", "xavier", "identity", "identity")}, 'mode 2 has kernel "xavier"'),
+        ({"learned": (False,) * 4}, 'mode 1 has kernel "xavier".*is learned'),
+        ({"num_kernel_sets": 2}, "wants one spectrum and one kernel set"),
+    ],
+)
+def test_xavier_stands_in_mode_1(changes, message):
+    settings = {
+        "name": "bases", "num_classes": 2, "num_spectra": 1, "num_kernel_sets": 1,
+        "t": (3, 1, 8, 8), "u": (4, 1, 8, 8), "learned": (True, False, False, False),
+        "class_scheme": "columns", "kernels": ("xavier", "identity", "identity", "identity"),
+    }  # fmt: skip
+    SeparableShape(**settings)
+    if "kernels" in changes:
+        changes = {**changes, "u": (3, 1, 8, 8), "learned": (False, True, False, False)}
+    with pytest.raises(ValueError, match=message):
+        SeparableShape(**{**settings, **changes})
 
 
 @pytest.mark.parametrize("name", KINDS)

@@ -9,6 +9,7 @@ from nsdbench.sets.budget import Budget
 
 CIFAR10, CIFAR100 = data.spec("CIFAR10"), data.spec("CIFAR100")
 FASHION, DIGITS = data.spec("FashionMNIST"), data.spec("Digits16")
+TINY = data.spec("TinyImageNet")
 
 # data set, settings, ipc, images, stored floats
 COUNTED = [
@@ -45,6 +46,36 @@ COUNTED = [
     (DIGITS, {"name": "svd", "share": 0.6}, 1, 170, 6 * 256 + 170 * 6),
     (FASHION, {"name": "ldct"}, 1, 36, 36 * 196 + 784),
 ]
+
+
+# Images a class that fit beside K half-sized bases: floor((N C D - K D / 4) / (C K)), by hand for
+# every data set of the tables; None where nothing fits.
+BASES = {
+    (CIFAR10, 1): {16: 115, 32: 19, 64: None, 100: None, 128: None, 200: None},
+    (CIFAR10, 10): {16: 1843, 32: 883, 64: 403, 100: 230, 128: 163, 200: 76},
+    (CIFAR10, 50): {16: 9523, 32: 4723, 64: 2323, 100: 1459, 128: 1123, 200: 691},
+    (CIFAR100, 1): {16: 184, 32: 88, 64: 40, 100: 23, 128: 16, 200: 7},
+    (CIFAR100, 10): {16: 1912, 32: 952, 64: 472, 100: 299, 128: 232, 200: 145},
+    (CIFAR100, 50): {16: 9592, 32: 4792, 64: 2392, 100: 1528, 128: 1192, 200: 760},
+    (TINY, 1): {16: 752, 32: 368, 64: 176, 100: 107, 128: 80, 200: 46},
+    (FASHION, 1): {16: 29, 32: 4, 64: None, 100: None, 128: None, 200: None},
+    (FASHION, 10): {16: 470, 32: 225, 64: 102, 100: 58, 128: 41, 200: 19},
+    (FASHION, 50): {16: 2430, 32: 1205, 64: 592, 100: 372, 128: 286, 200: 176},
+    (DIGITS, 1): {16: 9, 32: 1, 64: None, 100: None, 128: None, 200: None},
+    (DIGITS, 10): {16: 153, 32: 73, 64: 33, 100: 19, 128: 13, 200: 6},
+}
+
+
+@pytest.mark.parametrize(("spec", "ipc"), BASES)
+def test_images_a_class_beside_bases(spec, ipc):
+    for t1, expected in BASES[spec, ipc].items():
+        section = {"name": "bases", "t1": t1, "factor": 2, "images_per_class": 10_000}
+        if expected is None:
+            with pytest.raises(BudgetExceeded, match="would store"):
+                parameterizations.plan(section, spec, ipc)
+        else:
+            planned = parameterizations.plan(section, spec, ipc)
+            assert planned.num_images == expected * spec.num_classes, t1
 
 
 @pytest.mark.parametrize(("spec", "settings", "ipc", "images", "stored"), COUNTED)

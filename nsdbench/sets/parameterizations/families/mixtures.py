@@ -34,7 +34,7 @@ class BasesSettings(Settings):
     """Settings of bases.
 
     Attributes:
-        t1: bases K.
+        t1: bases.
         factor: by which bases are smaller than images.
         images_per_class: cap on decoded images per class.
     """
@@ -67,8 +67,9 @@ def _plan_svd(settings: SvdSettings, budget: Budget, *, name: str, learned: bool
 def _plan_bases(settings: BasesSettings, budget: Budget) -> SeparableShape:
     """Plan addressable memories: t1 small bases shared by all classes, and an address per image.
 
-    An image is its address times the bases, enlarged bilinearly by `factor`. Deng and Russakovsky,
-    NeurIPS 2022, and the authors' code (16 bases, factor 2 for CIFAR10 at ipc 1).
+    An image is its address times the bases, enlarged bilinearly by `factor`; both start at noise.
+    Deng and Russakovsky, NeurIPS 2022, and the authors' code (16 bases, factor 2 for CIFAR10 at ipc
+    1).
     """
     if budget.side % settings.factor:
         raise ValueError(
@@ -81,7 +82,7 @@ def _plan_bases(settings: BasesSettings, budget: Budget) -> SeparableShape:
         (settings.t1, *_small(budget, settings.factor)),
         count,
         (True, False, False, False),
-        ("noise", "identity", "bilinear", "bilinear"),
+        ("xavier", "identity", "bilinear", "bilinear"),
     )
 
 
