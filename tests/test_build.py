@@ -87,7 +87,7 @@ def files_of(folder, *patterns):
 def test_source_distribution_holds_what_a_build_needs(distributions):
     package = files_of("nsdbench", "*.py", "*.pyi", "*.toml", "py.typed")
     native = {name for name in files_of("csrc", "*") if "__pycache__" not in name}
-    published = files_of("results/paper", "*.csv")
+    published = files_of("results/paper", "*")
     assert {f"results/paper/table{n}.csv" for n in range(1, 7)} <= published
     tools = {"setup.py", "pyproject.toml", "CMakeLists.txt", "MANIFEST.in", "constraints.txt"}
     pages = {"README.md", "LICENSE", "CHANGELOG.md", "CITATION.cff"}
