@@ -278,7 +278,7 @@ def _create_array(file: Path, shape: tuple[int, ...], dtype: type) -> None:
 def _open_array(file: Path, shape: tuple[int, ...], dtype: type) -> np.ndarray:
     """Map a file read-only; DataCorrupt if it is not what the manifest says."""
     try:
-        array = np.load(file, mmap_mode="r")
+        array = np.lib.format.open_memmap(file, mode="r")
     except Exception as error:  # a damaged header makes numpy raise almost anything
         raise DataCorrupt(
             f"{file} cannot be read ({error}): delete its folder and record again"

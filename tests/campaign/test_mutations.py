@@ -88,7 +88,7 @@ KINDS = {
     "checkpoint": (100, CHECKPOINTS, (RECORDS, NETWORKS, SETS)),
     "buffer": (180, "cache/experts/*/*.[nj]*", (RECORDS, NETWORKS, SETS, CHECKPOINTS)),
     "whitening": (80, "cache/zca/*.safetensors", (RECORDS, NETWORKS)),
-    "decoded": (80, "cache/resized/*.npy", (RECORDS, NETWORKS)),
+    "decoded": (80, "cache/resized/*.safetensors", (RECORDS, NETWORKS)),
     "picture": (60, "results/images/*/*.npz", ()),
     "user's picture": (30, "pictures/*/*.png", (RECORDS, NETWORKS, SETS, CHECKPOINTS)),
     "published": (70, "paper/[tS]*", ()),

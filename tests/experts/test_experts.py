@@ -425,6 +425,10 @@ def test_unfinished_and_damaged_buffers(dataset, tmp_path):
     file.write_bytes(file.read_bytes()[:-4])
     with pytest.raises(DataCorrupt, match="cannot be read"):
         experts.ExpertBuffer(found.path)
+    with open(file, "wb") as stream:
+        np.savez(stream, snapshots=np.zeros((2, 4, 5), np.float32))
+    with pytest.raises(DataCorrupt, match="cannot be read"):
+        experts.ExpertBuffer(found.path)
     np.save(file, np.zeros((2, 4, 5), np.float32))
     with pytest.raises(DataCorrupt, match=r"float32 \[2, 4, 5\], its manifest says"):
         experts.ExpertBuffer(found.path)
