@@ -1,7 +1,7 @@
 # Every target creates .venv and builds the extension when they are missing or out of date.
 #   make demo        distil, evaluate and report Table 1 at scale smoke
-#   make test        all tests        make test-fast   without those marked slow
-#   make campaign    a thousand damaged files, a hundred killed runs: what they report stays right
+#   make test        all but the campaigns   make test-fast   without those marked slow
+#   make campaign    damaged files, killed runs, mutated kernels, sanitizers: nothing goes unnoticed
 #   make bench       every benchmark (results/benchmarks/bench.json); `pytest --benchmark-only` a quick part
 #   make bench-quick the headline ratios within 3 minutes (results/benchmarks/headline.json)
 #   make cuda-check  compile and link the CUDA code, list its resources, fail on spills (needs nvcc)
@@ -46,7 +46,7 @@ test-fast: $(BUILT)
 	$(TEST) -m 'not slow'
 
 campaign: $(BUILT)
-	$(TEST) -m campaign tests/campaign
+	$(TEST) -m campaign tests
 
 bench: $(BUILT)
 	@mkdir -p results/benchmarks

@@ -165,6 +165,7 @@ def differences(here, there):
     return {name for name in here | there if here.get(name) != there.get(name)}
 
 
+@pytest.mark.campaign
 @pytest.mark.slow
 def test_killed_runs_end_with_the_records_of_an_undisturbed_run(tmp_path, declared, undisturbed):
     place = Place(tmp_path / "place", declared)

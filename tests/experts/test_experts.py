@@ -264,6 +264,7 @@ def start_recording(root):
     return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment)
 
 
+@pytest.mark.campaign
 @pytest.mark.slow
 def test_sigkill_at_random_moments(tmp_path):
     undisturbed = start_recording(tmp_path / "whole")

@@ -33,6 +33,7 @@ COMPILER = shutil.which(os.environ.get("CXX", "c++"))
 FLAGS = ("-std=c++20", "-ffp-contract=fast", "-Wno-psabi", "-DNSDBENCH_SERIAL")
 
 pytestmark = [
+    pytest.mark.campaign,
     pytest.mark.slow,
     pytest.mark.skipif(COMPILER is None, reason="no C++ compiler"),
 ]

@@ -71,6 +71,7 @@ MUTATIONS = {
 }
 
 pytestmark = [
+    pytest.mark.campaign,
     pytest.mark.slow,
     pytest.mark.skipif(COMPILER is None, reason="no C++ compiler"),
 ]

@@ -49,6 +49,7 @@ TERMS = {
 }
 
 pytestmark = [
+    pytest.mark.campaign,
     pytest.mark.slow,
     pytest.mark.skipif(COMPILER is None, reason="no C++ compiler"),
 ]
