@@ -13,14 +13,18 @@ from nsdbench.ops.convnet import ConvNetShape
 from nsdbench.student.step import InnerStep, repeatable
 
 
-class NativeStep(InnerStep):
-    """The step of a ConvNet as one operator, on the CPU (ops/convnet.py)."""
-
-    name = "native"
+class _ConvNetStep(InnerStep):
+    """The step of a ConvNet of one shape."""
 
     def __init__(self, model: nn.Module, shape: ConvNetShape) -> None:
         super().__init__(model)
         self.shape = shape
+
+
+class NativeStep(_ConvNetStep):
+    """The step of a ConvNet as one operator, on the CPU (ops/convnet.py)."""
+
+    name = "native"
 
     def gradient(self, theta: torch.Tensor, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
         """Compute g = grad_theta L(theta; x, y)."""
@@ -60,14 +64,10 @@ class NativeStep(InnerStep):
         return along, gradients
 
 
-class FusedStep(InnerStep):
+class FusedStep(_ConvNetStep):
     """The step of a ConvNet with the library's convolutions, on CUDA (ops/convnet_blocks.py)."""
 
     name = "fused"
-
-    def __init__(self, model: nn.Module, shape: ConvNetShape) -> None:
-        super().__init__(model)
-        self.shape = shape
 
     def gradient(self, theta: torch.Tensor, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
         """Compute g = grad_theta L(theta; x, y)."""
