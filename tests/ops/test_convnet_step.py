@@ -2,8 +2,6 @@
 
 import itertools
 import statistics
-import subprocess
-import sys
 
 import pytest
 import torch
@@ -14,6 +12,7 @@ from nsdbench.ops import reference
 from nsdbench.ops.backend import operators
 from nsdbench.ops.convnet import convnet_step, convnet_step_adjoint
 from nsdbench.student import augment, unroll
+from tests.memory import VECTOR_BYTES, peak_bytes
 from tests.ops.test_convnet_features import CASES, Case, error, without_conv_biases
 
 NUM_CLASSES = 5
@@ -344,13 +343,11 @@ def test_switch(monkeypatch):
 
 
 PEAK = """
-import re, sys, torch
-from nsdbench import models, ops
+import sys, torch
+from nsdbench import models, ops, provenance
 from nsdbench.ops import convnet
 from nsdbench.student import unroll
-def peak():  # of this process alone; getrusage's would include the one that started it
-    return 1024 * int(re.search(r"VmHWM:\\s+(\\d+)", open("/proc/self/status").read())[1])
-num_steps, path = int(sys.argv[1]), sys.argv[2]
+path, num_steps = sys.argv[1], int(sys.argv[2])
 torch.set_num_threads(1)
 convnet.path_on = lambda device: ops.is_native(device) and path
 model = models.build("convnet", in_channels=3, image_size=32, num_classes=10)
@@ -358,23 +355,16 @@ theta = models.flatten(model)
 images = torch.randn(16, 3, 32, 32, requires_grad=True)
 batches = torch.arange(16).expand(num_steps, 16)
 assert unroll.code_path(model, "exact") == path
-before = peak()
+before = provenance.peak_bytes()
 end = unroll.unrolled_sgd(model, theta, images, torch.arange(16) % 10, batches, 0.01)
 end.square().sum().backward()
-print(peak() - before)
+print(provenance.peak_bytes() - before)
 """
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("path", ["native", "fused"])
 def test_memory_grows_by_one_parameter_vector_a_step(path):
-    """High-water marks above the start, of fresh processes."""
-
-    def peak_bytes(num_steps):
-        command = [sys.executable, "-c", PEAK, str(num_steps), path]
-        return int(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
-
-    vector_bytes = 4 * 320_010
-    few, many = peak_bytes(10), peak_bytes(40)
-    assert few > 10 * vector_bytes  # the measurement sees the stored trajectory
-    assert many - few <= 30 * vector_bytes + 0.1 * few
+    few, many = peak_bytes(PEAK, path, 10), peak_bytes(PEAK, path, 40)
+    assert few > 10 * VECTOR_BYTES  # the measurement sees the stored trajectory
+    assert 30 * VECTOR_BYTES * 0.9 < many - few < 30 * VECTOR_BYTES * 1.1

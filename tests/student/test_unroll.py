@@ -1,9 +1,6 @@
 """The unrolled student against plain PyTorch training, autograd and an adjoint written out here."""
 
 import copy
-import os
-import subprocess
-import sys
 
 import pytest
 import torch
@@ -14,6 +11,7 @@ from torch.nn import functional as F
 from nsdbench import models
 from nsdbench.student import augment, convnet_step, unroll
 from nsdbench.student import step as inner_step
+from tests.memory import VECTOR_BYTES, peak_bytes
 
 STRATEGY = "color_crop_cutout_flip_scale_rotate"
 NUM_CLASSES = 3
@@ -578,20 +576,7 @@ print(provenance.peak_bytes())
 
 @pytest.mark.slow
 def test_memory_grows_by_one_parameter_vector_a_step():
-    """High-water marks of fresh processes; "full" shows that they would tell.
-
-    The mark is the process's own (VmHWM): ru_maxrss of a child starts at its parent's peak.
-
-    The allocator maps every tensor on its own, so that no hole in a heap counts as memory in use.
-    """
-
-    def peak_bytes(mode, num_steps):
-        command = [sys.executable, "-c", PEAK, mode, str(num_steps)]
-        environment = {**os.environ, "MALLOC_MMAP_THRESHOLD_": "65536"}
-        done = subprocess.run(command, check=True, capture_output=True, text=True, env=environment)
-        return int(done.stdout)
-
-    vector_bytes = 4 * 320_010
-    growth = peak_bytes("exact", 40) - peak_bytes("exact", 10)
-    assert 30 * vector_bytes * 0.9 < growth < 30 * vector_bytes * 1.1
-    assert peak_bytes("full", 14) - peak_bytes("full", 6) > 4 * 8 * vector_bytes
+    """High-water marks of fresh processes; "full" shows that they would tell."""
+    growth = peak_bytes(PEAK, "exact", 40) - peak_bytes(PEAK, "exact", 10)
+    assert 30 * VECTOR_BYTES * 0.9 < growth < 30 * VECTOR_BYTES * 1.1
+    assert peak_bytes(PEAK, "full", 14) - peak_bytes(PEAK, "full", 6) > 4 * 8 * VECTOR_BYTES
