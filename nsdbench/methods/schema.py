@@ -67,6 +67,7 @@ class Optimiser(TypedDict, total=False):
     iterations: Count
     lr_syn: Rate
     lr_kernels: Rate
+    lr_labels: Rate
     lr_lr: Rate
     ema_decay: Decay
     halved_at: list[Annotated[float, Field(gt=0, lt=1)]]

@@ -70,8 +70,13 @@ class Artefact:
         return self.parameterization.decode(generator=generator)[0]
 
     def labels(self) -> Tensor:
-        """Return the class of every image, [n] int64."""
-        return self.parameterization.labels
+        """Return the class of every image, [n] int64; of learned labels that of the highest."""
+        soft_labels = self.parameterization.soft_labels
+        return self.parameterization.labels if soft_labels is None else soft_labels.argmax(1)
+
+    def soft_labels(self) -> Tensor | None:
+        """Return the learned labels [n, K], centred about 0; None if classes are all there is."""
+        return self.parameterization.soft_labels
 
     def ledger(self) -> Ledger:
         """List what is stored, with bits."""

@@ -18,6 +18,8 @@ class Parameterization(nn.Module):
     Attributes:
         settings: plain JSON values that rebuild the module (shapes, scheme, name).
         labels: [num_images] int64 class of every image, known without decoding.
+        soft_labels: [num_images, K] labels that are learned and stored, one-hot less 1/K at the
+            start, up to a factor; None where classes are all there is.
         is_stochastic: whether the generator decides what an image looks like; evaluation then
             decodes anew for every epoch.
         num_views: ways in which every image can be decoded, see `decode_view`.
@@ -27,6 +29,11 @@ class Parameterization(nn.Module):
     num_views: int = 1
     settings: dict
     labels: Tensor
+    soft_labels: nn.Parameter | None
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_parameter("soft_labels", None)
 
     @property
     def num_images(self) -> int:

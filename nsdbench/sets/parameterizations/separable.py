@@ -34,6 +34,7 @@ class Separable(Parameterization):
         spectra: [N_T, t1, t2, t3, t4] float32 parameter.
         kernels: of every stored mode n under the key "n", [N_K, t_n, u_n] float32; learned ones
             require gradients.
+        soft_labels: [num_images, K] float32 parameter, or None; see `SeparableShape.label_scale`.
     """
 
     def __init__(self, shape: SeparableShape):
@@ -43,6 +44,9 @@ class Separable(Parameterization):
         self.register_buffer("labels", _labels(shape), persistent=False)
         self.spectra = nn.Parameter(torch.zeros(shape.num_spectra, *shape.t))
         self.register_buffer("bounds", None, persistent=False)
+        if shape.label_scale is not None:
+            one_hot = nn.functional.one_hot(self.labels, shape.num_classes)
+            self.soft_labels = nn.Parameter(shape.label_scale * (one_hot - 1 / shape.num_classes))
         self.kernels = nn.ParameterDict()
         for mode in MODES:
             t, u, kind = shape.t[mode - 1], shape.u[mode - 1], shape.kernels[mode - 1]
@@ -160,21 +164,27 @@ class Separable(Parameterization):
         return real.batch(rows)[0].to(self.spectra.device)
 
     def ledger(self) -> Ledger:
-        """List spectra as coefficients and the stored matrices as kernels."""
+        """List spectra as coefficients, the stored matrices as kernels, and learned labels."""
         entries = [Entry.of("coefficient", "spectra", self.spectra)]
         entries += [
             Entry.of("kernel", f"kernels.{mode}", kernel) for mode, kernel in self.kernels.items()
         ]
+        if self.soft_labels is not None:
+            entries.append(Entry.of("label", "soft_labels", self.soft_labels))
         formulas = {self._kind(n) for n in MODES if not self.shape.is_stored(n)} - {"identity"}
         listed = [f"{kind} matrices, given by a formula" for kind in sorted(formulas)]
-        return Ledger(tuple(entries), ("hard labels implied by order", *listed))
+        if self.soft_labels is None:
+            listed.insert(0, "hard labels implied by order")
+        return Ledger(tuple(entries), tuple(listed))
 
     def parameter_groups(self, settings: dict) -> list[dict]:
-        """Spectra learn at `lr_syn`, learned matrices at `lr_kernels`."""
+        """Spectra learn at `lr_syn`, matrices at `lr_kernels`, labels at `lr_labels`."""
         groups = [{"params": [self.spectra], "lr": settings["lr_syn"]}]
         learned = [k for mode, k in self.kernels.items() if self.shape.learned[int(mode) - 1]]
         if learned:
             groups.append({"params": learned, "lr": settings["lr_kernels"]})
+        if self.soft_labels is not None:
+            groups.append({"params": [self.soft_labels], "lr": settings["lr_labels"]})
         return groups
 
 

@@ -40,6 +40,8 @@ class SeparableShape:
             Empty: noise where learned, else identity. A formula that is not learned is not stored.
         init_scale: where a matrix is noise: the standard deviation of decoded pixels at the start,
             in units of that of preprocessed real pixels.
+        label_scale: a label [K] of every image is stored and learned, and starts at this times
+            (one-hot - 1/K), K the classes; None: classes are all there is.
     """
 
     name: str
@@ -53,6 +55,7 @@ class SeparableShape:
     init: Init = "real"
     kernels: tuple[Kind, ...] = ()
     init_scale: float = 1.0
+    label_scale: float | None = None
 
     def __post_init__(self) -> None:
         kernels = self.kernels or ["noise" if learned else "identity" for learned in self.learned]
@@ -73,6 +76,8 @@ class SeparableShape:
             raise ValueError(f'init is {self.init!r}; expected "real", "first" or "noise"')
         if not 0 < self.init_scale < float("inf"):
             raise ValueError(f"init_scale is {self.init_scale}; expected a positive number")
+        if self.label_scale is not None and not 0 < self.label_scale < float("inf"):
+            raise ValueError(f"label_scale is {self.label_scale}; expected a positive number")
         if self.num_owners < self.num_classes:
             raise ValueError(
                 f"{self.num_owners} {self.class_scheme} cannot own {self.num_classes} classes; "
@@ -139,10 +144,11 @@ class SeparableShape:
 
     @property
     def num_elements(self) -> int:
-        """Stored elements: spectra and stored matrices (left-hand side of Eq. 3)."""
+        """Stored elements: spectra, stored matrices and labels (left-hand side of Eq. 3)."""
         t1, t2, t3, t4 = self.t
         kernels = sum(self.t[n - 1] * self.u[n - 1] for n in MODES if self.is_stored(n))
-        return self.num_spectra * t1 * t2 * t3 * t4 + self.num_kernel_sets * kernels
+        labels = 0 if self.label_scale is None else self.num_images * self.num_classes
+        return self.num_spectra * t1 * t2 * t3 * t4 + self.num_kernel_sets * kernels + labels
 
     @property
     def num_owners(self) -> int:

@@ -1,4 +1,9 @@
-"""Raw images: as many as the budget counts."""
+"""Raw images: as many as the budget counts, with learned labels on top if a recipe wants them."""
+
+from dataclasses import replace
+from typing import Annotated
+
+from pydantic import Field
 
 from nsdbench.registry import Settings
 from nsdbench.sets.budget import Budget
@@ -7,16 +12,27 @@ from nsdbench.sets.parameterizations.separable_shape import MODULE, Init, Separa
 
 
 class PixelsSettings(Settings):
-    """Settings of pixels; `init` as of `SeparableShape`."""
+    """Settings of pixels.
+
+    Attributes:
+        init: as of `SeparableShape`.
+        learned_labels: a label of K numbers is stored and learned with every image.
+        label_scale: as of `SeparableShape`, where labels are learned.
+        over_budget: see `registry.plan`; learned labels come on top of ipc images a class.
+    """
 
     init: Init = "real"
+    learned_labels: bool = False
+    label_scale: Annotated[float, Field(gt=0, le=1e6)] = 1.0
+    over_budget: bool = False
 
 
 def _plan(settings: PixelsSettings, budget: Budget) -> SeparableShape:
-    """Plan `ipc` images per class, and nothing else."""
+    """Plan `ipc` images per class, whatever labels take."""
     count = budget.num_classes * budget.ipc
     sizes = (count, *budget.image_shape)
-    return columns("pixels", budget, sizes, count, (False,) * 4, (), settings.init)
+    shape = columns("pixels", budget, sizes, count, (False,) * 4, (), settings.init)
+    return replace(shape, label_scale=settings.label_scale) if settings.learned_labels else shape
 
 
 PIXELS = ParameterizationFamily(PixelsSettings, MODULE, _plan, SeparableShape)
