@@ -66,7 +66,8 @@ def evaluate(
     seed: int = 0,
     labels: Annotated[Path | None, typer.Option(help=".pt of labels, if FILE has none")] = None,
     preprocessing: Annotated[
-        str | None, typer.Option(help="of a .pt file: standardise, zca or zca_relative")
+        str | None,
+        typer.Option(help="of a .pt file: standardise, standardise_dc, zca or zca_relative"),
     ] = None,
     pixels: Annotated[
         str | None, typer.Option(help="of a .pt file: raw (0-255), unit (0-1) or normalised")

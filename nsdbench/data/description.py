@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 DSA_WITH_FLIP = "color_crop_cutout_flip_scale_rotate"
 DSA_WITHOUT_FLIP = "color_crop_cutout_scale_rotate"
 
-KINDS = ("standardise", "zca", "zca_relative")  # of preprocessing
+KINDS = ("standardise", "standardise_dc", "zca", "zca_relative")  # of preprocessing
 
 # of every pixel of ImageNet: mean, std
 IMAGENET_STATISTICS = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
@@ -35,6 +35,8 @@ class DatasetSpec:
         train_size: images in the training split; None = as many as the folder holds.
         test_size: images in the test split.
         mean, std: per channel, in [0, 1] units; what `standardise` subtracts and divides by.
+        dc_statistics: mean and std of `standardise_dc`, where the code of DC, DSA and DM has other
+            constants than those; None = it has the same.
         dsa_strategy: DSA augmentation that suits the images.
         default_depth: blocks of the ConvNet, so that the last feature map is 4 x 4.
         default_preprocessing: kind used where a recipe names none.
@@ -60,6 +62,7 @@ class DatasetSpec:
     source: str = ""
     classes: tuple[str, ...] = ()
     stands_for: str = ""
+    dc_statistics: tuple[tuple[float, ...], tuple[float, ...]] | None = None
 
     @property
     def class_folders(self) -> tuple[str, ...]:

@@ -202,14 +202,16 @@ def _train_experts(
             lr=recipe.lr,
             momentum=recipe.momentum,
             weight_decay=recipe.weight_decay,
+            nesterov=recipe.nesterov,
         )
         for epoch in range(entry["epochs_done"], recipe.epochs):
+            optimiser.param_groups[0]["lr"] = lr = recipe.lr_of_epoch(epoch)
             stream = generator(seed, "experts", expert, "epoch", epoch)
             loss, is_correct = _train_epoch(model, optimiser, fetch, labels, recipe, stream)
             if not np.isfinite(loss):
                 raise Diverged(
                     f"expert {expert} of {folder.name}: the training loss of epoch {epoch + 1} is "
-                    f"{loss} at lr {recipe.lr:g}; lower it"
+                    f"{loss} at lr {lr:g}; lower it"
                 )
             if recipe.keeps_correctness:
                 row = write_correctness(folder, expert, epoch, is_correct)

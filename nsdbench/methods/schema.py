@@ -58,6 +58,9 @@ class Experts(TypedDict, total=False):
     alpha: Rate
     keeps_correctness: bool
     standardises_batches: bool
+    nesterov: bool
+    lr_milestones: list[Count]
+    lr_factor: Rate
 
 
 class Optimiser(TypedDict, total=False):

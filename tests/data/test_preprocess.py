@@ -69,8 +69,23 @@ def test_hash_tells_kinds_constants_and_data_apart():
     assert data.preprocessing("zca", DATASET).hash == data.preprocessing("zca", DATASET).hash
 
 
+def test_dc_has_its_own_constants_for_cifar100_alone():
+    """utils.py of DC, DSA and DM; MTT's code standardises CIFAR100 as CIFAR10."""
+    pictures = torch.full((1, 3, 2, 2), 0.5)
+    for name, differs in (("CIFAR10", False), ("CIFAR100", True), ("TinyImageNet", False)):
+        rgb = data.Dataset(data.spec(name), DATASET.train, lambda: DATASET.train)
+        ours, dc = (data.preprocessing(k, rgb) for k in ("standardise", "standardise_dc"))
+        assert dc.kind == "standardise_dc"
+        assert (ours.hash != dc.hash) == differs
+        assert torch.equal(ours.apply(pictures), dc.apply(pictures)) != differs
+        if differs:
+            x = dc.apply(pictures)[0, :, 0, 0]
+            mean, std = (0.5071, 0.4866, 0.4409), (0.2673, 0.2564, 0.2762)
+            expected = [(0.5 - m) / s for m, s in zip(mean, std, strict=True)]
+            assert x.tolist() == pytest.approx(expected, rel=1e-5)
+
+
 def test_unknown_kind():
-    with pytest.raises(
-        ValueError, match="expected one of standardise, zca, zca_relative, got 'pca'"
-    ):
+    known = "standardise, standardise_dc, zca, zca_relative"
+    with pytest.raises(ValueError, match=f"expected one of {known}, got 'pca'"):
         data.preprocessing("pca", DATASET)

@@ -98,6 +98,59 @@ def test_batches_are_standardised_before_augmentation(
     assert found.manifest["experts"][0]["final_train_accuracy"] == expected
 
 
+def test_nesterov_and_milestones_are_those_of_a_plain_loop(dataset, tmp_path):
+    """v = 0.9 v + g, p -= lr (g + 0.9 v); the rate drops by 0.2 after the first and second epoch.
+
+    A recording that is interrupted after the first epoch ends at the same parameters.
+    """
+    recipe = replace(
+        RECIPE, num_experts=1, momentum=0.9, nesterov=True, lr_milestones=(1, 2), lr_factor=0.2
+    )
+    found = record(tmp_path / "whole", dataset, recipe)
+    assert found.manifest["recipe"]["lr_milestones"] == [1, 2]
+    assert content(record(tmp_path / "whole", dataset, recipe)) == content(found)
+    inputs = data.preprocessing("standardise", dataset).apply(dataset.train.images)
+    labels = dataset.train.labels
+    model = models.from_id(ARCH, in_channels=1, image_size=8, num_classes=3)
+    models.load_flat(model, found.snapshot(0, 0))
+    velocity = {}
+    for epoch, lr in enumerate((0.05, 0.01, 0.002)):
+        stream = generator(0, "experts", 0, "epoch", epoch)
+        for rows in torch.randperm(30, generator=stream).split(8):
+            draw = augment.sample(recipe.dsa_strategy, len(rows), (1, 8, 8), stream)
+            loss = F.cross_entropy(model(augment.apply(inputs[rows], draw)), labels[rows])
+            gradients = torch.autograd.grad(loss, list(model.parameters()))
+            with torch.no_grad():
+                for n, (p, g) in enumerate(zip(model.parameters(), gradients, strict=True)):
+                    velocity[n] = 0.9 * velocity.get(n, 0) + g
+                    p -= lr * (g + 0.9 * velocity[n])
+        torch.testing.assert_close(found.snapshot(0, epoch + 1), models.flatten(model))
+
+    def stop(phase, done, total, note=""):
+        if done == 1:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        record(tmp_path / "stopped", dataset, recipe, progress=stop)
+    assert content(record(tmp_path / "stopped", dataset, recipe)) == content(found)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"nesterov": True}, "nesterov asks for momentum above 0, which is 0"),
+        ({"lr_milestones": (2, 1), "lr_factor": 0.2}, r"lr_milestones are \[2, 1\]; .*ascending"),
+        ({"lr_milestones": (0,), "lr_factor": 0.2}, r"lr_milestones are \[0\]"),
+        ({"lr_milestones": (1,)}, r"lr_factor is 1.0 with lr_milestones \[1\]"),
+        ({"lr_factor": 0.2}, r"lr_factor is 0.2 with lr_milestones \[\]"),
+        ({"lr_milestones": (1,), "lr_factor": 0.0}, "lr_factor is 0.0"),
+    ],
+)
+def test_schedules_that_cannot_be_kept(settings, message):
+    with pytest.raises(ValueError, match=message):
+        experts.ExpertRecipe(**settings)
+
+
 def test_snapshots_are_copies_of_distinct_epochs(dataset, tmp_path):
     found = record(tmp_path, dataset)
     for expert in range(2):
@@ -378,6 +431,9 @@ def test_recipe_hash_tells_every_setting():
     gsam = replace(RECIPE, optimiser="gsam")
     recipes = [replace(RECIPE, **{name: value}) for name, value in changed.items()]
     recipes += [RECIPE, replace(gsam, rho=0.5), replace(gsam, alpha=0.5)]
+    recipes.append(replace(RECIPE, momentum=0.5, nesterov=True))
+    for schedule in (((1,), 0.5), ((2,), 0.5), ((1,), 0.2)):
+        recipes.append(replace(RECIPE, lr_milestones=schedule[0], lr_factor=schedule[1]))
     assert {name for recipe in recipes for name in recipe.settings()} == {
         field.name for field in fields(RECIPE)
     }

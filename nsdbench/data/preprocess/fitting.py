@@ -30,16 +30,21 @@ def preprocessing(kind: str, dataset: Dataset) -> Preprocessing:
     """Make the preprocessing of a dataset.
 
     Args:
-        kind: "standardise" (constants of the catalog), "zca" (kornia's whitening: 0.1 added to the
-            eigenvalues) or "zca_relative" (0.1 * trace / D added to them).
+        kind: "standardise" (constants of the catalog), "standardise_dc" (those of the code of DC,
+            where they are others), "zca" (kornia's whitening: 0.1 added to the eigenvalues) or
+            "zca_relative" (0.1 * trace / D added to them).
         dataset: whitening is fitted on its training split and cached.
 
     Raises:
         ValueError: unknown kind, or images of more than 12,288 numbers to whiten; their covariance
             would not fit in memory.
     """
+    spec = dataset.spec
     if kind == "standardise":
-        return Standardise(torch.tensor(dataset.spec.mean), torch.tensor(dataset.spec.std))
+        return Standardise(kind, torch.tensor(spec.mean), torch.tensor(spec.std))
+    if kind == "standardise_dc":
+        mean, std = spec.dc_statistics or (spec.mean, spec.std)
+        return Standardise(kind, torch.tensor(mean), torch.tensor(std))
     if kind in KINDS:
         return _whitening(kind, dataset)
     raise ValueError(f"preprocessing: expected one of {', '.join(KINDS)}, got {kind!r}")

@@ -14,9 +14,8 @@ class Standardise(Preprocessing):
     x = (picture - mean) / std, picture in [0, 1], mean and std [C]: constants of the catalog.
     """
 
-    kind = "standardise"
-
-    def __init__(self, mean: Tensor, std: Tensor) -> None:
+    def __init__(self, kind: str, mean: Tensor, std: Tensor) -> None:
+        self.kind = kind
         self.mean = mean.to(torch.float32)
         self.std = std.to(torch.float32)
         text = f"standardise {self.mean.tolist()} {self.std.tolist()}"

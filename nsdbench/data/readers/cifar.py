@@ -148,8 +148,9 @@ def _read_binary(path: Path, spec: DatasetSpec, count: int) -> "tuple[np.ndarray
 
 # The std is the mean over images of each image's own std, as the literature uses it; the std over
 # all pixels would be about 0.247. MTT and its family reuse the constants of CIFAR10 for CIFAR100;
-# DC's own are (0.5071, 0.4866, 0.4409) / (0.2673, 0.2564, 0.2762).
+# DC, DSA and DM have its own (utils.py of their code), of all pixels.
 _MEAN, _STD = (0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)
+_DC_STATISTICS = {100: ((0.5071, 0.4866, 0.4409), (0.2673, 0.2564, 0.2762))}
 _CLASSES = {
     10: (
         "airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck",
@@ -171,6 +172,7 @@ def _spec(num_classes: int, constants: str) -> DatasetSpec:
         is_downloadable=True,
         source=f"Krizhevsky 2009; constants: {constants}",
         classes=_CLASSES.get(num_classes, ()),
+        dc_statistics=_DC_STATISTICS.get(num_classes),
     )
 
 

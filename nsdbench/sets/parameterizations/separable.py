@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from nsdbench import ops
+from nsdbench.data.preprocess.standardise import Standardise
 from nsdbench.data.training import TrainingData
 from nsdbench.ops.reference import mode_product
 from nsdbench.sets.budget import Entry, Ledger
@@ -87,7 +88,7 @@ class Separable(Parameterization):
         slice of T where K^(1) is tiled; a pair then starts at noisy copies of t1 images.
         Tiles remember what black and white are, see `constrain`.
         """
-        if self.shape.name == "tiles" and real.preprocessing.kind == "standardise":
+        if self.shape.name == "tiles" and isinstance(real.preprocessing, Standardise):
             ends = torch.tensor([0.0, 1.0]).view(2, 1, 1, 1)
             self.bounds = real.preprocessing.apply(ends.expand(2, self.shape.u[1], 1, 1))
         for key, kernel in self.kernels.items():
