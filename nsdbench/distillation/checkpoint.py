@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from nsdbench.distillation import optimisers
 from nsdbench.distillation.objectives import Objective
 from nsdbench.errors import DataCorrupt
 from nsdbench.files import write_atomically
@@ -39,7 +40,7 @@ class LoopState:
     def start(
         parameterization: Parameterization, objective: Objective, settings: dict
     ) -> "LoopState":
-        """Begin a loop: SGD with momentum, a learning rate per group (paper, sec. 4.1; MTT).
+        """Begin a loop: an optimiser with a learning rate per group, see `optimisers`.
 
         Args:
             parameterization: initialised.
@@ -48,7 +49,7 @@ class LoopState:
         """
         groups = parameterization.parameter_groups(settings) + objective.parameter_groups(settings)
         groups = [{**group, "initial_lr": group["lr"]} for group in groups]
-        optimiser = torch.optim.SGD(groups, lr=0.0, momentum=settings["momentum"])
+        optimiser = optimisers.build(settings, groups)
         average = None
         if "ema_decay" in settings:
             mean = get_ema_multi_avg_fn(settings["ema_decay"])

@@ -64,8 +64,9 @@ class Experts(TypedDict, total=False):
 
 
 class Optimiser(TypedDict, total=False):
-    """What distillation descends with."""
+    """What distillation descends with, see `distillation.optimisers`."""
 
+    name: Text
     momentum: Decay
     iterations: Count
     lr_syn: Rate

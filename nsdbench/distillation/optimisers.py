@@ -1,0 +1,83 @@
+"""What distillation descends with: SGD with momentum, Adam, or AdaBelief.
+
+A recipe's `optimiser` section names it; one that names none means SGD with its `momentum`.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from nsdbench.errors import nearest
+
+
+class AdaBelief(torch.optim.Optimizer):
+    """Adam whose second moment is that of the gradient about its running mean.
+
+        m <- b1 m + (1 - b1) g        s <- b2 s + (1 - b2) (g - m)^2 + eps
+        p <- p - lr * m / (1 - b1^t) / (sqrt(s / (1 - b2^t)) + eps)
+
+    Zhuang et al., AdaBelief Optimizer, NeurIPS 2020, algorithm 2, without decay or rectification.
+
+    Args:
+        params: tensors, or groups with an `lr` of their own.
+        lr: step size.
+        betas: b1 and b2.
+        eps: RFAD's code sets 1e-16.
+    """
+
+    def __init__(
+        self,
+        params: Any,
+        lr: float,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-16,
+    ) -> None:
+        super().__init__(params, {"lr": lr, "betas": betas, "eps": eps})
+
+    @torch.no_grad()
+    def step(self, closure: None = None) -> None:  # type: ignore[override]  # takes no closure
+        """Update every tensor that has a gradient."""
+        for group in self.param_groups:
+            for tensor in group["params"]:
+                if tensor.grad is not None:
+                    self._update(tensor, tensor.grad, group)
+
+    def _update(self, tensor: Tensor, grad: Tensor, group: dict) -> None:
+        state = self.state[tensor]
+        if not state:
+            state["step"] = torch.tensor(0.0)
+            state["mean"] = torch.zeros_like(tensor)
+            state["variance"] = torch.zeros_like(tensor)
+        (first, second), eps = group["betas"], group["eps"]
+        mean, variance = state["mean"], state["variance"]
+        state["step"] += 1
+        count = int(state["step"])
+        mean.lerp_(grad, 1 - first)
+        deviation = grad - mean
+        variance.mul_(second).addcmul_(deviation, deviation, value=1 - second).add_(eps)
+        scale = (variance / (1 - second**count)).sqrt_().add_(eps)
+        tensor.addcdiv_(mean, scale, value=-group["lr"] / (1 - first**count))
+
+
+def build(settings: Mapping[str, Any], groups: list[dict]) -> torch.optim.Optimizer:
+    """Build the optimiser of a recipe's `optimiser` section.
+
+    Args:
+        settings: `name`, and `momentum` where it is SGD.
+        groups: what is learned, with the learning rate of each.
+
+    Raises:
+        ValueError: an unknown name.
+    """
+    name = settings.get("name", "sgd")
+    if name == "sgd":
+        return torch.optim.SGD(groups, lr=0.0, momentum=settings["momentum"])
+    others = {"adam": torch.optim.Adam, "adabelief": AdaBelief}
+    if name not in others:
+        known = ["sgd", *others]
+        raise ValueError(
+            f"unknown optimiser {name!r}; known: {', '.join(known)}{nearest(name, known)}"
+        )
+    return others[name](groups, lr=0.0)
