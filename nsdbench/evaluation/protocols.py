@@ -8,11 +8,12 @@ import hashlib
 import json
 import re
 from dataclasses import asdict, dataclass, fields, replace
-from math import ceil
+from math import ceil, cos, pi
 
 from nsdbench.errors import nearest
 
 _FIRST_SETTINGS = 8
+_LOWEST_SHARE = 1e-7  # GLaD reference code: of the rate, in the first epoch
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,9 @@ class Protocol:
         decays: whether the rate decays, see `decay_step`.
         standardises_batches: whether `data.standardise_batch` comes before augmentation, and before
             the passes of the test, whose batches are 128 images.
+        warms_up: whether every epoch has a rate of its own, see `rate_factor`.
+        ema_decay: if set, the network that is tested is an average over the epochs, see
+            `training.average_over_epochs`.
     """
 
     name: str
@@ -42,13 +46,15 @@ class Protocol:
     strategy: str | None = None
     decays: bool = True
     standardises_batches: bool = False
+    warms_up: bool = False
+    ema_decay: float | None = None
 
     def total_steps(self, num_images: int) -> int:
         """Return the optimiser steps one network takes on a set of that size."""
         if self.steps is not None:
             return self.steps
         assert self.epochs is not None, "a protocol counts epochs or steps"
-        return (self.epochs + 1) * ceil(num_images / self.batch_size)
+        return (self.epochs + 1) * self.steps_per_epoch(num_images)
 
     def decay_step(self, num_images: int) -> int:
         """Return the step after which the rate decays.
@@ -62,7 +68,23 @@ class Protocol:
         if self.steps is not None:
             return self.steps // 2
         assert self.epochs is not None, "a protocol counts epochs or steps"
-        return (self.epochs // 2 + 2) * ceil(num_images / self.batch_size)
+        return (self.epochs // 2 + 2) * self.steps_per_epoch(num_images)
+
+    def steps_per_epoch(self, num_images: int) -> int:
+        """Return the optimiser steps of one pass over a set of that size."""
+        return ceil(num_images / self.batch_size)
+
+    def rate_factor(self, epoch: int) -> float:
+        """Return the share of the rate in an epoch, counted from 0, where the rate warms up.
+
+        Of E epochs, h = E // 2: it rises linearly from 1e-7 in epoch 0 to 1 in epoch h and falls
+        as (1 + cos(pi (epoch - h - 1) / h)) / 2 after it (GLaD reference code, utils.py).
+        """
+        assert self.epochs is not None, "a rate that warms up is one of a protocol with epochs"
+        half = max(1, (self.epochs + 1) // 2)
+        if epoch <= half:
+            return _LOWEST_SHARE + (1 - _LOWEST_SHARE) * epoch / half
+        return (1 + cos(pi * (epoch - half - 1) / half)) / 2
 
     def as_dict(self) -> dict:
         """Return the protocol as plain JSON types.
@@ -112,6 +134,9 @@ _PROTOCOLS = {
         strategy="flip_rotate",
         decays=False,
     ),
+    # GLaD reference code: a tenth of the rate with a schedule of its own, and averaged weights. The
+    # authors keep the best of the sets that they test every 100 steps, this protocol the last.
+    "glad": Protocol("glad", lr=1e-3, epochs=999, decays=False, warms_up=True, ema_decay=0.995),
     # our choice: every set gets the same number of optimiser steps
     "common-equal-steps": Protocol("common-equal-steps", epochs=None, steps=5000),
     # full data; the paper does not say how its reference row was trained: epochs are in the name

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel
 
 from nsdbench import models
 from nsdbench.data import Dataset, Preprocessing, load, preprocessing, standardise_batch
@@ -208,6 +209,23 @@ class TrainingSet:
     redraw: Callable[[torch.Generator], None] | None = None
 
 
+def average_over_epochs(model: nn.Module, decay: float) -> AveragedModel:
+    """Make the average of a network's weights that every call of `update_parameters` goes on with.
+
+    With theta_t the weights at call t = 0, 1, ...:
+
+        average = d average + (1 - d) theta_t,   d = min(decay, 1 - 1 / (1 + t))
+
+    so it is the plain mean until d reaches `decay` (GLaD reference code; the library that it uses
+    starts from theta_1 once more, which leaves no trace after some hundred epochs).
+    """
+
+    def updated(average: Tensor, weight: Tensor, calls: Tensor | int) -> Tensor:
+        return torch.lerp(weight, average, min(decay, 1 - 1 / (1 + int(calls))))
+
+    return AveragedModel(model, avg_fn=updated)
+
+
 def train(
     model: nn.Module,
     training_set: TrainingSet,
@@ -217,6 +235,8 @@ def train(
     stream: torch.Generator,
 ) -> int:
     """Train a network in place by a protocol and return the number of optimiser steps.
+
+    It ends with its last weights, or with their average where the protocol has an `ema_decay`.
 
     Raises:
         Diverged: the loss at the decay or at the last step is not finite.
@@ -237,9 +257,16 @@ def train(
     sgd = optimiser(lr)
     total = protocol.total_steps(training_set.num_images)
     decay = protocol.decay_step(training_set.num_images)
+    per_epoch = protocol.steps_per_epoch(training_set.num_images)
+    average = None
+    if protocol.ema_decay is not None:
+        average = average_over_epochs(model, protocol.ema_decay)
     model.train()
     batches = _batches(training_set, protocol, stream)
     for step, rows in zip(range(1, total + 1), batches, strict=False):
+        if protocol.warms_up:
+            for group in sgd.param_groups:
+                group["lr"] = lr * protocol.rate_factor((step - 1) // per_epoch)
         images, labels = training_set.fetch(rows)
         images = images.to(device)
         if protocol.standardises_batches:
@@ -259,6 +286,10 @@ def train(
             )
         if step == decay:
             sgd = optimiser(lr * 0.1)
+        if average is not None and step % per_epoch == 0:
+            average.update_parameters(model)
+    if average is not None:
+        model.load_state_dict(average.module.state_dict())
     return total
 
 

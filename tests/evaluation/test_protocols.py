@@ -3,6 +3,7 @@
 from dataclasses import dataclass, fields
 
 import pytest
+import torch
 
 from nsdbench.evaluation import protocols
 
@@ -46,6 +47,31 @@ def test_rtp_trains_for_300_epochs_at_one_rate():
     assert rtp.decay_step(1150) == rtp.total_steps(1150), "nothing is trained after that step"
     assert protocols.get("rtp-20ep").total_steps(640) == 21
     assert "decays" not in str(protocols.get("common")) and "decays False" in str(rtp)
+
+
+def test_glad_warms_up_for_501_epochs_and_falls_along_a_cosine_for_499():
+    """GLaD's utils.py, by torch's own schedulers; the second follows after epoch index 500."""
+    glad = protocols.get("glad")
+    assert (glad.lr, glad.batch_size, glad.momentum, glad.weight_decay) == (1e-3, 256, 0.9, 5e-4)
+    assert (glad.augment, glad.ema_decay, glad.decays) == (True, 0.995, False)
+    assert glad.total_steps(10) == 1000 and glad.total_steps(257) == 2000
+    assert protocols.get("glad-150ep").total_steps(10) == 151
+    for name, epochs in (("glad", 1000), ("glad-150ep", 151), ("glad-1ep", 2)):
+        sgd = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1e-3)
+        half = epochs // 2
+        linear = torch.optim.lr_scheduler.LinearLR(sgd, 1e-7, 1.0, total_iters=half)
+        cosine = torch.optim.lr_scheduler.CosineAnnealingLR(sgd, T_max=half)
+        scheduler = linear
+        for epoch in range(epochs):
+            factor = protocols.get(name).rate_factor(epoch)
+            assert 1e-3 * factor == pytest.approx(sgd.param_groups[0]["lr"], rel=1e-9, abs=1e-12)
+            sgd.step()
+            scheduler.step()
+            if epoch == half:
+                scheduler = cosine
+    added = glad.as_dict().keys() - protocols.get("mtt").as_dict().keys()
+    assert added == {"decays", "warms_up", "ema_decay"}
+    assert "ema_decay 0.995" in str(glad) and "ema" not in str(protocols.get("mtt"))
 
 
 @pytest.mark.parametrize("num_images", [1, 256, 257, 10_000])

@@ -13,7 +13,13 @@ from nsdbench.data.training import TrainingData
 from nsdbench.errors import Diverged, TestSplitSealed
 from nsdbench.evaluation import protocols
 from nsdbench.evaluation.protocols import Protocol
-from nsdbench.evaluation.training import Judge, TrainingSet, evaluate, train
+from nsdbench.evaluation.training import (
+    Judge,
+    TrainingSet,
+    average_over_epochs,
+    evaluate,
+    train,
+)
 from nsdbench.seeding import generator
 from nsdbench.sets import Artefact, parameterizations
 from nsdbench.student import augment
@@ -97,6 +103,60 @@ def test_rtp_keeps_its_rate_and_has_its_own_augmentation(tensors):
     assert drawn == {"flip", "rotate"}
     for parameter, weight in zip(model.parameters(), weights, strict=True):
         torch.testing.assert_close(parameter.data, weight, rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize("limit", [0.995, 0.6])
+def test_glad_step_by_step(tensors, limit):
+    """A rate an epoch, its velocity kept; what is tested is d a + (1 - d) w after every epoch."""
+    images, labels = tensors
+    images = images.double()
+    protocol = replace(protocols.get("glad-6ep"), batch_size=7, augment=False, ema_decay=limit)
+    model = nn.Sequential(nn.Flatten(), nn.Linear(64, 3)).double()
+    torch.manual_seed(1)
+    weights = [torch.randn_like(p) * 0.1 for p in model.parameters()]
+    for parameter, weight in zip(model.parameters(), weights, strict=True):
+        parameter.data = weight.clone()
+    training_set = TrainingSet(12, lambda rows: (images[rows], labels[rows]))
+    assert train(model, training_set, protocol, 0.05, "cutout", generator(0, "glad")) == 7 * 2
+
+    stream, velocity, decays = generator(0, "glad"), [0.0, 0.0], []
+    average = [torch.zeros_like(weight) for weight in weights]
+    # Of 7 epochs 3 are half. From 1e-7 it goes to 1 in thirds, then cosines of 0, 60, 120 degrees.
+    rates = [1e-7, (2e-7 + 1) / 3, (1e-7 + 2) / 3, 1, 1, 0.75, 0.25]
+    for epoch, rate in enumerate(rates):
+        for batch in torch.randperm(12, generator=stream).split(7):
+            augment.sample("", len(batch), (1, 8, 8), stream)
+            x = images[batch].flatten(1)
+            error = torch.softmax(x @ weights[0].T + weights[1], 1) - F.one_hot(labels[batch], 3)
+            gradients = [error.T @ x / len(batch), error.mean(0)]
+            velocity = [
+                0.9 * v + g + 5e-4 * w for v, g, w in zip(velocity, gradients, weights, strict=True)
+            ]
+            weights = [w - 0.05 * rate * v for w, v in zip(weights, velocity, strict=True)]
+        decays.append(min(limit, epoch / (1 + epoch)))
+        average = [decays[-1] * a + (1 - decays[-1]) * w
+                   for a, w in zip(average, weights, strict=True)]  # fmt: skip
+    assert decays[:3] == [0, 0.5, min(limit, 2 / 3)]
+    for parameter, mean, last in zip(model.parameters(), average, weights, strict=True):
+        torch.testing.assert_close(parameter.data, mean, rtol=1e-10, atol=1e-12)
+        assert (mean - last).abs().max() > 1e-3, "the average is not the last network"
+
+
+def test_averages_are_plain_means_for_200_epochs():
+    model = nn.Linear(2, 1, bias=False).double()
+    average = average_over_epochs(model, 0.995)
+    values = torch.randn(220, 1, 2, dtype=torch.float64)
+    before = values[0]
+    for count, value in enumerate(values, start=1):
+        model.weight.data = value.clone()
+        average.update_parameters(model)
+        found = average.module.weight
+        if count <= 200:
+            torch.testing.assert_close(found, values[:count].mean(0), rtol=1e-12, atol=1e-12)
+        else:
+            expected = 0.995 * before + 0.005 * value
+            torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-12)
+        before = found.detach().clone()
 
 
 def test_accuracy_counts_by_hand(dataset):
