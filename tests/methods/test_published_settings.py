@@ -57,6 +57,13 @@ def test_forgetting_trains_as_its_authors_did_at_scale_paper_alone():
     assert "leaves out" in small.sources["experts.lr"]
 
 
+def test_dwt_fuses_random_bands_where_it_has_several_at_scale_paper():
+    for scale, ipc, draw in (("paper", 10, "fusion"), ("paper", 1, "mask"), ("small", 10, "mask")):
+        recipe = resolve("dwt", "CIFAR10", ipc, scale)
+        assert recipe.values["parameterization"]["draw"] == draw
+        assert "supplement" in recipe.sources["parameterization.draw"]
+
+
 @pytest.mark.parametrize("method", ["dct", "ldct", "dwt", "svd", "lsvd", "nsd"])
 def test_what_inherits_a_rate_under_another_momentum_says_so(method):
     """lr / (1 - momentum) is what steps add up to: 10 lr at 0.9, twice lr at MTT's 0.5."""

@@ -1,10 +1,10 @@
 """Sets stored as one level of Haar wavelet bands, of which some are drawn whenever they decode.
 
-The paper (sec. 4.4) samples "some frequency bands at a time during the inverse transform" and says
-no more, so there are two readings:
+The paper samples some bands at a time for the inverse transform (sec. 4.4); its supplement says
+that random high- and low-frequency information is fused each time. Two draws:
 
+    fusion    an image joins four bands, each drawn from those of its kind and class
     mask      an image keeps its low band and each of its three detail bands with probability 1/2
-    fusion    an image joins its low band with the three detail bands of a random image of its class
 
 The transform is orthonormal and stores as many numbers as the image has, so whatever it gains over
 pixels comes from the draw.
@@ -79,24 +79,30 @@ class Wavelet(Parameterization):
     ) -> tuple[Tensor, Tensor]:
         """Decode all images or the rows asked for, drawing bands for each of them anew.
 
-        Without a generator masks keep every band, and fusion takes details in turn.
+        Without a generator masks keep every band, and fusion takes bands in turn. With one, fusion
+        asks for the class of a row alone.
         """
         if index is None:
             index = torch.arange(self.num_images, device=self.labels.device)
         labels = self.labels[index]
+        low = self.low[index]
         if self.shape.draw == "mask":
             details = self.details[index]
             if generator is not None:
                 kept = torch.rand(len(index), 3, generator=generator) < 0.5
                 details = details * kept.to(details)[:, :, None, None, None]
         else:
-            count = self.shape.num_details
+            num_low, num_details = self.shape.num_low, self.shape.num_details
             if generator is None:
-                partner = index % self.shape.num_low % count
+                partners = (index % num_low % num_details)[:, None].expand(-1, 3)
             else:
-                partner = torch.randint(count, (len(index),), generator=generator).to(index)
-            details = self.details[labels * count + partner]
-        return inverse_haar(self.low[index], details), labels
+                rows = torch.randint(num_low, (len(index),), generator=generator).to(index)
+                low = self.low[labels * num_low + rows]
+                size = (len(index), 3)
+                partners = torch.randint(num_details, size, generator=generator).to(index)
+            kinds = torch.arange(3, device=index.device)
+            details = self.details[labels[:, None] * num_details + partners, kinds]
+        return inverse_haar(low, details), labels
 
     @torch.no_grad()
     def initialize(self, real: TrainingData, generator: torch.Generator) -> None:

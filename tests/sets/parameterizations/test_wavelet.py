@@ -101,19 +101,32 @@ def test_masks_keep_each_detail_band_half_of_the_time(real):
     assert len(patterns) == 8, "some subset of the detail bands never occurs"
 
 
-def test_fusion_takes_details_of_the_same_class_equally_often(real):
+def test_fusion_joins_four_bands_of_a_class_each_drawn_on_its_own(real):
+    """A band of an image is a stored one of its kind and class; all combinations occur alike."""
     module = started(real, ipc=3, draw="fusion", num_low=6)
     assert (module.shape.num_low, module.shape.num_details) == (6, 2)
-    index = torch.arange(24).repeat(200)
+    index = torch.arange(24).repeat(400)
     images, labels = module.decode(index, generator(1, "test"))
+    assert torch.equal(labels, index // 6)
     low, details = haar(images)
-    torch.testing.assert_close(low, module.low[index], rtol=0, atol=1e-5)
-    distance = (details[:, None] - module.details[None]).abs().flatten(2).amax(2)
-    assert distance.amin(1).max() < 1e-5
-    partner = distance.argmin(1)
-    assert torch.equal(partner // 2, labels)
-    share = (partner % 2).float().mean()
-    assert abs(share - 0.5) < 4 * 0.5 / len(index) ** 0.5
+    bands = [(low, module.low, 6), *((details[:, k], module.details[:, k], 2) for k in range(3))]
+    chosen = torch.zeros_like(index)
+    for drawn, stored, count in bands:
+        distance = (drawn[:, None] - stored[None]).abs().flatten(2).amax(2)
+        assert distance.amin(1).max() < 1e-5
+        partner = distance.argmin(1)
+        assert torch.equal(partner // count, labels)
+        chosen = chosen * count + partner % count
+    counts = torch.bincount(chosen, minlength=48).double()
+    expected = len(index) / 48
+    chi_squared = ((counts - expected) ** 2 / expected).sum()
+    assert chi_squared < 47 + 4 * (2 * 47) ** 0.5  # mean and standard deviation of 47 degrees
+
+
+def test_fusion_has_one_image_a_class_to_give_at_ipc_1(real):
+    module = started(real, ipc=1, draw="fusion")
+    assert (module.shape.num_low, module.shape.num_details) == (1, 1)
+    assert torch.equal(module.decode(None, generator(1, "test"))[0], module.decode()[0])
 
 
 @pytest.mark.parametrize("settings", [{}, {"draw": "fusion"}])

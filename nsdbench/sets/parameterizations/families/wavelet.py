@@ -18,8 +18,8 @@ class DwtSettings(Settings):
     """Settings of wavelet bands.
 
     Attributes:
-        draw: "mask": ipc images a class, all four bands of each. "fusion": `num_low` low bands a
-            class, and as many triplets of details as the budget leaves.
+        draw: see `wavelet`. "mask" stores all four bands of ipc images a class, "fusion" `num_low`
+            low bands, and as many of each kind of details as the budget leaves.
         num_low: for "fusion" only; None is ipc.
     """
 
