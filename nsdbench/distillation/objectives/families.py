@@ -22,8 +22,11 @@ class TrajectorySettings(Settings):
         syn_steps: student steps N.
         expert_epochs: expert epochs M between start and target.
         max_start_epoch: start epochs are drawn from [0, max_start_epoch).
-        lr_inner: initial student step size; learned.
+        lr_inner: initial student step size.
         lr_inner_min: floor of the learned step size (1e-3 in FreD, HaBa and SPEED).
+        learns_lr_inner: whether the step size is learned (MTT) or stays (Algorithm 1 of NSD).
+        normalised: whether the distance is divided by the expert's movement (MTT) or is the plain
+            squared one (Algorithm 1 of NSD).
         guided_weight: gamma; 0 leaves the guided loss out.
         real_batch: images of the guided loss, not augmented.
         mode: how the unroll is differentiated, see `unrolled_sgd`.
@@ -39,6 +42,8 @@ class TrajectorySettings(Settings):
     real_batch: Count
     mode: Literal["exact", "first_order", "full"]
     batch_syn: Count | None = None
+    learns_lr_inner: bool = True
+    normalised: bool = True
 
 
 def _trajectory_work(settings: TrajectorySettings, num_images: int, num_classes: int) -> StepWork:

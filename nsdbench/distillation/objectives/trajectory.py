@@ -5,7 +5,9 @@ steps on decoded images, and should end where the expert is `expert_epochs` epoc
 
     l = |theta_N - theta*|^2 / |theta_0 - theta*|^2  +  gamma * CE(theta_N; real batch)
 
-The first term is MTT's (arXiv:2203.11932, eq. 2), the second NSD's Algorithm 1, lines 14-16.
+The first term is MTT's (arXiv:2203.11932, eq. 2), the second NSD's Algorithm 1, lines 14-16. There
+the first is printed without its denominator, and the student's step size is not learned: see
+`TrajectorySettings.normalised` and `learns_lr_inner`.
 """
 
 import torch
@@ -20,11 +22,14 @@ from nsdbench.student import augment
 from nsdbench.student.unroll import code_path, unrolled_sgd
 
 
-def matching_distance(theta: Tensor, theta_start: Tensor, theta_target: Tensor) -> Tensor:
+def matching_distance(
+    theta: Tensor, theta_start: Tensor, theta_target: Tensor, normalised: bool = True
+) -> Tensor:
     """Return |theta - target|^2 / |start - target|^2: 1 where the student has made no progress.
 
     Args:
         theta, theta_start, theta_target: [P] each.
+        normalised: False leaves the denominator out.
 
     Returns:
         A scalar of theta's dtype; NaN where neither student nor expert has moved, infinite where
@@ -40,8 +45,10 @@ def matching_distance(theta: Tensor, theta_start: Tensor, theta_target: Tensor) 
             f"got {shapes[0]}, {shapes[1]} and {shapes[2]}"
         )
     target = theta_target.double()
-    walked, wanted = theta.double() - target, theta_start.double() - target
-    return (_squared_norm(walked) / _squared_norm(wanted)).to(theta.dtype)
+    distance = _squared_norm(theta.double() - target)
+    if normalised:
+        distance = distance / _squared_norm(theta_start.double() - target)
+    return distance.to(theta.dtype)
 
 
 def _squared_norm(vector: Tensor) -> Tensor:
@@ -78,8 +85,6 @@ class TrajectoryMatching(Objective):
         ValueError: the targets lie beyond the experts' last epoch.
     """
 
-    explosion_threshold = 1e3  # the normalised distance is 1 where nothing is learned
-
     def __init__(self, context: ObjectiveContext, settings: TrajectorySettings):
         super().__init__()
         self._buffer = context.experts()
@@ -94,7 +99,11 @@ class TrajectoryMatching(Objective):
         self._real = context.real
         self._dsa_strategy = context.dsa_strategy
         self._settings = settings
-        self.lr_inner = nn.Parameter(torch.tensor(float(settings.lr_inner)))
+        if settings.normalised:
+            self.explosion_threshold = 1e3  # the distance is 1 where nothing is learned
+        self.lr_inner = nn.Parameter(
+            torch.tensor(float(settings.lr_inner)), requires_grad=settings.learns_lr_inner
+        )
 
     def loss(
         self, parameterization: Parameterization, step: int, generator: torch.Generator
@@ -124,7 +133,7 @@ class TrajectoryMatching(Objective):
             augment=[draw.to(device) for draw in draws],
             mode=settings.mode,
         )
-        loss = matching_distance(theta, theta_start, theta_target)
+        loss = matching_distance(theta, theta_start, theta_target, settings.normalised)
         if settings.guided_weight > 0:
             x_real, y_real = self._real.sample(settings.real_batch, generator)
             logits = models.functional(self._model, theta, x_real.to(device))
@@ -147,13 +156,16 @@ class TrajectoryMatching(Objective):
         return images, labels, list(positions.split([len(batch) for batch in batches]))
 
     def parameter_groups(self, settings: dict) -> list[dict]:
-        """The student's step size learns at `lr_lr`."""
+        """The student's step size learns at `lr_lr`, if it does."""
+        if not self._settings.learns_lr_inner:
+            return []
         return [{"params": [self.lr_inner], "lr": settings["lr_lr"]}]
 
     @torch.no_grad()
     def constrain(self) -> None:
-        """Keep the step size at or above its floor; it may turn negative (MTT issue 16)."""
-        self.lr_inner.clamp_(min=self._settings.lr_inner_min)
+        """Keep a learned step size at or above its floor; it may turn negative (MTT issue 16)."""
+        if self._settings.learns_lr_inner:
+            self.lr_inner.clamp_(min=self._settings.lr_inner_min)
 
     def learned(self) -> dict[str, float]:
         """Return the step size under the name evaluation knows."""

@@ -139,6 +139,38 @@ def test_the_guided_loss_changes_the_gradient_of_the_images(world):
     assert (gradients[0] - gradients[1]).norm() > 1e-3 * gradients[0].norm()
 
 
+def test_algorithm_1_as_printed(world):
+    """Lines 14-16: the plain squared distance + gamma CE, and no update of the step size alpha."""
+    buffer, model, real, pixels = world
+    plain, ours = (
+        make(buffer, model, real, guided_weight=gamma, **changes)
+        for gamma, changes in ((0.7, {"normalised": False, "learns_lr_inner": False}), (0.0, {}))
+    )
+    scale = (buffer.theta_start - buffer.theta_target).square().sum()
+    guided = make(buffer, model, real, guided_weight=0.7).loss(pixels, 0, generator(1, "step"))
+    loss, matching = (
+        objective.loss(pixels, 0, generator(1, "step")) for objective in (plain, ours)
+    )
+    torch.testing.assert_close(loss, scale * matching + (guided - matching), rtol=1e-5, atol=1e-6)
+    assert abs(scale - 1) > 0.1, "the two formulas agree by chance"
+    loss.backward()
+    assert pixels.spectra.grad.norm() > 0 and plain.lr_inner.grad is None
+    assert plain.parameter_groups({"lr_lr": 1.0}) == [] != ours.parameter_groups({"lr_lr": 1.0})
+
+
+def test_a_fixed_step_size_stays(world):
+    buffer, model, real, _ = world
+    objective = make(buffer, model, real, learns_lr_inner=False, lr_inner=1e-5)
+    objective.constrain()  # the floor of 1e-3 is that of learned ones
+    assert objective.learned() == {"lr": pytest.approx(1e-5)}
+
+
+def test_the_plain_distance_has_no_size_that_tells_a_runaway(world):
+    buffer, model, real, _ = world
+    assert make(buffer, model, real).explosion_threshold == 1e3
+    assert make(buffer, model, real, normalised=False).explosion_threshold == float("inf")
+
+
 def test_no_progress_is_a_distance_of_one():
     start, target = torch.zeros(4), torch.tensor([1.0, 2.0, 3.0, 4.0])
     assert matching_distance(start, start, target) == 1
@@ -192,6 +224,8 @@ def test_step_size_stays_above_its_floor(world):
         ({"guided_weight": float("nan")}, "`guided_weight` is nan; expected a finite number"),
         ({"expert_epochs": 0}, "`expert_epochs` is 0; expected a whole number of at least 1"),
         ({"max_start_epoch": 0}, "`max_start_epoch` is 0; expected a whole number of at least 1"),
+        ({"normalised": 1}, "`normalised` is 1; expected true or false"),
+        ({"learns_lr_inner": "no"}, "`learns_lr_inner` is 'no'; expected true or false"),
         ({"mode": "exactly"}, "`mode` is 'exactly'; expected .*; did you mean exact"),
     ],
 )
