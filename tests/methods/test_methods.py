@@ -102,7 +102,7 @@ def test_overrides_win_and_say_so(folder):
     recipe = methods.resolve("base", "X", 1, "smoke", {"optimiser.iterations": 3})
     assert recipe.values["optimiser"]["iterations"] == 3
     assert recipe.sources["optimiser.iterations"] == "given by the user for this run"
-    with pytest.raises(ValueError, match="override: unknown key `optimiser.lr`; known: momentum"):
+    with pytest.raises(ValueError, match="override: unknown key `optimiser.lr`; known: .*momentum"):
         methods.resolve("base", "X", 1, "smoke", {"optimiser.lr": 3})
     for wrong in ("iterations", "optimizer.iterations", "optimiser.", "optimiser.a.b"):
         with pytest.raises(ValueError, match="section.key"):
