@@ -109,5 +109,6 @@ def _archs() -> Section:
     rows: Rows = []
     for name, network in models.NETWORKS.items():
         pattern = f"{name}[-w<width>]" if network.depth is None else f"{name}<depth>-w<width>"
+        pattern += "[-bn|-nonorm]" if network.norms else ""
         rows.append((name, pattern, str(network.width)))
     return "archs", ("name", "id", "published width"), rows

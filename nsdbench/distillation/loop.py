@@ -148,7 +148,8 @@ def _distill(
 ) -> Artefact:
     data = data.without_test()
     # First what may be refused: whitening takes minutes, recording experts can take hours.
-    objectives.read(recipe.values["objective"])
+    norm = recipe.values["network"].get("norm", "instance_norm")
+    objectives.check_network(recipe.values["objective"], norm)
     parameterizations.plan(recipe.values["parameterization"], data.spec, recipe.ipc)
     real = TrainingData(
         data, preprocessing(recipe.values["data"]["preprocessing"], data), run.device

@@ -9,5 +9,8 @@ def student_arch(recipe: Recipe, spec: DatasetSpec) -> str:
     """Return the id of the network a recipe distils with, at the data set's depth."""
     network = recipe.values["network"]
     return models.arch_id(
-        network["name"], network.get("depth", spec.default_depth), network["width"]
+        network["name"],
+        network.get("depth", spec.default_depth),
+        network["width"],
+        network.get("norm", "instance_norm"),
     )

@@ -72,8 +72,14 @@ def record(
         run: where to train, and who is told after every epoch.
 
     Raises:
+        ValueError: no such architecture, or it has batch norm: a snapshot is a parameter vector.
         Diverged: a loss became NaN or infinite.
     """
+    if models.parse_id(arch_id)[-1] == "batch_norm":
+        raise ValueError(
+            f"experts of {arch_id} cannot be recorded: snapshots hold parameters, not the running "
+            "statistics of batch norm; choose a network without -bn"
+        )
     dataset = dataset.without_test()
     identity = {
         "schema": SCHEMA,

@@ -83,6 +83,7 @@ class Network(TypedDict, total=False):
     name: Text
     depth: Annotated[int, Field(ge=1, le=16)]
     width: Annotated[int, Field(ge=1, le=2**16)]
+    norm: Text
 
 
 class Coreset(Part):

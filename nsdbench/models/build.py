@@ -3,7 +3,7 @@
 from pkgutil import resolve_name
 from typing import Protocol
 
-from nsdbench.models.ids import NORMS, look_up, parse_id
+from nsdbench.models.ids import check_norm, look_up, parse_id
 from nsdbench.models.nets.classifier import ImageClassifier
 
 
@@ -56,8 +56,7 @@ def build(
             not scale to whole channels, a depth or norm the network does not have.
     """
     network = look_up(name, depth)
-    if norm not in NORMS:
-        raise ValueError(f"unknown norm {norm!r}; choose one of {', '.join(NORMS)}")
+    check_norm(name, norm)
     sizes = {
         "in_channels": in_channels,
         "image_size": image_size,
@@ -69,23 +68,20 @@ def build(
     for argument, size in sizes.items():
         if size < 1:
             raise ValueError(f"{argument} must be at least 1, got {size}")
-    if norm in network.norms:
+    if network.norms:
         return resolve_name(network.path)(**sizes, norm=norm)
-    if network.norms or norm != NORMS[0]:
-        has = f"takes {', '.join(network.norms)}" if network.norms else "has no norm layer"
-        raise ValueError(f"{name} {has}, so norm={norm!r} is not available; leave it out")
     return resolve_name(network.path)(**sizes)
 
 
 def from_id(
     identifier: str, *, in_channels: int, image_size: int, num_classes: int
 ) -> ImageClassifier:
-    """Build the network an architecture id names, for example "convnet3-w128" or "alexnet-w16".
+    """Build the network an architecture id names, such as "convnet3-w128-bn" or "alexnet-w16".
 
     Raises:
         ValueError: as `parse_id` and `build`.
     """
-    name, depth, width = parse_id(identifier)
+    name, depth, width, norm = parse_id(identifier)
     return build(
         name,
         in_channels=in_channels,
@@ -93,6 +89,7 @@ def from_id(
         num_classes=num_classes,
         width=width,
         depth=depth,
+        norm=norm,
     )
 
 

@@ -1,7 +1,9 @@
 """The networks by name, and architecture ids: how cells, records and expert buffers name them.
 
 The id of a network whose depth can be chosen always carries depth and width ("convnet3-w128"); the
-others carry a width only when it is not the published one ("alexnet", "alexnet-w16").
+others carry a width only when it is not the published one ("alexnet", "alexnet-w16"). At the end
+stands a norm that is not the literature's instance norm: "convnet3-w128-bn" has batch norm, with
+running statistics, in its place, "convnet3-w128-nonorm" nothing.
 
 A new network is one module in `nets` and one line of `NETWORKS`.
 """
@@ -12,7 +14,12 @@ from typing import Protocol
 
 from nsdbench.errors import nearest
 
-NORMS = ("instance_norm", "batch_norm", "none")  # the first is the default
+_SUFFIXES = {
+    "instance_norm": "",
+    "batch_norm": "-bn",
+    "none": "-nonorm",
+}  # the first is the default
+NORMS = tuple(_SUFFIXES)
 
 
 @dataclass(frozen=True)
@@ -40,11 +47,16 @@ NETWORKS = {
     "vgg11": Network("nsdbench.models.nets.vgg:VGG11", 64),
     "alexnet": Network("nsdbench.models.nets.alexnet:AlexNet", 128, norms=()),
     "alexnet_ap": Network("nsdbench.models.nets.alexnet:AlexNetAP", 128),
+    "convnet_frepo": Network("nsdbench.models.nets.convnet_frepo:ConvNetFrepo", 128, depth=3),
 }
 NAMES = tuple(NETWORKS)
 PUBLISHED_WIDTHS = {name: network.width for name, network in NETWORKS.items()}
 
-_ID = re.compile(rf"({'|'.join(NAMES)})([1-9]\d*)?(?:-w([1-9]\d*))?")
+_ID = re.compile(
+    rf"({'|'.join(NAMES)})([1-9]\d*)?(?:-w([1-9]\d*))?({'|'.join(_SUFFIXES.values())})"
+)
+
+Parts = tuple[str, int | None, int | None, str]  # name, depth, width, norm
 
 
 class HasDefaultDepth(Protocol):
@@ -55,11 +67,12 @@ class HasDefaultDepth(Protocol):
         """Number of blocks."""
 
 
-def parse_id(identifier: str) -> tuple[str, int | None, int | None]:
-    """Split an architecture id into (name, depth, width).
+def parse_id(identifier: str) -> Parts:
+    """Split an architecture id into (name, depth, width, norm).
 
     Returns:
-        Depth and width are None where the id leaves the published value unsaid.
+        Depth and width are None where the id leaves the published value unsaid; the norm is one of
+        `NORMS`.
 
     Raises:
         ValueError: not the id of a known architecture.
@@ -71,23 +84,28 @@ def parse_id(identifier: str) -> tuple[str, int | None, int | None]:
         raise ValueError(
             f"unknown architecture id {identifier!r}; write "
             f"{', '.join(f'{name}<depth>-w<width>' for name in free)}, for example "
-            f"{arch_id(free[0])}, or one of {', '.join(fixed)}, with -w<width> for a narrow variant"
+            f"{arch_id(free[0])}, or one of {', '.join(fixed)}, with -w<width> for a narrow "
+            "variant; at the end -bn (batch norm) or -nonorm where the network has a norm layer"
             f"{nearest(identifier, NAMES)}"
         )
     return parts
 
 
-def arch_id(name: str, depth: int | None = None, width: int | None = None) -> str:
+def arch_id(
+    name: str, depth: int | None = None, width: int | None = None, norm: str = NORMS[0]
+) -> str:
     """Write the id of a network; None means the published depth or width.
 
     Raises:
-        ValueError: unknown name, or a depth for a network whose depth is fixed.
+        ValueError: unknown name, a depth for a network whose depth is fixed, or a norm that the
+            network does not have.
     """
     network = look_up(name, depth)
+    check_norm(name, norm)
     width = network.width if width is None else width
     if network.depth is not None:
-        return f"{name}{network.depth if depth is None else depth}-w{width}"
-    return name if width == network.width else f"{name}-w{width}"
+        return f"{name}{network.depth if depth is None else depth}-w{width}{_SUFFIXES[norm]}"
+    return f"{name if width == network.width else f'{name}-w{width}'}{_SUFFIXES[norm]}"
 
 
 def resolve_id(identifier: str, spec: HasDefaultDepth) -> str:
@@ -99,10 +117,10 @@ def resolve_id(identifier: str, spec: HasDefaultDepth) -> str:
     Raises:
         ValueError: as `parse_id`.
     """
-    name, depth, width = _match(identifier) or parse_id(identifier)
+    name, depth, width, norm = _match(identifier) or parse_id(identifier)
     if _has_free_depth(name) and depth is None:
         depth = spec.default_depth
-    return arch_id(name, depth, width)
+    return arch_id(name, depth, width, norm)
 
 
 def look_up(name: str, depth: int | None) -> Network:
@@ -117,14 +135,27 @@ def look_up(name: str, depth: int | None) -> Network:
     return NETWORKS[name]
 
 
+def check_norm(name: str, norm: str) -> None:
+    """Refuse, by a ValueError, a norm that there is not, or that a known network does not have."""
+    if norm not in NORMS:
+        raise ValueError(f"unknown norm {norm!r}; choose one of {', '.join(NORMS)}")
+    norms = NETWORKS[name].norms
+    if norm not in (norms or NORMS[:1]):
+        has = f"takes {', '.join(norms)}" if norms else "has no norm layer"
+        raise ValueError(f"{name} {has}, so norm={norm!r} is not available; leave it out")
+
+
 def _has_free_depth(name: str) -> bool:
     return NETWORKS[name].depth is not None
 
 
-def _match(identifier: str) -> tuple[str, int | None, int | None] | None:
-    """Split an id into name, depth and width, as far as it says them; None if it is no id."""
+def _match(identifier: str) -> Parts | None:
+    """Split an id into its parts, as far as it says them; None if it is no id."""
     match = _ID.fullmatch(identifier)
     if match is None or (match[2] and not _has_free_depth(match[1])):
         return None
+    norm = next(norm for norm, suffix in _SUFFIXES.items() if suffix == match[4])
+    if match[4] and norm not in NETWORKS[match[1]].norms:
+        return None
     depth, width = (int(digits) if digits else None for digits in match.group(2, 3))
-    return match[1], depth, width
+    return match[1], depth, width, norm

@@ -29,7 +29,7 @@ def network_size(arch: str, image_shape: tuple[int, int, int], num_classes: int)
     """Count a network's flops, activations and parameters without computing anything.
 
     Args:
-        arch: architecture id, for example "convnet3-w128"; norms are instance norms.
+        arch: architecture id, for example "convnet3-w128".
         image_shape: channels, height, width.
         num_classes: number of logits.
 
@@ -37,7 +37,7 @@ def network_size(arch: str, image_shape: tuple[int, int, int], num_classes: int)
         ValueError: an unknown id, an image that is too small or not square, a width that does not
             scale to whole channels.
     """
-    name, depth, width = parse_id(arch)
+    name, depth, width, norm = parse_id(arch)
     channels, height, image_width = image_shape
     if height != image_width:
         raise ValueError(f"networks take square images, got {height} x {image_width} px")
@@ -45,7 +45,7 @@ def network_size(arch: str, image_shape: tuple[int, int, int], num_classes: int)
         from nsdbench.models.counting import count
 
         return NetworkSize(*count(arch, image_shape, num_classes))
-    walk = _Walk(channels, height)
+    walk = _Walk(channels, height, has_norm=norm != "none")
     _WALKS[name](walk, NETWORKS[name].width if width is None else width, depth or 0)
     walk.linear(num_classes)
     return NetworkSize(walk.flops, walk.activations, walk.parameters)
@@ -57,11 +57,13 @@ class _Walk:
 
     Attributes:
         channels, side: of the map that has been reached.
+        has_norm: whether norms are more than identities.
         flops, activations, parameters: of the layers passed so far.
     """
 
     channels: int
     side: int
+    has_norm: bool
     flops: int = 0
     activations: int = 0
     parameters: int = 0
@@ -85,8 +87,8 @@ class _Walk:
         self.keep()
 
     def norm(self) -> None:
-        """Pass a norm with scale and shift."""
-        self.parameters += 2 * self.channels
+        """Pass a norm with scale and shift, or what stands in its place."""
+        self.parameters += 2 * self.channels if self.has_norm else 0
         self.keep()
 
     def pool(self, size: int) -> None:
@@ -112,6 +114,18 @@ def _convnet(walk: _Walk, width: int, depth: int) -> None:
     for _ in range(depth):
         walk.conv(width, 3, padding=padding)
         walk.norm()
+        walk.keep()
+        walk.pool(2)
+        padding = 1
+
+
+def _convnet_frepo(walk: _Walk, width: int, depth: int) -> None:
+    shapes.convnet_map(walk.channels, walk.side, depth)
+    padding = shapes.first_padding(walk.channels)
+    for block in range(depth):
+        if block:
+            walk.norm()
+        walk.conv(width * 2**block, 3, padding=padding)
         walk.keep()
         walk.pool(2)
         padding = 1
@@ -186,6 +200,7 @@ def _residual_block(walk: _Walk, channels: int, stride: int, pools: bool) -> Non
 
 _WALKS: dict[str, Callable[[_Walk, int, int], None]] = {
     "convnet": _convnet,
+    "convnet_frepo": _convnet_frepo,
     "resnet18": _resnet18,
     "resnet18_ap": _resnet18_ap,
     "vgg11": _vgg11,

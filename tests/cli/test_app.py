@@ -304,7 +304,7 @@ def test_a_method_that_does_not_exist_is_printed_and_is_no_failure(nsdbench):
         ("distill --method nsd --dataset digits16 --ipc 1 --out OUT", "did you mean Digits16"),
         ("distill --method nsd --dataset Digits16 --ipc 1 --out OUT --scale huge", "unknown scale"),
         ("evaluate tables --dataset Digits16 --arch cnvnet2-w8", "tables"),
-        ("experts record --dataset Digits16 --arch covnet --root x", "did you mean convnet?"),
+        ("experts record --dataset Digits16 --arch covnet --root x", "did you mean convnet or convnet_frepo?"),
         (SET + "objectve.syn_steps=2", "section of data, param"),
         (SET + "objective.syn_stps=2", "unknown key `syn_stps`"),
         (SET + "objective.syn_steps=many", "`syn_steps` is 'many'; expected a whole number"),

@@ -225,6 +225,13 @@ def test_overrides_change_the_recipe_and_its_hash():
     assert shorter.metadata["recipe_hash"] != plain.metadata["recipe_hash"]
 
 
+@pytest.mark.parametrize("method", ["mtt", "dm", "rtp"])
+def test_batch_norm_is_refused_before_the_work_where_steps_cannot_be_replayed(monkeypatch, method):
+    monkeypatch.setattr(distillation, "preprocessing", lambda *_: pytest.fail("work has begun"))
+    with pytest.raises(ValueError, match="takes no networks with batch norm.*replay.*network.norm"):
+        distillation.distill(method, "Digits16", 1, overrides={"network.norm": "batch_norm"})
+
+
 def test_a_misspelt_setting_is_named():
     with pytest.raises(ValueError, match="syn_step"):
         distillation.distill("tiny-mtt", NAME, 1, overrides={"objective.syn_step": 2})

@@ -226,6 +226,27 @@ def test_habas_protocol_step_by_step(monkeypatch):
     assert found.accuracies == (100 * correct / len(inputs),)
 
 
+def test_batch_norm_is_trained_and_tested_on_its_running_statistics(dataset, tensors):
+    """Two steps at rate 0 on all images: .9 of the statistics are kept, .1 are the batch's.
+
+    A test image is then normalised by them, whatever else is in its batch.
+    """
+    images, labels = tensors
+    protocol = Protocol("p", batch_size=12, epochs=1, augment=False, weight_decay=0.0)
+    model = models.for_dataset("convnet1-w4-bn", dataset)
+    models.initialize(model, generator(0, "bn"))
+    training_set = TrainingSet(12, lambda rows: (images[rows], labels[rows]))
+    train(model, training_set, protocol, 0.0, "", generator(0, "loop"))
+    conv, norm = model.features[0], model.features[1]
+    mean, variance = conv(images).mean((0, 2, 3)), conv(images).var((0, 2, 3))
+    torch.testing.assert_close(norm.running_mean, 0.19 * mean)
+    torch.testing.assert_close(norm.running_var, 0.81 + 0.19 * variance)
+    models.accuracy(model, images, labels, lambda x: x)
+    torch.testing.assert_close(model(images[:1]), model(images)[:1])
+    judged = evaluate((images, labels), dataset, "convnet1-w4-bn", "common-20ep", repeats=1)
+    assert judged.accuracies[0] > 60 and judged.code_path == "generic"
+
+
 def test_learns_the_stand_in_and_repeats_itself(dataset, tensors):
     first = evaluate(tensors, dataset, "convnet1-w8", "common-40ep", repeats=2, seed=3)
     again = evaluate(tensors, dataset, "convnet1-w8", "common-40ep", repeats=2, seed=3)

@@ -162,6 +162,12 @@ def test_snapshots_are_copies_of_distinct_epochs(dataset, tmp_path):
     assert found.snapshot(0, 0).abs().max() > 0
 
 
+def test_snapshots_of_batch_norm_are_refused(dataset, tmp_path):
+    with pytest.raises(ValueError, match="convnet1-w4-bn cannot be recorded.*running statistics"):
+        record(tmp_path, dataset, arch="convnet1-w4-bn")
+    assert not list(tmp_path.iterdir())
+
+
 def test_defaults_are_those_of_mtt():
     recipe = experts.ExpertRecipe()
     assert (recipe.num_experts, recipe.epochs, recipe.batch_size) == (100, 50, 256)

@@ -24,6 +24,7 @@ PUBLISHED_COUNTS = [
 ]
 NARROW = {
     "convnet": 8, "alexnet": 8, "alexnet_ap": 8, "vgg11": 4, "resnet18": 4, "resnet18_ap": 4,
+    "convnet_frepo": 4,
 }  # fmt: skip
 
 
@@ -53,6 +54,16 @@ def convnet_forward(x, parameters, depth):
         padding = 3 if block == 0 and x.shape[1] == 1 else 1
         x = instance_norm(F.conv2d(x, weight, bias, padding=padding), scale, shift).relu()
         x = F.avg_pool2d(x, 2)
+    return x
+
+
+def convnet_frepo_forward(x, parameters, depth):
+    padding = 3 if x.shape[1] == 1 else 1
+    for block in range(depth):
+        x = instance_norm(x, *take(parameters, 2)) if block else x
+        x = F.conv2d(x, *take(parameters, 2), padding=padding).relu()
+        x = F.avg_pool2d(x, 2)
+        padding = 1
     return x
 
 
@@ -106,6 +117,8 @@ def reference_forward(name, x, parameters, depth=3):
         x = alexnet_forward(x, parameters, is_normed=name == "alexnet_ap")
     elif name == "vgg11":
         x = vgg11_forward(x, parameters)
+    elif name == "convnet_frepo":
+        x = convnet_frepo_forward(x, parameters, depth)
     else:
         x = resnet_forward(x, parameters, pools=name == "resnet18_ap")
     weight, bias = take(parameters, 2)
@@ -118,6 +131,8 @@ def reference_forward(name, x, parameters, depth=3):
     [
         *[(name, channels, 32, None) for name in models.NAMES for channels in (1, 3)],
         *[(name, 1, 28, None) for name in models.NAMES],
+        ("convnet_frepo", 1, 16, 2),
+        ("convnet_frepo", 3, 64, 4),
         ("convnet", 3, 16, 2),
         ("convnet", 1, 16, 2),
         ("convnet", 3, 7, 1),
@@ -170,7 +185,7 @@ def test_width_scales_every_layer(name):
 def test_norms():
     sizes = {"in_channels": 3, "image_size": 32, "num_classes": 10, "width": 4}
     x = torch.randn(5, 3, 32, 32, generator=torch.Generator().manual_seed(0))
-    for name in ("convnet", "vgg11", "resnet18", "resnet18_ap"):
+    for name in ("convnet", "convnet_frepo", "vgg11", "resnet18", "resnet18_ap"):
         kinds = {}
         for norm in models.NORMS:
             model = models.build(name, **sizes, norm=norm)
@@ -180,6 +195,37 @@ def test_norms():
         assert kinds["instance_norm"] == {"GroupNorm"}, name
         assert kinds["batch_norm"] == {"BatchNorm2d"}, name
         assert kinds["none"] == set(), name
+
+
+def test_running_statistics_of_batch_norm():
+    """Of old statistics (0, 1) and of a batch: .9 and .1 (PyTorch), .1 and .9 for FRePo's."""
+    sizes = {"in_channels": 1, "image_size": 8, "num_classes": 3, "width": 2, "depth": 2}
+    x = torch.randn(6, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    for name, kept, layer in (("convnet", 0.9, 1), ("convnet_frepo", 0.1, 3)):
+        model = models.build(name, **sizes, norm="batch_norm").train()
+        models.initialize(model, torch.Generator().manual_seed(1))
+        norm = model.features[layer]
+        seen = model.features[:layer](x)
+        model(x)
+        mean, variance = seen.mean((0, 2, 3)), seen.var((0, 2, 3))
+        torch.testing.assert_close(norm.running_mean, (1 - kept) * mean)
+        torch.testing.assert_close(norm.running_var, kept + (1 - kept) * variance)
+        before = norm.running_mean.clone()
+        model.eval()(x)
+        assert torch.equal(norm.running_mean, before)
+        models.initialize(model, torch.Generator().manual_seed(1))
+        assert not norm.running_mean.any() and (norm.running_var == 1).all()
+
+
+def test_frepos_network_has_its_published_sizes():
+    """128, 256 and 512 channels, norms before blocks 2 and 3, 1.56 million parameters on grey."""
+    model = models.from_id("convnet_frepo3-w128-bn", in_channels=1, image_size=28, num_classes=10)
+    kinds = [type(module).__name__ for module in model.features]
+    block = ["Conv2d", "ReLU", "AvgPool2d"]
+    assert kinds == [*block, "BatchNorm2d", *block, "BatchNorm2d", *block]
+    weights = 9 * (128 + 128 * 256 + 256 * 512) + 10 * 8192
+    assert models.num_parameters(model) == weights + 128 + 256 + 512 + 2 * (128 + 256) + 10
+    assert model.classifier.in_features == 8192
 
 
 def test_training_equals_evaluation_with_instance_norm():

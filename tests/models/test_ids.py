@@ -8,15 +8,20 @@ from nsdbench import models
 @pytest.mark.parametrize(
     ("identifier", "parts"),
     [
-        ("convnet3-w128", ("convnet", 3, 128)),
-        ("convnet12-w32", ("convnet", 12, 32)),
-        ("alexnet", ("alexnet", None, None)),
-        ("alexnet-w16", ("alexnet", None, 16)),
-        ("alexnet_ap-w16", ("alexnet_ap", None, 16)),
-        ("vgg11", ("vgg11", None, None)),
-        ("resnet18", ("resnet18", None, None)),
-        ("resnet18_ap", ("resnet18_ap", None, None)),
-        ("resnet18_ap-w8", ("resnet18_ap", None, 8)),
+        ("convnet3-w128", ("convnet", 3, 128, "instance_norm")),
+        ("convnet12-w32", ("convnet", 12, 32, "instance_norm")),
+        ("alexnet", ("alexnet", None, None, "instance_norm")),
+        ("alexnet-w16", ("alexnet", None, 16, "instance_norm")),
+        ("alexnet_ap-w16", ("alexnet_ap", None, 16, "instance_norm")),
+        ("vgg11", ("vgg11", None, None, "instance_norm")),
+        ("resnet18", ("resnet18", None, None, "instance_norm")),
+        ("resnet18_ap", ("resnet18_ap", None, None, "instance_norm")),
+        ("resnet18_ap-w8", ("resnet18_ap", None, 8, "instance_norm")),
+        ("convnet3-w128-bn", ("convnet", 3, 128, "batch_norm")),
+        ("convnet3-w1024-nonorm", ("convnet", 3, 1024, "none")),
+        ("convnet_frepo3-w128-bn", ("convnet_frepo", 3, 128, "batch_norm")),
+        ("vgg11-bn", ("vgg11", None, None, "batch_norm")),
+        ("resnet18-w8-bn", ("resnet18", None, 8, "batch_norm")),
     ],
 )
 def test_id_to_parts_and_back(identifier, parts):
@@ -46,6 +51,10 @@ def test_published_sizes_are_filled_in():
         "resnet184",
         "resnet18_ap2-w8",
         "vgg11-w0",
+        "convnet3-bn",
+        "convnet3-bn-w128",
+        "convnet3-w128-bn-nonorm",
+        "alexnet-bn",
     ],
 )
 def test_unknown_ids(identifier):
@@ -58,6 +67,10 @@ def test_arch_id_refuses_what_build_refuses():
         models.arch_id("resnet18", depth=2)
     with pytest.raises(ValueError, match="unknown network 'mlp'"):
         models.arch_id("mlp")
+    with pytest.raises(ValueError, match="alexnet has no norm layer"):
+        models.arch_id("alexnet", norm="batch_norm")
+    with pytest.raises(ValueError, match="unknown norm 'layer'"):
+        models.arch_id("convnet", norm="layer")
 
 
 @pytest.mark.parametrize(
@@ -69,6 +82,8 @@ def test_arch_id_refuses_what_build_refuses():
         ("convnet3-w128", "convnet3-w128"),
         ("alexnet", "alexnet"),
         ("resnet18-w64", "resnet18"),
+        ("convnet-bn", "convnet4-w128-bn"),
+        ("resnet18-w64-bn", "resnet18-bn"),
     ],
 )
 def test_resolve_with_the_depth_of_a_dataset(identifier, resolved):
@@ -80,5 +95,7 @@ def test_from_id_builds_that_network():
     convnet = models.from_id("convnet2-w16", **sizes)
     assert (type(convnet), convnet.depth, convnet.width) == (models.ConvNet, 2, 16)
     assert models.num_parameters(models.from_id("alexnet", **sizes)) == 1_872_202
+    assert models.from_id("convnet2-w16-bn", **sizes).norm == "batch_norm"
+    assert models.from_id("vgg11-w4-nonorm", **sizes).norm == "none"
     assert models.from_id("resnet18_ap-w4", **sizes).pools
     assert not models.from_id("resnet18-w4", **sizes).pools

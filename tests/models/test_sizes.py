@@ -12,6 +12,14 @@ ARCHS = [
     *("convnet1-w1", "convnet2-w8", "convnet3-w128", "convnet4-w32", "convnet5-w17"),
     *("resnet18", "resnet18-w3", "resnet18_ap", "resnet18_ap-w24"),
     *("vgg11", "vgg11-w5", "alexnet", "alexnet-w16", "alexnet_ap", "alexnet_ap-w8"),
+    *(
+        "convnet_frepo3-w4-bn",
+        "convnet_frepo4-w3-nonorm",
+        "convnet3-w8-bn",
+        "convnet3-w8-nonorm",
+        "resnet18-w3-nonorm",
+        "vgg11-w5-nonorm",
+    ),
 ]
 
 

@@ -50,7 +50,7 @@ def _dataset(name: str) -> None:
 
 def _arch(identifier: str) -> None:
     """Look up a network that is not too large to be meant."""
-    _, depth, width = parse_id(identifier)
+    _, depth, width, _ = parse_id(identifier)
     sizes = {"depth": depth, "width": width}
     checked(Network, {key: size for key, size in sizes.items() if size}, identifier)
 

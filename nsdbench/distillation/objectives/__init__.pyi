@@ -9,6 +9,7 @@ from .gradient import GradientMatching as GradientMatching
 from .registry import ObjectiveFamily as ObjectiveFamily
 from .registry import StepWork as StepWork
 from .registry import build as build
+from .registry import check_network as check_network
 from .registry import names as names
 from .registry import read as read
 from .trajectory import TrajectoryMatching as TrajectoryMatching

@@ -42,9 +42,11 @@ class ObjectiveFamily(Family):
     Attributes:
         work: called as work(settings, num_images, num_classes), of the decoded set; prices one
             outer step.
+        trains_batch_norm: whether it knows what to do with running statistics.
     """
 
     work: Callable[[Any, int, int], StepWork]
+    trains_batch_norm: bool = False
 
 
 _FAMILIES = "nsdbench.distillation.objectives.families"
@@ -64,6 +66,25 @@ _REGISTRY = Registry(
 )
 names = _REGISTRY.names
 read = _REGISTRY.read
+
+
+def check_network(section: Mapping[str, Any], norm: str) -> None:
+    """Refuse networks with batch norm where an objective cannot have them.
+
+    Args:
+        section: a recipe's `objective`.
+        norm: of the networks that it looks through, see `models.NORMS`.
+
+    Raises:
+        ValueError: as of `Registry.read`, or the objective does not go with the norm.
+    """
+    family, _ = read(section)
+    if norm == "batch_norm" and not family.trains_batch_norm:
+        raise ValueError(
+            f"objective {section['name']!r} takes no networks with batch norm: running statistics "
+            "change in every step, so that the exact gradient through a student cannot replay it, "
+            "and experts do not keep them; set network.norm to instance_norm or none"
+        )
 
 
 def build(section: Mapping[str, Any], context: "ObjectiveContext") -> "Objective":

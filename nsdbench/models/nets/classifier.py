@@ -13,9 +13,11 @@ class ImageClassifier(nn.Module):
         features: [B, C, H, W] images to [B, c, h, w] feature maps.
         classifier: linear layer on the c*h*w flat features; its parameters come last.
         image_shape: (C, H, W) the network was sized for.
+        initialization: one of `initialization.DISTRIBUTIONS`.
         memory_format: in which a network that is trained by plain PyTorch is fastest on the CPU.
     """
 
+    initialization = "kaiming_uniform"
     memory_format = torch.contiguous_format
 
     def __init__(
@@ -48,16 +50,17 @@ class ImageClassifier(nn.Module):
         return self.classifier(self.embed(x))
 
 
-def norm_layer(norm: str, channels: int) -> nn.Module:
-    """Make the normalisation after a convolution.
+def norm_layer(norm: str, channels: int, momentum: float = 0.1) -> nn.Module:
+    """Make the normalisation of a map.
 
     "instance_norm" is group norm with one group per channel, affine, eps 1e-5, as the dataset
     distillation literature means it: no running statistics, so training equals evaluation.
+    "batch_norm" has them: running = (1 - momentum) * running + momentum * batch.
     """
     if norm == "instance_norm":
         return nn.GroupNorm(channels, channels, eps=1e-5, affine=True)
     if norm == "batch_norm":
-        return nn.BatchNorm2d(channels)
+        return nn.BatchNorm2d(channels, momentum=momentum)
     if norm == "none":
         return nn.Identity()
     raise ValueError(f"unknown norm {norm!r}; choose one of {', '.join(NORMS)}")

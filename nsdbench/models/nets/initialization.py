@@ -1,9 +1,15 @@
-"""Draw a network's parameters from a generator, with PyTorch's default distributions.
+"""Draw a network's parameters from a generator, with the distributions of its framework's defaults.
 
-Convolution and linear weights: Kaiming uniform with a = sqrt 5, which is U(-b, b) with
-b = 1/sqrt(fan_in); their biases: the same bound; norms: scale 1, shift 0. The reference networks
-use exactly these defaults, but from the global generator, which no run can replay.
+kaiming_uniform: PyTorch's. Weights of convolutions and linear layers are Kaiming uniform with
+a = sqrt 5, which is U(-b, b) with b = 1/sqrt(fan_in); so are their biases. Most reference networks
+use exactly these, but from the global generator, which no run can replay.
+lecun_normal: Flax's. Weights have mean 0 and variance 1/fan_in, from a normal distribution that is
+cut off at two of its standard deviations; biases are 0.
+
+Norms have scale 1 and shift 0.
 """
+
+from collections.abc import Callable
 
 import torch
 from torch import nn
@@ -17,18 +23,17 @@ def initialize(model: nn.Module, generator: torch.Generator) -> None:
     device and, up to rounding, in every dtype.
 
     Args:
-        model: convolutions, linear layers, group and batch norms, and modules without parameters.
+        model: convolutions, linear layers, group and batch norms, and modules without parameters;
+            its attribute `initialization` names one of `DISTRIBUTIONS`, the first if it has none.
         generator: a CPU generator; it is advanced.
 
     Raises:
         ValueError: some module holds parameters whose default distribution is not known here.
     """
+    draw = DISTRIBUTIONS[getattr(model, "initialization", "kaiming_uniform")]
     for name, module in model.named_modules():
         if isinstance(module, nn.Conv2d | nn.Linear):
-            bound = module.weight[0].numel() ** -0.5
-            _uniform(module.weight, bound, generator)
-            if module.bias is not None:
-                _uniform(module.bias, bound, generator)
+            draw(module, generator)
         elif isinstance(module, nn.GroupNorm | _BatchNorm):
             if module.affine:
                 nn.init.ones_(module.weight)
@@ -42,7 +47,27 @@ def initialize(model: nn.Module, generator: torch.Generator) -> None:
             )
 
 
-def _uniform(parameter: torch.Tensor, bound: float, generator: torch.Generator) -> None:
-    draw = torch.rand(parameter.shape, generator=generator, dtype=torch.float32)
+def _kaiming_uniform(module: nn.Conv2d | nn.Linear, generator: torch.Generator) -> None:
+    bound = module.weight[0].numel() ** -0.5
+    for parameter in (module.weight, module.bias):
+        if parameter is not None:
+            draw = torch.rand(parameter.shape, generator=generator, dtype=torch.float32)
+            with torch.no_grad():
+                parameter.copy_(draw.mul_(2 * bound).sub_(bound))
+
+
+def _lecun_normal(module: nn.Conv2d | nn.Linear, generator: torch.Generator) -> None:
+    draw = torch.empty(module.weight.shape)
+    nn.init.trunc_normal_(draw, std=1.0, a=-2.0, b=2.0, generator=generator)
     with torch.no_grad():
-        parameter.copy_(draw.mul_(2 * bound).sub_(bound))
+        module.weight.copy_(draw.mul_(module.weight[0].numel() ** -0.5 / _STD_WITHIN_TWO))
+    if module.bias is not None:
+        nn.init.zeros_(module.bias)
+
+
+# standard deviation of a standard normal variable that is cut off at +-2
+_STD_WITHIN_TWO = 0.87962566103423978
+DISTRIBUTIONS: dict[str, Callable[[nn.Conv2d | nn.Linear, torch.Generator], None]] = {
+    "kaiming_uniform": _kaiming_uniform,
+    "lecun_normal": _lecun_normal,
+}
