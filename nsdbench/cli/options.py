@@ -26,6 +26,31 @@ Settings = Annotated[
     typer.Option("--set", help="replace a setting: --set optimiser.iterations=100"),
 ]
 Protocol = Annotated[str, typer.Option(help="see `list protocols`")]
+SetFiles = Annotated[
+    list[Path],
+    typer.Argument(
+        metavar="FILE...", help="of one set: ours or another project's; images, then labels"
+    ),
+]
+TestData = Annotated[str, typer.Option(help="data set to test on")]
+Repeats = Annotated[int, typer.Option(help="number of networks", min=1)]
+Preprocessing = Annotated[
+    str | None,
+    typer.Option(help="of another project's: standardise, standardise_dc, zca or zca_relative"),
+]
+Pixels = Annotated[
+    str | None, typer.Option(help="of another project's: raw (0-255), unit (0-1) or normalised")
+]
+LabelsAre = Annotated[
+    str | None,
+    typer.Option(help="soft ones of another project's: logits, centred or probabilities"),
+]
+Factor = Annotated[
+    int | None, typer.Option(help="of IDC's: one image holds FACTOR x FACTOR smaller ones", min=1)
+]
+LearnedRate = Annotated[
+    float | None, typer.Option("--lr", help="learned with another project's set, if not in FILE")
+]
 JudgedBy = Annotated[
     str | None,
     typer.Option(

@@ -12,9 +12,17 @@ from nsdbench.cli.options import (
     AsJson,
     DataRoot,
     Device,
+    Factor,
+    LabelsAre,
+    LearnedRate,
+    Pixels,
+    Preprocessing,
     Protocol,
+    Repeats,
     Scale,
+    SetFiles,
     Settings,
+    TestData,
     read_overrides,
     resolve_device,
 )
@@ -58,38 +66,31 @@ def distill(
 
 
 def evaluate(
-    file: Annotated[Path, typer.Argument(help=".safetensors of ours, or .pt of other projects")],
-    dataset: Annotated[str, typer.Option(help="data set to test on")],
+    file: SetFiles,
+    dataset: TestData,
     arch: Annotated[str, typer.Option(help="see `list archs`")] = "convnet",
     protocol: Protocol = "common",
-    repeats: Annotated[int, typer.Option(help="number of networks")] = 5,
+    repeats: Repeats = 5,
     seed: int = 0,
-    labels: Annotated[Path | None, typer.Option(help=".pt of labels, if FILE has none")] = None,
-    preprocessing: Annotated[
-        str | None,
-        typer.Option(help="of a .pt file: standardise, standardise_dc, zca or zca_relative"),
-    ] = None,
-    pixels: Annotated[
-        str | None, typer.Option(help="of a .pt file: raw (0-255), unit (0-1) or normalised")
-    ] = None,
-    labels_are: Annotated[
-        str | None, typer.Option(help="soft ones of a .pt file: logits, centred or probabilities")
-    ] = None,
+    preprocessing: Preprocessing = None,
+    pixels: Pixels = None,
+    labels_are: LabelsAre = None,
+    factor: Factor = None,
+    lr: LearnedRate = None,
     as_json: AsJson = False,
     data_root: DataRoot = None,
     device: Device = "auto",
 ) -> None:
-    """Train networks on a distilled set and test them."""
+    """Train networks on a distilled set and test them; `judge` also compares and keeps a record."""
     from dataclasses import asdict
 
     from nsdbench import evaluate as evaluate_set
-    from nsdbench.sets.foreign import read_set
     from nsdbench.spread import summary
 
     console = make_console()
     with StepDisplay(make_console(is_error=True)) as display:
         result = evaluate_set(
-            read_set(file, labels),
+            file,
             dataset,
             arch,
             protocol,
@@ -98,6 +99,8 @@ def evaluate(
             preprocessing_kind=preprocessing,
             pixels=pixels,
             labels_are=labels_are,
+            factor=factor,
+            lr=lr,
             data_root=data_root,
             device=resolve_device(device),
             progress=display.progress,

@@ -25,13 +25,16 @@ from nsdbench.evaluation.protocols import Protocol
 from nsdbench.experts import Progress, silent
 from nsdbench.seeding import generator
 from nsdbench.sets.artefact import Artefact
-from nsdbench.sets.foreign import ForeignSet, from_python, read_set
+from nsdbench.sets.foreign import ForeignSet, from_python
+from nsdbench.sets.formats.base import Reading
+from nsdbench.sets.formats.registry import read_set
 from nsdbench.sets.meaning import (
     UNSAID,
     Meaning,
     network_inputs,
     targets,
 )
+from nsdbench.sets.parameterizations import Parameterization
 from nsdbench.student import augment
 
 Source = Artefact | ForeignSet | TrainingData
@@ -70,6 +73,8 @@ def evaluate(
     preprocessing_kind: str | None = None,
     pixels: str | None = None,
     labels_are: str | None = None,
+    factor: int | None = None,
+    lr: float | None = None,
     data_root: str | os.PathLike[str] | None = None,
     device: str = "cpu",
     progress: Progress = silent,
@@ -79,7 +84,8 @@ def evaluate(
     Args:
         source: an artefact, the real training data, or a set of another project: images
             [n, C, H, W] in network-input space with classes [n] or [n, 1] or probabilities [n, K],
-            as a pair or dict of tensors or arrays, or as a torch data set. Or the file of one.
+            as a pair or dict of tensors or arrays, or as a torch data set. Or its file, or the list
+            of its files (`nsdbench.sets.formats`).
         dataset: name or loaded data set.
         arch: architecture id or name, see `nsdbench.models`.
         protocol: name or protocol.
@@ -90,6 +96,8 @@ def evaluate(
         pixels: what the images of such a set are, if not network inputs: "raw" pixels 0 to 255, or
             "unit" ones 0 to 1. "normalised" takes them as they are, whatever they look like.
         labels_are: what soft labels of such a set are, if not probabilities: "logits" or "centred".
+        factor: of a set of IDC, each of whose images holds factor x factor smaller ones.
+        lr: the step size that was learned with such a set, if it does not hold it.
         data_root: folder of the data set, see `nsdbench.data.load`.
         device: where networks are trained.
         progress: called as progress(phase, done, total, note) at the start and after every
@@ -109,9 +117,15 @@ def evaluate(
         raise ValueError(f"repeats is {repeats}; at least 1 network is needed")
     protocol = protocols.get(protocol) if isinstance(protocol, str) else protocol
     data = load(dataset, data_root) if isinstance(dataset, str) else dataset
-    if isinstance(source, str | os.PathLike):
-        source = read_set(source)
-    meaning = Meaning(preprocessing_kind, pixels, labels_are)
+    meaning = Meaning(preprocessing_kind, pixels, labels_are, factor, lr)
+    if lr is not None and protocol.lr is not None:
+        raise ValueError(
+            f"lr is {lr:g}, but protocol {protocol.name} trains at rate {protocol.lr:g}; leave it "
+            "out, or use protocol mtt"
+        )
+    paths = [source] if isinstance(source, str | os.PathLike) else source
+    if isinstance(paths, list | tuple) and paths and isinstance(paths[0], str | os.PathLike):
+        source = only(read_set(*paths, spec=data.spec, said=meaning))
     judge = Judge(source, data, arch, protocol, device, meaning)
     networks = []
     progress("evaluate", 0, repeats, f"{judge.steps} steps a network")
@@ -123,6 +137,20 @@ def evaluate(
         accuracies=tuple(network.accuracies[0] for network in networks),
         seconds=sum(network.seconds for network in networks),
     )
+
+
+def only(reading: Reading) -> Artefact | ForeignSet:
+    """Return the one set of files that hold one.
+
+    Raises:
+        ValueError: they hold several.
+    """
+    if len(reading.sets) > 1:
+        raise ValueError(
+            f"the files hold {len(reading.sets)} sets ({reading.taken_for}); `judge` takes all of "
+            "them, evaluate one"
+        )
+    return reading.sets[0]
 
 
 class Judge:
@@ -146,7 +174,11 @@ class Judge:
     ):
         if not isinstance(source, Source):
             source = from_python(source)
-        self._lr = _learning_rate(protocol, source)
+        if isinstance(source, ForeignSet):
+            meaning = _known(source, meaning)
+        elif meaning.factor is not None:
+            raise ValueError("factor has no effect: the set is not one of IDC; leave it out")
+        self._lr = _learning_rate(protocol, source, meaning)
         self._transform = _transform(source, data, meaning)
         self._set = _training_set(source, data, self._transform, meaning)
         self._data = data
@@ -304,16 +336,30 @@ def _batches(
         yield from order.split(protocol.batch_size)
 
 
-def _learning_rate(protocol: Protocol, source: Source) -> float:
-    """Return the protocol's rate, or the step size an artefact learned if it wants that."""
+def _known(source: ForeignSet, said: Meaning) -> Meaning:
+    """Return what is known of a set: what is said, and what its format says elsewhere.
+
+    Raises:
+        ValueError: a rate is said, and the set holds another.
+    """
+    if said.lr is not None and source.lr not in (None, said.lr):
+        raise ValueError(
+            f"{source.origin} holds the learned rate {source.lr:g}, and --lr (lr=) says "
+            f"{said.lr:g}: which of the two? Leave one out"
+        )
+    return replace(said.over(source.meaning), lr=said.lr or source.lr)
+
+
+def _learning_rate(protocol: Protocol, source: Source, meaning: Meaning) -> float:
+    """Return the protocol's rate, or the step size that was learned if it wants that."""
     if protocol.lr is not None:
         return protocol.lr
     learned = source.metadata.get("learned", {}) if isinstance(source, Artefact) else {}
-    rate: float | None = learned.get("lr")
+    rate: float | None = learned.get("lr", meaning.lr)
     if rate is None:
         raise ValueError(
             f"protocol {protocol.name} trains at the step size a distillation learned, and this "
-            "set carries none; use protocol common"
+            "set carries none; use protocol common, or give --lr (lr=)"
         )
     return rate
 
@@ -350,6 +396,8 @@ def _training_set(
         origin = source.origin
         images = network_inputs(source.images, origin, data, transform, meaning.pixels)
         labels = targets(source.labels, len(images), data.num_classes, origin, meaning.labels_are)
+        if source.drawn_from is not None:
+            return _drawn_set(source.drawn_from, images, labels)
         return TrainingSet(len(images), lambda rows: (images[rows], labels[rows]))
     images, labels = source.images(), source.labels()
     if tuple(images.shape[1:]) != tuple(data.image_shape):
@@ -363,14 +411,15 @@ def _training_set(
             "classes"
         )
     if source.parameterization.is_stochastic:
-        return _stochastic_set(source, images, labels)
+        return _drawn_set(source.parameterization, images, labels)
     return TrainingSet(len(images), lambda rows: (images[rows], labels[rows]))
 
 
-def _stochastic_set(artefact: Artefact, images: Tensor, labels: Tensor) -> TrainingSet:
+def _drawn_set(drawn_from: Parameterization, images: Tensor, labels: Tensor) -> TrainingSet:
     """Give access to images that are decoded anew, into `images`, for every epoch."""
 
+    @torch.no_grad()
     def redraw(stream: torch.Generator) -> None:
-        images.copy_(artefact.images(stream))
+        images.copy_(drawn_from.decode(generator=stream)[0])
 
     return TrainingSet(len(labels), lambda rows: (images[rows], labels[rows]), redraw)

@@ -26,7 +26,7 @@ from nsdbench.sets.budget import Ledger
 from nsdbench.sets.parameterizations import Parameterization
 from nsdbench.sums import compare
 
-_FORMAT = "nsdbench-artefact-1"
+FORMAT = "nsdbench-artefact-1"
 
 
 class _Learned(BaseModel):
@@ -94,7 +94,7 @@ class Artefact:
             for name, tensor in self.parameterization.state_dict().items()
         }
         metadata = {
-            "format": _FORMAT,
+            "format": FORMAT,
             "parameterization": json.dumps(self.parameterization.settings),
             "metadata": json.dumps(self.metadata),
         }
@@ -152,8 +152,8 @@ def load_artefact(path: str | os.PathLike) -> Artefact:
 def _read(file: safetensors.safe_open, path: Path) -> Artefact:
     """Read an artefact whose file, `path`, is open: first what it says of itself."""
     header, stated = split_sum(file.metadata())
-    if header.get("format") != _FORMAT:
-        raise DataCorrupt(f"{path}: format is {header.get('format')!r}, expected {_FORMAT!r}")
+    if header.get("format") != FORMAT:
+        raise DataCorrupt(f"{path}: format is {header.get('format')!r}, expected {FORMAT!r}")
     settings = _embedded(header, "parameterization", path)
     metadata = _embedded(header, "metadata", path)
     names = list(file.keys())

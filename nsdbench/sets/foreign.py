@@ -1,12 +1,10 @@
-"""Distilled sets of other projects: files of `torch.save`, arrays, torch data sets.
+"""Distilled sets of other projects: tensors, arrays, torch data sets; `formats` reads their files.
 
 What their numbers mean is left to `meaning`.
 """
 
-import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,24 +12,33 @@ import torch
 from torch import Tensor
 from torch.utils.data import TensorDataset
 
-from nsdbench.errors import DataCorrupt
-from nsdbench.sets.artefact import Artefact, load_artefact
+from nsdbench.sets.budget import Entry, Ledger
+from nsdbench.sets.meaning import UNSAID, Meaning
+from nsdbench.sets.parameterizations import Parameterization
 
 _LARGEST_EXPANDED = 2**32  # bytes that a view of fewer may be written out to; our choice
 
 
 @dataclass(frozen=True, eq=False)
 class ForeignSet:
-    """Images and labels as they came; nothing but that they are tensors of numbers is known.
+    """Images and labels as they came, and what their format says of them.
 
     Attributes:
         images, labels: on the CPU, of any shape and dtype.
         origin: what holds them, as messages begin.
+        lr: step size that was learned with them.
+        meaning: what their format says of the numbers; what the owner says goes before.
+        stored: what is stored, where that is not images and labels as they are.
+        drawn_from: draws the images anew for every epoch, where decoding is stochastic.
     """
 
     images: Tensor
     labels: Tensor
     origin: str = "the set"
+    lr: float | None = None
+    meaning: Meaning = UNSAID
+    stored: tuple[Entry, ...] | None = None
+    drawn_from: Parameterization | None = None
 
     @classmethod
     def of(cls, images: Any, labels: Any, origin: str = "the set") -> "ForeignSet":
@@ -44,58 +51,27 @@ class ForeignSet:
             _tensor(images, f"{origin}: images"), _tensor(labels, f"{origin}: labels"), origin
         )
 
+    @property
+    def entries(self) -> tuple[Entry, ...]:
+        """What counts as stored; labels do where they say more than a class an image."""
+        if self.stored is not None:
+            return self.stored
+        entries = (Entry.of("coefficient", "images", self.images),)
+        return (*entries, *self.label_entries)
 
-def read_set(
-    path: str | os.PathLike, labels: str | os.PathLike | None = None
-) -> Artefact | ForeignSet:
-    """Read a set from its file: an artefact of ours, or tensors of another project.
+    @property
+    def label_entries(self) -> tuple[Entry, ...]:
+        """The soft labels, if they are: a row that is one number but for its highest is a class."""
+        if self.labels.dim() < 2 or self.labels.shape[-1] < 2:
+            return ()
+        rows = self.labels.flatten(0, -2).sort(-1).values
+        is_class = bool((rows[:, :-1] == rows[0, 0]).all() and (rows[:, -1] == rows[0, -1]).all())
+        return () if is_class else (Entry.of("label", "labels", self.labels),)
 
-    Args:
-        path: a .safetensors file is one of ours.
-        labels: as of `load_tensors`.
-
-    Raises:
-        ValueError: labels are given although the file holds them.
-        FileNotFoundError, DataCorrupt: as of `load_artefact` and `load_tensors`.
-    """
-    if Path(path).suffix != ".safetensors":
-        return load_tensors(path, labels)
-    if labels is not None:
-        raise _two_labels(path, labels)
-    return load_artefact(path)
-
-
-def load_tensors(path: str | os.PathLike, labels: str | os.PathLike | None = None) -> ForeignSet:
-    """Read images and labels that another project saved with `torch.save`; nothing is executed.
-
-    Args:
-        path: a file with a pair (images, labels), a dict with these keys, or images alone.
-        labels: the file of labels, if `path` holds images alone (MTT's `labels_best.pt`).
-
-    Raises:
-        FileNotFoundError: no such file.
-        DataCorrupt: a file holds something else.
-        ValueError: labels are given although the file holds them.
-    """
-    content = _read(path)
-    pair = content if isinstance(content, list | tuple) and len(content) == 2 else None
-    if isinstance(content, Mapping) and {"images", "labels"} <= content.keys():
-        pair = content["images"], content["labels"]
-    if labels is not None:
-        if pair is not None:
-            raise _two_labels(path, labels)
-        pair = content, _read(labels)
-    if pair is None:
-        what = "images alone; the file of their labels is needed: --labels FILE"
-        if not isinstance(content, Tensor):
-            what = (
-                f"a {type(content).__name__}; expected (images, labels) or a dict with these keys"
-            )
-        raise DataCorrupt(f"{path}: holds {what}")
-    try:
-        return ForeignSet.of(pair[0], pair[1], str(path))
-    except ValueError as error:
-        raise DataCorrupt(str(error)) from None
+    def ledger(self) -> Ledger:
+        """List what is stored, with bits."""
+        listed = () if self.label_entries else ("hard labels implied by order",)
+        return Ledger(self.entries, (*listed, *(() if self.lr is None else ("learned step size",))))
 
 
 def from_python(source: Any) -> ForeignSet:
@@ -148,24 +124,6 @@ def _from_items(items: Iterable[Any]) -> ForeignSet:
     return ForeignSet(torch.stack(images), torch.stack(labels))
 
 
-def _read(path: str | os.PathLike) -> Any:
-    """Read a file of torch.save, of which only plain values and tensors are loaded."""
-    path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"{path}: {'a folder' if path.is_dir() else 'no such file'}")
-    try:
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except OSError:
-        raise
-    except Exception as error:  # torch raises several types for files it cannot or may not read
-        words = str(error).strip().splitlines()
-        raise DataCorrupt(
-            f"{path}: torch cannot read it as plain tensors "
-            f"({words[0] if words else type(error).__name__:.200}); save them with "
-            "torch.save((images, labels), FILE)"
-        ) from None
-
-
 def _tensor(value: Any, what: str) -> Tensor:
     """Bring numbers of any kind to a plain tensor on the CPU; `what` they are begins a message."""
     if isinstance(value, Tensor):
@@ -186,10 +144,3 @@ def _tensor(value: Any, what: str) -> Tensor:
         except (TypeError, ValueError, RuntimeError):  # ragged lists; a float of 128 bits
             pass
     raise ValueError(f"{what} are {kind}; expected a tensor or array of numbers")
-
-
-def _two_labels(path: str | os.PathLike, labels: str | os.PathLike) -> ValueError:
-    return ValueError(
-        f"{path} holds labels, and --labels names {labels}: which of the two? Leave --labels out, "
-        "or give a file of images alone"
-    )

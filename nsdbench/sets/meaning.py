@@ -13,7 +13,7 @@ to 1, and values beyond 8 pixels from 0 to 255. White is at least 1.8 in every s
 bright image is not mistaken: of 25,000 sets of a single image of CIFAR10 one was.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
 import torch
@@ -37,7 +37,13 @@ _LOOKS = {
     "unit": "pixels from 0 to 1",
     "normalised": "network inputs",
 }
-_OPTIONS = {"preprocessing": "preprocessing_kind", "pixels": "pixels", "labels_are": "labels_are"}
+_OPTIONS = {
+    "preprocessing": "preprocessing_kind",
+    "pixels": "pixels",
+    "labels_are": "labels_are",
+    "factor": "factor",
+    "lr": "lr",
+}
 
 
 @dataclass(frozen=True)
@@ -51,14 +57,19 @@ class Meaning:
             "normalised" ones are network inputs whatever they look like.
         labels_are: of labels [n, K]. "logits" go through a softmax; of "centred" ones (one-hot less
             its mean, learned or not: KIP, FRePo) the class of the highest is taken.
+        factor: of IDC's sets, each of whose images holds factor x factor smaller ones.
+        lr: step size that was learned with the set, if its files do not hold it.
 
     Raises:
-        ValueError: pixels or labels_are has no such value.
+        ValueError: pixels or labels_are has no such value, factor is not a whole number of at least
+            1, or lr not a positive one.
     """
 
     preprocessing: str | None = None
     pixels: str | None = None
     labels_are: str | None = None
+    factor: int | None = None
+    lr: float | None = None
 
     def __post_init__(self) -> None:
         for name, known in (("pixels", get_args(Pixels)), ("labels_are", get_args(SoftLabels))):
@@ -68,6 +79,15 @@ class Meaning:
                     f"{_option(name)} is {value!r}; expected {', '.join(known)}"
                     f"{nearest(value, known)}"
                 )
+        if self.factor is not None and self.factor < 1:
+            raise ValueError(f"{_option('factor')} is {self.factor}; expected at least 1")
+        if self.lr is not None and not 0 < self.lr < float("inf"):
+            raise ValueError(f"{_option('lr')} is {self.lr}; expected a positive number")
+
+    def over(self, other: "Meaning") -> "Meaning":
+        """Return what is said here, and what the other says where nothing is."""
+        given = {name: getattr(self, name) for name in _OPTIONS}
+        return replace(other, **{name: value for name, value in given.items() if value is not None})
 
     def must_be_empty(self, why: str) -> None:
         """Raise ValueError if anything is said of what needs no explanation, and say `why`."""

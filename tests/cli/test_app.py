@@ -303,8 +303,9 @@ def test_a_method_that_does_not_exist_is_printed_and_is_no_failure(nsdbench):
         ("distill --method NSD --dataset Digits16 --ipc 1 --out OUT", "did you mean nsd"),
         ("distill --method nsd --dataset digits16 --ipc 1 --out OUT", "did you mean Digits16"),
         ("distill --method nsd --dataset Digits16 --ipc 1 --out OUT --scale huge", "unknown scale"),
-        ("evaluate tables --dataset Digits16 --arch cnvnet2-w8", "tables"),
-        ("experts record --dataset Digits16 --arch covnet --root x", "did you mean convnet or convnet_frepo?"),
+        ("evaluate x.pt --dataset Digits16 --lr 0.1", "protocol common trains at rate 0.01"),
+        ("evaluate x.pt --dataset Digits16 --lr 0 --protocol mtt", "expected a positive number"),
+        ("experts record --dataset Digits16 --arch covnet --root x", "did you mean convnet or"),
         (SET + "objectve.syn_steps=2", "section of data, param"),
         (SET + "objective.syn_stps=2", "unknown key `syn_stps`"),
         (SET + "objective.syn_steps=many", "`syn_steps` is 'many'; expected a whole number"),
@@ -435,6 +436,8 @@ def test_a_file_of_something_else_is_one_message(nsdbench, folder):
     ):
         code, out, err = nsdbench(line)
         assert code == 3 and err.startswith("error: odd.pt"), (out, err)
+    code, out, err = nsdbench("evaluate tables --dataset Digits16")
+    assert code == 3 and err.startswith("error: tables: holds folders (none); expected some")
 
 
 def test_list_names_no_setting_that_a_protocol_has_not(nsdbench):
@@ -612,12 +615,12 @@ def test_distill_and_evaluate_files(nsdbench, folder):
     code, together, err = nsdbench(f"evaluate theirs.pt {settings}")
     assert err == "evaluate 0/2 3 steps a network\n"
     assert code == 0 and "over 2 networks" in together and "on 6 images" in together
-    assert nsdbench(f"evaluate images.pt --labels labels.pt {settings}")[1] == together
+    assert nsdbench(f"evaluate images.pt labels.pt {settings}")[1] == together
     code, out, _ = nsdbench(f"evaluate theirs.pt {settings.replace('s 2', 's 3')}")
     assert code == 0 and "over 3 networks, 95 % interval" in out and "interval" not in together
     for line, message in (
-        ("set.safetensors --labels labels.pt", "which of the two"),
-        ("theirs.pt --labels labels.pt", "which of the two"),
+        ("set.safetensors labels.pt", "which of the two"),
+        ("theirs.pt labels.pt", "which of the two"),
         ("set.safetensors --pixels unit", "--pixels (pixels=) has no effect"),
         ("set.safetensors --preprocessing zca", "--preprocessing (preprocessing_kind=) has no eff"),
         ("theirs.pt --labels-are logits", "labels that are classes"),

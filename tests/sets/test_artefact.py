@@ -11,7 +11,6 @@ from nsdbench import data
 from nsdbench.errors import DataCorrupt
 from nsdbench.sets import parameterizations
 from nsdbench.sets.artefact import Artefact, load_artefact
-from nsdbench.sets.foreign import load_tensors, read_set
 
 SPEC = data.spec("Digits16")
 
@@ -55,64 +54,6 @@ def test_missing_truncated_and_foreign_files(tmp_path):
     safetensors.torch.save_file({"x": torch.zeros(2)}, tmp_path / "foreign.safetensors")
     with pytest.raises(DataCorrupt, match="foreign.safetensors.*format is None"):
         load_artefact(tmp_path / "foreign.safetensors")
-
-
-def test_reads_sets_of_other_projects(tmp_path):
-    images, labels = torch.randn(6, 3, 8, 8), torch.arange(6)
-    torch.save(images, tmp_path / "images_best.pt")
-    torch.save(labels, tmp_path / "labels_best.pt")
-    torch.save((images, labels), tmp_path / "pair.pt")
-    soft = labels.float()[:, None].expand(6, 4)
-    torch.save({"images": images, "labels": soft}, tmp_path / "d.pt")
-    for arguments in ([tmp_path / "images_best.pt", tmp_path / "labels_best.pt"],
-                      [tmp_path / "pair.pt"]):  # fmt: skip
-        read = load_tensors(*arguments)
-        assert torch.equal(read.images, images) and torch.equal(read.labels, labels)
-    assert load_tensors(tmp_path / "d.pt").labels.shape == (6, 4)
-    with pytest.raises(DataCorrupt, match="images alone; the file of their labels is needed"):
-        load_tensors(tmp_path / "images_best.pt")
-    for name in ("pair.pt", "d.pt"):
-        with pytest.raises(ValueError, match=f"{name} holds labels, .*which of the two"):
-            read_set(tmp_path / name, tmp_path / "labels_best.pt")
-    with pytest.raises(ValueError, match=r"set.safetensors holds labels, .*which of the two"):
-        read_set(tmp_path / "set.safetensors", tmp_path / "labels_best.pt")
-
-
-def test_what_is_no_file_of_tensors_is_one_line_and_runs_nothing(tmp_path):
-    class Harmful:
-        def __reduce__(self):
-            return (open, (str(tmp_path / "executed"), "w"))
-
-    images, labels = torch.randn(2, 1, 4, 4), torch.arange(2)
-    for name, content in {
-        "harmful": Harmful(),
-        "beside": (images, labels, Harmful()),
-        "arrays": (images.numpy(), labels.numpy()),
-        "dataset": torch.utils.data.TensorDataset(images, labels),
-        "triple": (images, labels, torch.tensor(0.01)),
-        "other": {"data": images, "targets": labels},
-        "words": (images, "labels"),
-        "nothing": None,
-        "complex": (images, labels.to(torch.complex64)),
-        "sparse": (images.to_sparse(), labels),
-    }.items():
-        torch.save(content, tmp_path / f"{name}.pt")
-    (tmp_path / "empty.pt").touch()
-    (tmp_path / "text.pt").write_text("images")
-    artefact().save(tmp_path / "ours.safetensors").rename(tmp_path / "ours.pt")
-    whole = (tmp_path / "triple.pt").read_bytes()
-    (tmp_path / "cut.pt").write_bytes(whole[: len(whole) // 2])
-    (tmp_path / "tensors.safetensors").write_bytes(whole)
-    numpy.savez(tmp_path / "arrays.npz", images=images, labels=labels)
-    paths = sorted(path for path in tmp_path.iterdir())
-    for path in paths:
-        with pytest.raises(DataCorrupt) as caught:
-            read_set(path)
-        message = str(caught.value)
-        assert message.startswith(str(path)) and "\n" not in message and len(message) < 500
-    assert len(paths) == 16 and not (tmp_path / "executed").exists()
-    with pytest.raises(FileNotFoundError, match="a folder"):
-        read_set(tmp_path)
 
 
 def header_of(path):

@@ -7,59 +7,15 @@ from typing import Any
 
 import numpy as np
 
+from nsdbench.data.formats.stand_ins import ADMITTED, unwrapped
 from nsdbench.errors import DataCorrupt
-
-
-class _Dtype:
-    """Stand in for numpy.dtype: remembers its code, does nothing."""
-
-    def __init__(self, code: Any = None, *_: Any) -> None:
-        self.code = code.decode() if isinstance(code, bytes) else code
-
-    def __setstate__(self, state: Any) -> None:
-        """Ignore byte order and the rest: single bytes have none."""
-
-
-class _Array:
-    """Stand in for numpy.ndarray: holds the checked content that the file states."""
-
-    value: np.ndarray
-
-    def __setstate__(self, state: Any) -> None:
-        _version, shape, dtype, is_fortran, content = state
-        if not isinstance(dtype, _Dtype) or dtype.code != "u1":
-            raise pickle.UnpicklingError("an array of something else than unsigned bytes")
-        values = np.frombuffer(content, dtype=np.uint8)
-        self.value = values.reshape(shape, order="F" if is_fortran else "C")
-
-
-def _reconstruct(*_: Any) -> _Array:
-    """Stand in for numpy's array constructor."""
-    return _Array()
-
-
-def _encode(text: str, encoding: str) -> bytes:
-    """Stand in for codecs.encode: how Python 3 writes bytes in protocol 2."""
-    if encoding not in ("latin1", "latin-1"):
-        raise pickle.UnpicklingError(f"bytes in the encoding {encoding!r}")
-    return text.encode("latin-1")
-
-
-# Names as written by numpy 1, by numpy 2 and by Python 2; nothing of them is ever imported.
-_ADMITTED = {
-    ("numpy", "dtype"): _Dtype,
-    ("numpy", "ndarray"): _Array,
-    ("numpy.core.multiarray", "_reconstruct"): _reconstruct,
-    ("numpy._core.multiarray", "_reconstruct"): _reconstruct,
-    ("_codecs", "encode"): _encode,
-}
 
 
 class _Unpickler(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> Any:
-        if (module, name) not in _ADMITTED:
+        if (module, name) not in ADMITTED:
             raise pickle.UnpicklingError(f"it asks for {module}.{name}, which is not data")
-        return _ADMITTED[module, name]
+        return ADMITTED[module, name]
 
 
 def load(path: Path) -> dict[bytes, Any]:
@@ -86,7 +42,11 @@ def load(path: Path) -> dict[bytes, Any]:
         ) from error
     if not isinstance(loaded, dict):
         raise DataCorrupt(f"{path}: expected a pickled dict, got {type(loaded).__name__}")
-    return {
-        key.encode() if isinstance(key, str) else key: getattr(value, "value", value)
-        for key, value in loaded.items()
+    values = {
+        key.encode() if isinstance(key, str) else key: value
+        for key, value in unwrapped(loaded).items()
     }
+    for value in values.values():
+        if isinstance(value, np.ndarray) and value.dtype != np.uint8:
+            raise DataCorrupt(f"{path}: expected arrays of unsigned bytes, one is {value.dtype}")
+    return values

@@ -1,0 +1,45 @@
+"""Read files of `torch.save` without letting them choose what code runs."""
+
+import re
+import warnings
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from nsdbench.data.formats.stand_ins import ADMITTED, unwrapped
+from nsdbench.errors import DataCorrupt
+
+
+def load(path: Path) -> Any:
+    """Read tensors, plain values, and arrays and numbers of numpy in lists, tuples and dicts.
+
+    Torch's own unpickler admits tensors and plain values; what numpy names is replaced by
+    stand-ins that only store. Everything else a file could ask for is refused unlooked at.
+
+    Args:
+        path: the file; tensors come to the CPU.
+
+    Raises:
+        DataCorrupt: truncated, no file of torch.save, or it asks for anything but data.
+    """
+    admitted = [(stand_in, ".".join(name)) for name, stand_in in ADMITTED.items()]
+    try:
+        with warnings.catch_warnings(), torch.serialization.safe_globals(admitted):  # type: ignore[arg-type]  # torch's stub knows no pairs
+            warnings.simplefilter("ignore")  # about old protocols, which it reads or refuses
+            return unwrapped(torch.load(path, map_location="cpu", weights_only=True))
+    except Exception as error:  # torch raises many types for files it cannot or may not read
+        raise DataCorrupt(
+            f"{path}: torch cannot read it as plain tensors ({_reason(error)}); save them with "
+            "torch.save((images, labels), FILE)"
+        ) from None
+
+
+def _reason(error: Exception) -> str:
+    """Say in a few words what torch says in many."""
+    text = str(error).strip()
+    if asked := re.search(r"GLOBAL (\S+) was not", text):
+        return f"it asks for {asked[1]:.100}, which is not data"
+    fault = re.search(r"WeightsUnpickler error: (.*)", text)
+    first = fault[1] if fault else next(iter(text.splitlines()), "")
+    return f"{first or type(error).__name__:.200}"
