@@ -4,6 +4,7 @@ import math
 import statistics as stdlib
 from dataclasses import replace
 
+import numpy as np
 import pytest
 from scipy import stats
 
@@ -33,14 +34,97 @@ def record(values, **changes):
 
 
 def test_summary_against_the_standard_library():
-    rows = [[10.0, 12.5], [11.0, 14.0], [9.5, 10.0]]
+    values = [10.0, 12.5, 11.0, 14.0, 9.5, 10.0]
+    for rows in ([values], [[value] for value in values]):  # a set's networks; sets of a network
+        result = summary(rows)
+        assert result.n == 6 and [list(row) for row in result.values] == rows
+        assert result.mean == pytest.approx(stdlib.fmean(values), rel=1e-14)
+        assert result.std == pytest.approx(stdlib.pstdev(values), rel=1e-14)
+        low, high = stats.t.interval(0.95, 5, loc=stdlib.fmean(values), scale=stats.sem(values))
+        assert result.ci95 == result.interval == pytest.approx((low, high), rel=1e-12)
+
+
+def test_networks_in_sets_against_the_table_of_a_one_way_analysis():
+    """Balanced: the error of the mean is sqrt(MS_between / (S R)), with S - 1 degrees."""
+    rows = np.array([[50.0, 52.0, 51.0], [55.0, 56.0, 57.0], [49.0, 48.0, 53.0], [60.0, 58.0, 61]])
+    sets, networks = rows.shape
+    between = networks * rows.mean(1).var(ddof=1)
+    within = rows.var(axis=1, ddof=1).mean()
+    assert between / within == pytest.approx(stats.f_oneway(*rows).statistic, rel=1e-12)
+    found = summary(rows.tolist())
+    estimate = found.estimate
+    assert (estimate.mean, estimate.degrees) == (pytest.approx(rows.mean(), rel=1e-14), 3)
+    assert estimate.error**2 == pytest.approx(between / (sets * networks), rel=1e-12)
+    half = stats.t.ppf(0.975, 3) * math.sqrt(between / (sets * networks))
+    assert found.interval == pytest.approx((rows.mean() - half, rows.mean() + half), rel=1e-12)
+    assert found.between_sets == pytest.approx(math.sqrt((between - within) / networks), rel=1e-12)
+    assert found.std == pytest.approx(rows.std(), rel=1e-14)
+
+
+def test_rows_of_unequal_length_weigh_sets_alike():
+    """R_0 of 2, 3 and 5 networks is (10 - 38 / 10) / 2 = 3.1."""
+    rows = [[50.0, 54.0], [60.0, 62.0, 64.0], [70.0, 71.0, 72.0, 73.0, 74.0]]
+    found = summary(rows)
+    assert found.estimate.mean == pytest.approx((52 + 62 + 72) / 3)
+    assert found.estimate.error == pytest.approx(10 / math.sqrt(3))
+    grand = found.mean
+    assert grand == pytest.approx(65.0)
+    between = (2 * 13**2 + 3 * 3**2 + 5 * 7**2) / 2
+    within = (8 + 8 + 10) / 7
+    assert found.between_sets == pytest.approx(math.sqrt((between - within) / 3.1), rel=1e-12)
+
+
+def test_the_spread_between_sets_asks_for_two_sets_and_two_networks_and_is_never_negative():
+    assert summary([[50.0, 60.0, 70.0]]).between_sets is None
+    assert summary([[50.0], [60.0], [70.0]]).between_sets is None
+    assert summary([[50.0, 60.0], [55.0]]).between_sets == 0
+    assert summary([[50.0, 60.0], [54.0, 57.0]]).between_sets == 0
+    assert summary([[50.0, 50.0], [60.0, 60.0]]).between_sets == pytest.approx(math.sqrt(50))
+
+
+def test_intervals_cover_the_mean_of_a_simulated_experiment():
+    """4 sets of 5 networks, sets spread as wide as networks: 95 % cover, as independent ones 72 %.
+
+    The estimated variance between sets is right on average.
+    """
+    stream, runs = np.random.default_rng(0), 4000
+    sets = stream.normal(50, 1, (runs, 4, 1))
+    found = [summary(rows.tolist()) for rows in sets + stream.normal(0, 1, (runs, 4, 5))]
+    covered = np.mean([low <= 50 <= high for low, high in (x.interval for x in found)])
+    assert abs(covered - 0.95) < 4 * math.sqrt(0.95 * 0.05 / runs)
+    flat = [summary([[v for row in x.values for v in row]]).interval for x in found]
+    assert np.mean([low <= 50 <= high for low, high in flat]) < 0.75
+    wide = [
+        summary(rows.tolist()).between_sets ** 2
+        for rows in stream.normal(50, 3, (runs, 4, 1)) + stream.normal(0, 1, (runs, 4, 5))
+    ]
+    error = np.std(wide) / math.sqrt(runs)
+    assert abs(np.mean(wide) - 9) < 4 * error
+
+
+def test_an_older_record_may_hold_the_interval_of_independent_networks_which_is_not_shown():
+    rows = [[50.0, 51.0], [60.0, 61.0], [55.0, 57.0]]
     flat = [value for row in rows for value in row]
-    result = summary(rows)
-    assert result.n == 6 and [list(row) for row in result.values] == rows
-    assert result.mean == pytest.approx(stdlib.fmean(flat), rel=1e-14)
-    assert result.std == pytest.approx(stdlib.pstdev(flat), rel=1e-14)
-    low, high = stats.t.interval(0.95, 5, loc=stdlib.fmean(flat), scale=stats.sem(flat))
-    assert result.ci95 == pytest.approx([low, high], rel=1e-12)
+    found = summary(rows)
+    older = replace(found, ci95=summary([flat]).ci95)
+    assert older.ci95 != found.ci95 == older.interval == found.interval
+    two = [[50.0, 51.0], [60.0, 61.0]]
+    assert summary(two).ci95 is None
+    older = replace(summary(two), ci95=summary([[50.0, 51.0, 60.0, 61.0]]).ci95)
+    assert older.interval is None
+
+
+def test_the_difference_of_two_means_is_that_of_welch():
+    ours, theirs = [81.0, 82.0, 81.5, 81.7, 80.9], [47.0, 40.0, 55.0, 50.0]
+    difference = summary([ours]).estimate - summary([theirs]).estimate
+    expected = stats.ttest_ind(ours, theirs, equal_var=False)
+    assert difference.degrees == pytest.approx(expected.df, rel=1e-12)
+    assert difference.mean / difference.error == pytest.approx(expected.statistic, rel=1e-12)
+    assert difference.interval == pytest.approx(tuple(expected.confidence_interval(0.95)), rel=1e-9)
+    one = summary([[70.0]]).estimate
+    assert (one - difference).interval is None and (difference - one).interval is None
+    exact = summary([[70.0] * 3]).estimate - summary([[60.0] * 4]).estimate
+    assert exact.interval == (10.0, 10.0)
 
 
 def test_summary_of_one_value_has_no_interval():
@@ -52,7 +136,7 @@ def test_two_values_have_no_interval_and_that_of_an_older_record_is_not_shown():
     low, high = stats.t.interval(0.95, 1, loc=55.0, scale=15.0)
     older = Summary(((40.0, 70.0),), mean=55.0, std=15.0, ci95=(low, high), n=2)
     assert older.ci95 == (low, high) and older.interval is None
-    with pytest.raises(ValueError, match="expected one of at least 3"):
+    with pytest.raises(ValueError, match="ci95 None of 3 values; expected one of at least 3"):
         Summary(((40.0, 50.0, 60.0),), mean=50.0, std=math.sqrt(200 / 3), ci95=None, n=3)
 
 
@@ -81,7 +165,9 @@ def test_a_summary_in_words_has_a_spread_only_where_there_are_several_runs():
     assert str(summary([[70.0]])) == "70.00 %"
 
 
-@pytest.mark.parametrize("values", [[], [[]], [[1.0, math.nan]], [[math.inf]], [[-0.1]], [[100.1]]])
+@pytest.mark.parametrize(
+    "values", [[], [[]], [[1.0], []], [[1.0, math.nan]], [[math.inf]], [[-0.1]], [[100.1]]]
+)
 def test_summary_refuses_what_has_no_mean(values):
     with pytest.raises(ValueError, match="no values|not per cent"):
         summary(values)
@@ -126,6 +212,22 @@ def test_verdicts_on_a_copy_say_so(dataset, values, word):
     result, of_whole = (verdict(record(values, dataset=x), PUBLISHED) for x in (dataset, "CIFAR10"))
     assert str(result) == f"{word} on a lossy copy" and of_whole.word == word
     assert replace(result, word=word) == of_whole
+
+
+def test_a_verdict_on_several_sets_counts_sets():
+    """Five networks on each of three sets are three sets, whose spread decides."""
+    rows = [
+        [66.0, 66.2, 66.1, 65.9, 66.3],
+        [68.0, 68.1, 68.2, 67.9, 68.3],
+        [71.0, 70.8] + [71.2] * 3,
+    ]
+    of_sets = record([68.5] * 5).model_copy(update={"accuracy": summary(rows)})
+    means = [stdlib.fmean(row) for row in rows]
+    result = verdict(of_sets, PUBLISHED)
+    half = stats.t.ppf(0.975, 2) * math.sqrt(stdlib.variance(means) / 3 + 0.8**2 / 5)
+    assert result.uncertainty == pytest.approx(half, rel=1e-12) and result.word == "inconclusive"
+    flat = [value for row in rows for value in row]
+    assert verdict(record(flat), PUBLISHED).uncertainty < half / 2
 
 
 def test_one_point_is_tolerated_however_sharp_the_measurement():

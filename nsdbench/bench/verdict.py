@@ -1,7 +1,7 @@
 """The verdict on a measured number against a published one.
 
-It uses the sample standard deviation (ddof 1) and Student's t, which is right for a handful of
-runs.
+It uses the standard error of the mean and Student's t as `spread` has them: over sets where there
+are several, over networks where there is one.
 """
 
 import math
@@ -57,7 +57,7 @@ def verdict(record: Result, published: Published | None) -> Verdict:
 
     With d the difference of the means and
 
-        U = t(.975, n - 1) * sqrt(s^2 / n + s_pub^2 / n_pub),
+        U = t(.975, degrees) * sqrt(error^2 + s_pub^2 / n_pub),
 
     the number is *reproduced* if |d| <= max(1, U) and U <= 2, *inconclusive* if U > 2 and |d| is
     within U, else *above* or *below*. Whenever dataset, ipc, architecture, protocol or scale
@@ -71,11 +71,10 @@ def verdict(record: Result, published: Published | None) -> Verdict:
     obstacle = comparability(record, published)
     if obstacle is not None or published is None:
         return Verdict("not comparable", obstacle or "no published number")
-    n, std = record.accuracy.n, record.accuracy.std
-    sample_variance = std**2 * n / (n - 1)
+    estimate = record.accuracy.estimate
     published_variance = (published.std or 0.0) ** 2
-    uncertainty = student_quantile(n - 1) * math.sqrt(
-        sample_variance / n + published_variance / published.n
+    uncertainty = student_quantile(estimate.degrees) * math.sqrt(
+        estimate.error**2 + published_variance / published.n
     )
     difference = record.accuracy.mean - published.mean
     if uncertainty > MAXIMUM_UNCERTAINTY and abs(difference) <= uncertainty:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from nsdbench.bench.cell import Cell
+from nsdbench.bench.comparison import between_sets, gain_over_random
 from nsdbench.bench.record import Record, Result
 from nsdbench.bench.verdict import Verdict, verdict
 from nsdbench.evaluation import protocols
+from nsdbench.spread import Estimate
 
 if TYPE_CHECKING:
     from nsdbench.bench.tables import Column, Entry, Table
@@ -21,7 +24,9 @@ class CellReport:
     """One cell of a table: `record` and `verdict` are there where it has a number.
 
     `status` is one of STATUSES; `reason` says why there is no number, what has changed since it was
-    measured, or how many of the runs that the table asks for it has.
+    measured, or how many of the runs that the table asks for it has. `gain` is the accuracy less
+    Random's under the same protocol, data, budget and network, None where either is not measured;
+    `between_sets` says what is known of the spread between sets.
     """
 
     entry: Entry
@@ -29,6 +34,17 @@ class CellReport:
     reason: str = ""
     record: Result | None = None
     verdict: Verdict | None = None
+    gain: Estimate | None = None
+    between_sets: str = ""
+
+    @property
+    def gain_over_random(self) -> str:
+        """Write the gain with its 95 % interval, where there are runs enough for one."""
+        if self.gain is None:
+            return "-"
+        ends = self.gain.interval
+        text = f"{self.gain.mean:+.1f}"
+        return text if ends is None else "{} ({:+.1f} to {:+.1f})".format(text, *ends)
 
     @property
     def number(self) -> str:
@@ -68,11 +84,12 @@ def collect(
     """
     by_cell = {record.cell: record for record in records}
     entries = table.entries(scale, protocol=protocol)
-    return [_cell(entry, by_cell.get(entry.cell)) for entry in entries]
+    return [_cell(entry, by_cell) for entry in entries]
 
 
-def _cell(entry: Entry, record: Record | None) -> CellReport:
+def _cell(entry: Entry, by_cell: Mapping[Cell, Record]) -> CellReport:
     """Report one cell."""
+    record = by_cell.get(entry.cell)
     if not isinstance(record, Result):
         if missing := entry.missing:
             return CellReport(entry, "not implemented", ", ".join(missing))
@@ -81,11 +98,20 @@ def _cell(entry: Entry, record: Record | None) -> CellReport:
         status = "data missing" if record.failure.kind == "data_missing" else "failed"
         return CellReport(entry, status, record.failure.line)
     if change := _change_since(entry, record):
-        return CellReport(entry, "stale", change, record, Verdict("not comparable", change))
+        known = between_sets(record, by_cell.values())
+        unlike = Verdict("not comparable", change)
+        return CellReport(entry, "stale", change, record, unlike, None, known)
     runs = f"{record.seeds} x {record.repeats} of {entry.seeds} x {entry.repeats} runs"
     is_enough = record.seeds >= entry.seeds and record.repeats >= entry.repeats
-    compared = verdict(record, entry.published)
-    return CellReport(entry, "measured", "" if is_enough else runs, record, compared)
+    return CellReport(
+        entry,
+        "measured",
+        "" if is_enough else runs,
+        record,
+        verdict(record, entry.published),
+        gain_over_random(record, by_cell),
+        between_sets(record, by_cell.values()),
+    )
 
 
 def _change_since(entry: Entry, record: Result) -> str:

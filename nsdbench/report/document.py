@@ -111,8 +111,11 @@ def _paragraphs(
     style = (
         "Numbers are test accuracies in per cent after the last epoch, mean ± population standard "
         "deviation over sets x networks; nothing is selected on the test set. "
-        "The interval treats all sets x networks as independent; where one distilled set serves "
-        "several networks it does not cover the variation between sets."
+        "Intervals are Student's t over the means of sets where a cell has several. Where it has "
+        "one they are over its networks and leave out the variation between sets, of which the "
+        'column "between sets" has an estimate if one was measured (standard deviation in points). '
+        "The gain over Random is under the same protocol, data, budget and network, with Welch's "
+        "interval."
     )
     counts = Counter(cell.status for cell in cells)
     statuses = ", ".join(f"{counts[s]} {s}" for s in STATUSES if counts[s])

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from nsdbench.bench.comparison import num_sets
 from nsdbench.report.content import CellReport, gain, mean_and_std
 
 if TYPE_CHECKING:
@@ -116,8 +117,8 @@ def _places(columns: Iterable[Column]) -> list[tuple[str, int, str]]:
 def details_grid(cells: list[CellReport]) -> list[Grid]:
     """Make the grid of all that is known about the measured cells."""
     header = (
-        "method", "cell", "protocol", "measured", "n", "95 % interval", "published", "difference",
-        "verdict", "budget used",
+        "method", "cell", "protocol", "measured", "sets", "n", "95 % interval", "between sets",
+        "gain over Random", "published", "difference", "verdict", "budget used",
     )  # fmt: skip
     rows = []
     for cell, record, where in _measured(cells):
@@ -128,8 +129,11 @@ def details_grid(cells: list[CellReport]) -> list[Grid]:
             (
                 *where,
                 cell.number,
+                str(num_sets(record) or "-"),
                 str(record.accuracy.n),
                 "-" if interval is None else "{:.1f} to {:.1f}".format(*interval),
+                cell.between_sets,
+                cell.gain_over_random,
                 cell.published,
                 "-" if difference is None else f"{difference:+.1f}",
                 str(verdict),

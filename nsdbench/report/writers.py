@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from nsdbench.bench import tables
+from nsdbench.bench.comparison import num_sets
 from nsdbench.bench.record import Record
 from nsdbench.files import write_atomically
 from nsdbench.report import page
@@ -20,8 +21,9 @@ from nsdbench.report.pictures import draw_images
 KINDS = ("markdown", "latex", "csv", "html")
 _HEADER = (
     "table", "row", "family", "dataset", "ipc", "method", "arch", "protocol", "scale", "status",
-    "reason", "mean", "std", "ci95_low", "ci95_high", "n", "published_mean", "published_std",
-    "difference", "verdict", "stored_bits", "limit_bits", "images", "batch", "steps",
+    "reason", "mean", "std", "ci95_low", "ci95_high", "sets", "n", "between_sets",
+    "gain_over_random", "gain_low", "gain_high", "published_mean", "published_std", "difference",
+    "verdict", "stored_bits", "limit_bits", "images", "batch", "steps",
     "seconds", "peak_bytes", "commit",
 )  # fmt: skip
 
@@ -158,7 +160,9 @@ def _line(name: str, cell: CellReport) -> dict[str, Any]:
         "std": record.accuracy.std,
         "ci95_low": low,
         "ci95_high": high,
+        "sets": num_sets(record),
         "n": record.accuracy.n,
+        "between_sets": record.accuracy.between_sets,
         "images": record.images,
         "batch": record.batch,
         "steps": record.training.steps,
@@ -166,6 +170,9 @@ def _line(name: str, cell: CellReport) -> dict[str, Any]:
         "peak_bytes": record.cost.peak_bytes,
         "commit": record.provenance.commit,
     }
+    if cell.gain is not None:
+        low, high = cell.gain.interval or (None, None)
+        line |= {"gain_over_random": cell.gain.mean, "gain_low": low, "gain_high": high}
     if cell.verdict is not None:
         line |= {"difference": cell.verdict.difference, "verdict": str(cell.verdict)}
     if record.budget is not None:

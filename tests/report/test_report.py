@@ -3,6 +3,7 @@
 import ast
 import csv
 import io
+import math
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -10,6 +11,7 @@ from zipfile import ZipFile
 
 import numpy as np
 import pytest
+from scipy import stats
 
 import nsdbench.report
 from nsdbench import methods
@@ -61,6 +63,9 @@ def entry_of(name, scale, label, *, judged_by=None, **where):
     return found[0]
 
 
+RANDOM = entry_of("table1", "paper", "Random", dataset="CIFAR10", ipc=1)
+
+
 def grid(document, title):
     """Return a grid of a document as {row label: {column: text}}."""
     (found,) = [grid for grid in document.grids if grid.title.startswith(title)]
@@ -75,8 +80,8 @@ def test_paper_scale_shows_measured_beside_published():
     (details,) = [g for g in document.grids if g.title == "Every measured cell"]
     assert details.rows == (
         (
-            "NSD", "CIFAR10 ipc 1", "common", "68.6 ± 0.4", "5", "68.1 to 69.1", "68.5 ± 0.8",
-            "+0.1", "reproduced", "98.3 %",
+            "NSD", "CIFAR10 ipc 1", "common", "68.6 ± 0.4", "1", "5", "68.1 to 69.1",
+            "not measured", "-", "68.5 ± 0.8", "+0.1", "reproduced", "98.3 %",
         ),
     )  # fmt: skip
     assert grid(document, "What every measured cell took")["NSD"] == {
@@ -89,7 +94,97 @@ def test_paper_scale_shows_measured_beside_published():
     assert grid(document, "Published")["NSD"]["CIFAR10 ipc 1"] == "68.5 ± 0.8"
     assert grid(document, "Published")["Full dataset"]["CIFAR100 ipc 10"] == "56.2 ± 0.3"
     assert grid(document, "Published")["IDC"]["TinyImageNet ipc 1"] == "-"
-    assert "does not cover the variation between sets" in writers.markdown(document)
+    assert "leave out the variation between sets" in writers.markdown(document)
+
+
+def nsd_and_random(nsd_rows, random_values):
+    """Report NSD and Random on CIFAR10 at ipc 1: the grid, and both lines of the CSV."""
+    nsd = entry_of("table1", "paper", "NSD", dataset="CIFAR10", ipc=1)
+    recipe = methods.resolve("random", "CIFAR10", 1, "paper")
+    records = [
+        record_of(nsd, [50.0] * 5, accuracy=summary(nsd_rows), seeds=len(nsd_rows)),
+        record_of(RANDOM, random_values, recipe=recipe),
+    ]
+    document = build(tables.load("table1"), "paper", records)
+    text = write(["table1"], "paper", records, kind="csv")
+    lines = {line["row"]: line for line in csv.DictReader(io.StringIO(text)) if line["mean"]}
+    return grid(document, "Every measured cell"), lines["NSD"], lines["Random"]
+
+
+def test_the_gain_is_over_random_of_the_same_cell_with_welchs_interval():
+    nsd, random = [68.1, 68.3, 68.9, 69.1, 68.6], [14.0, 16.0, 12.0, 15.0, 13.0]
+    shown, nsd_line, random_line = nsd_and_random([nsd], random)
+    expected = stats.ttest_ind(nsd, random, equal_var=False).confidence_interval(0.95)
+    text = f"+54.6 ({expected.low:+.1f} to {expected.high:+.1f})"
+    assert shown["NSD"]["gain over Random"] == text
+    assert float(nsd_line["gain_over_random"]) == pytest.approx(54.6)
+    assert float(nsd_line["gain_low"]) == pytest.approx(expected.low)
+    assert float(nsd_line["gain_high"]) == pytest.approx(expected.high)
+    assert shown["Random"]["gain over Random"] == "-" and random_line["gain_over_random"] == ""
+    assert (shown["Random"]["sets"], shown["Random"]["between sets"]) == ("5", "in the interval")
+    few, line, _ = nsd_and_random([[68.0]], random)
+    assert few["NSD"]["gain over Random"] == "+54.0" and line["gain_low"] == ""
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"recipe_hash": "another"},
+        {"protocol": protocols.get("dc")},
+        {"cell": replace(RANDOM.cell, protocol="dc")},
+        {"cell": replace(RANDOM.cell, ipc=10)},
+        {"cell": replace(RANDOM.cell, dataset="CIFAR100")},
+        {"cell": replace(RANDOM.cell, arch="alexnet")},
+        {"cell": replace(RANDOM.cell, scale="small")},
+    ],
+    ids=str,
+)
+def test_there_is_no_gain_over_random_under_other_conditions(changes):
+    nsd = entry_of("table1", "paper", "NSD", dataset="CIFAR10", ipc=1)
+    records = [record_of(nsd, [68.5] * 5), record_of(RANDOM, [14.0] * 5, **changes)]
+    document = build(tables.load("table1"), "paper", records)
+    assert grid(document, "Every measured cell")["NSD"]["gain over Random"] == "-"
+
+
+def test_intervals_of_several_sets_are_over_sets():
+    rows = [[67.0, 67.2], [68.0, 68.4], [70.0, 69.6]]
+    shown, line, _ = nsd_and_random(rows, [14.0] * 5)
+    means = [sum(row) / 2 for row in rows]
+    low, high = stats.t.interval(0.95, 2, loc=np.mean(means), scale=stats.sem(means))
+    assert shown["NSD"]["95 % interval"] == f"{low:.1f} to {high:.1f}"
+    assert (shown["NSD"]["sets"], shown["NSD"]["n"]) == ("3", "6")
+    between = math.sqrt(np.var(means, ddof=1) - (0.02 + 0.08 + 0.08) / 3 / 2)
+    assert shown["NSD"]["between sets"] == f"{between:.1f}"
+    assert float(line["between_sets"]) == pytest.approx(between)
+
+
+def test_one_set_gets_the_spread_that_was_measured_elsewhere_as_an_estimate():
+    entry = entry_of("table1", "paper", "NSD", dataset="CIFAR10", ipc=1)
+    one = record_of(entry, [68.1, 68.3, 68.9, 69.1, 68.6])
+
+    def elsewhere(rows, recipe_hash=None, **where):
+        cell = replace(entry.cell, **where)
+        recipe = methods.resolve(cell.method, cell.dataset, cell.ipc, cell.scale)
+        changes = {"cell": cell, "recipe_hash": recipe_hash or recipe.hash}
+        return record_of(entry, [0.0], accuracy=summary(rows), **changes)
+
+    spread = [[60.0, 60.0], [62.0, 62.0]]
+    wide = [[50.0, 50.0], [62.0, 62.0]]
+    for others, text in (
+        ([elsewhere(spread, ipc=10)], "about 1.4 (estimate: 2 sets of CIFAR10 ipc 10 "),
+        ([elsewhere(wide, ipc=10), elsewhere(spread, arch="alexnet")], "about 1.4 (estimate: 2 "),
+        ([elsewhere(spread, dataset="CIFAR10-holdout500-seed0")], "about 1.4 (estimate: 2 sets of"),
+        ([elsewhere(spread, dataset="CIFAR100")], "not measured"),
+        ([elsewhere(spread, method="nsd-unguided")], "not measured"),
+        ([elsewhere(spread, ipc=10, recipe_hash="another")], "not measured"),
+        ([elsewhere([[60.0], [62.0]], ipc=10)], "not measured"),
+    ):
+        document = build(tables.load("table1"), "paper", [one, *others])
+        (details,) = [g for g in document.grids if g.title == "Every measured cell"]
+        rows = [dict(zip(details.header, row, strict=True)) for row in details.rows]
+        (shown,) = [row for row in rows if row["measured"] == "68.6 ± 0.4"]
+        assert shown["between sets"].startswith(text)
+        assert shown["95 % interval"] == "68.1 to 69.1"
 
 
 def test_a_set_over_its_budget_says_what_it_stores_and_is_never_compared():
@@ -111,7 +206,7 @@ def test_other_protocols_show_no_difference():
     mtt = entry_of("table1", "paper", "MTT", dataset="CIFAR10", ipc=1)
     document = build(tables.load("table1"), "paper", [record_of(mtt, [46.3] * 5)])
     (details,) = [g for g in document.grids if g.title == "Every measured cell"]
-    assert details.rows[0][6:9] == (
+    assert details.rows[0][9:12] == (
         "46.3 ± 0.8", "-", "not comparable: protocol common, published mtt, best on test",
     )  # fmt: skip
 
@@ -122,7 +217,7 @@ def test_other_data_never_stands_beside_published_numbers(scale, dataset):
     entry = entry_of("table1", scale, "NSD", dataset=dataset, ipc=1)
     document = build(table, scale, [record_of(entry, [80.0] * 5)])
     (details,) = [g for g in document.grids if g.title == "Every measured cell"]
-    assert details.rows[0][6:9] == ("-", "-", f"not comparable: scale {scale}")
+    assert details.rows[0][9:12] == ("-", "-", f"not comparable: scale {scale}")
     own = {column.dataset for column in table.settings(scale).columns}
     for found in document.grids:
         words = {word for name in found.header for word in name.split()}
@@ -146,7 +241,7 @@ def test_a_copy_stands_beside_the_published_numbers_of_what_it_stands_for():
     assert grid(document, "Measured")["NSD"]["CIFAR10-JPEG ipc 10"] == "60.0 ± 0.0"
     assert grid(document, "Published")["NSD"]["CIFAR10 ipc 10"] == "73.4 ± 0.2"
     (details,) = [g for g in document.grids if g.title == "Every measured cell"]
-    assert details.rows[0][6:9] == ("73.4 ± 0.2", "-", "not comparable: scale small")
+    assert details.rows[0][9:12] == ("73.4 ± 0.2", "-", "not comparable: scale small")
     full = entry_of("table1", "small", "Full dataset", dataset="CIFAR10-JPEG")
     assert full.published.mean == 84.8 and len(full.columns) == 2
 
@@ -157,7 +252,7 @@ def test_printed_numbers_of_the_same_data_stand_beside_a_reduced_run_without_a_v
     document = build(table, "small", [record_of(random, [51.0] * 5)])
     (details,) = [g for g in document.grids if g.title == "Every measured cell"]
     assert details.rows[0][2] == "dc"
-    assert details.rows[0][6:9] == ("51.4", "-", "not comparable: scale small")
+    assert details.rows[0][9:12] == ("51.4", "-", "not comparable: scale small")
     assert grid(document, "Published, distilled at the full settings")["DC"] == {
         "method": "DC", "FashionMNIST ipc 1": "70.5 ± 0.6",
     }  # fmt: skip
@@ -256,7 +351,7 @@ def test_records_of_another_recipe_or_protocol_are_shown_but_not_compared(what):
         (row,) = [row for row in details.rows if row[0] == "MTT w. ours"]
         gains = grid(document, "Measured")["MTT gain (measured)"]
         notes = [note for note in document.notes if change in note]
-        return row[3], row[7], row[8], gains["CIFAR10 ipc 10 convnet3-w128"], notes
+        return row[3], row[10], row[11], gains["CIFAR10 ipc 10 convnet3-w128"], notes
 
     number, difference, verdict, gain, notes = shown(ours)
     assert (verdict, gain, notes) == ("reproduced", "+8.5", [])
@@ -308,7 +403,7 @@ def test_full_data_stands_in_all_columns_of_its_data_set():
     assert row["Digits16 ipc 1"] == row["Digits16 ipc 10"] == "97.5 ± 0.5"
     (details,) = [g for g in document.grids if g.title == "Every measured cell"]
     assert details.rows[0][:2] == ("Full dataset", "Digits16 full")
-    assert details.rows[0][9] == "-"
+    assert details.rows[0][12] == "-"
     assert grid(document, "What every")["Full dataset"]["images"] == "560"
 
 
@@ -514,6 +609,7 @@ def test_reports_read_records_and_tables_and_nothing_else():
     allowed = (
         "nsdbench.report", "nsdbench.bench.tables", "nsdbench.bench.verdict",
         "nsdbench.bench.store", "nsdbench.bench.cell", "nsdbench.bench.record",
+            "nsdbench.bench.comparison", "nsdbench.spread",
         "nsdbench.evaluation.protocols", "nsdbench.errors", "nsdbench.files", "nsdbench.sums",
             "nsdbench.bench.arrays", "nsdbench.bench.figures",
     )  # fmt: skip
