@@ -247,7 +247,7 @@ def test_one_point_is_tolerated_however_sharp_the_measurement():
             "dataset CIFAR10-JPEG-holdout5000-seed0, published CIFAR10",
         ),
         ({"dataset": "folder:/a=CIFAR100"}, "dataset folder:/a=CIFAR100, published CIFAR10"),
-        ({"dataset": "CIFAR10-JPEG", "scale": "small"}, "scale small"),
+        ({"dataset": "CIFAR10-JPEG", "scale": "small"}, "scale small, on a lossy copy"),
         ({"ipc": 10}, "ipc 10, published 1"),
         ({"arch": "convnet3-w32"}, "architecture convnet3-w32, published convnet3-w128"),
         ({"protocol": "mtt"}, "protocol mtt, published common"),

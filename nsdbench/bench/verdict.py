@@ -62,7 +62,7 @@ def verdict(record: Result, published: Published | None) -> Verdict:
     the number is *reproduced* if |d| <= max(1, U) and U <= 2, *inconclusive* if U > 2 and |d| is
     within U, else *above* or *below*. Whenever dataset, ipc, architecture, protocol or scale
     differ, the budget is broken, or n < 5, it is *not comparable* and the reason says why. A
-    dataset that stands for the published one does not differ, but the word says so.
+    dataset that stands for the published one does not differ, but word or reason says so.
 
     Args:
         record: the measured one.
@@ -70,7 +70,10 @@ def verdict(record: Result, published: Published | None) -> Verdict:
     """
     obstacle = comparability(record, published)
     if obstacle is not None or published is None:
-        return Verdict("not comparable", obstacle or "no published number")
+        reason = obstacle or "no published number"
+        if published is not None and _is_copy(record, published):
+            reason += ", on a lossy copy"
+        return Verdict("not comparable", reason)
     estimate = record.accuracy.estimate
     published_variance = (published.std or 0.0) ** 2
     uncertainty = student_quantile(estimate.degrees) * math.sqrt(
@@ -83,9 +86,15 @@ def verdict(record: Result, published: Published | None) -> Verdict:
         word = "reproduced"
     else:
         word = "above" if difference > 0 else "below"
-    if record.cell.dataset != published.dataset:
+    if _is_copy(record, published):
         word += " on a lossy copy"
     return Verdict(word, "", difference, uncertainty)
+
+
+def _is_copy(record: Result, published: Published) -> bool:
+    """Say whether a record is of a dataset that stands for the published one."""
+    dataset = record.cell.dataset
+    return dataset != published.dataset and original(dataset) == published.dataset
 
 
 def comparability(record: Result, published: Published | None) -> str | None:

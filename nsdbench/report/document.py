@@ -14,6 +14,7 @@ from nsdbench.report.content import STATUSES, CellReport, collect, figure_stem
 from nsdbench.report.grids import (
     Grid,
     cell_labels,
+    copy_grid,
     cost_grid,
     details_grid,
     listed,
@@ -80,6 +81,7 @@ def build(
         _paragraphs(table, scale, cells, protocol),
         (
             *measured_grids(table, settings.columns, cells),
+            *copy_grid(table, scale, cells),
             *details_grid(cells),
             *cost_grid(cells),
             *published_grid(table, scale, cells),

@@ -76,6 +76,30 @@ def _measured_grid(
     return Grid(title, header, tuple(lines), num_labels=len(names))
 
 
+def copy_grid(table: Table, scale: str, cells: list[CellReport]) -> list[Grid]:
+    """Make the grid of measured numbers on lossy copies, each beside the printed one."""
+    columns = [c for c in table.settings(scale).columns if c.dataset != c.published_dataset]
+    if not columns or not table.printed:
+        return []
+    lines = []
+    for row in table.rows:
+        texts = []
+        for column in columns:
+            for cell in cells:
+                if cell.entry.row == row and column in cell.entry.columns:
+                    texts += [cell.number, cell.published]
+        if texts:
+            lines.append((row.label, *texts))
+    title = "On a lossy copy, beside the published numbers"
+    if scale != "paper":
+        title += ", which were distilled at the full settings"
+    names = labels([(c.dataset, c.ipc, c.arch) for c in columns])
+    printed = labels([(c.published_dataset, c.ipc, c.published_arch) for c in columns])
+    pairs = zip(names, printed, strict=True)
+    header = (text for name, of in pairs for text in (name, f"{of}, published"))
+    return [Grid(title, ("method", *header), tuple(lines))]
+
+
 def published_grid(table: Table, scale: str, cells: list[CellReport]) -> list[Grid]:
     """Make the grid of printed numbers, and say so where they are not those of these cells."""
     if not table.printed:

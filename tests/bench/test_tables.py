@@ -127,10 +127,31 @@ def test_published_numbers_of_table_1():
 def test_published_numbers_at_other_scales_are_those_of_a_copy(name, scale):
     entries = tables.load(name).entries(scale)
     copies = {entry.cell.dataset for entry in entries if entry.published is not None}
-    has_copy = scale == "small" and name in ("table1", "table2", "table6")
+    has_copy = scale == "small" and name in ("table1", "table2", "table4", "table5", "table6")
     assert entries and copies == ({"CIFAR10-JPEG"} if has_copy else set())
     paper = {column.dataset for column in tables.load(name).settings("paper").columns}
     assert not paper & {entry.cell.dataset for entry in entries}
+
+
+@pytest.mark.parametrize("name", ["table1", "table2", "table4", "table5", "table6"])
+def test_every_row_has_cells_on_the_copy_with_the_recipe_of_the_original(name):
+    """At every ipc and network that the table has on it; and each has the number printed for it."""
+    table = tables.load(name)
+    columns = [c for c in table.settings("small").columns if c.dataset == "CIFAR10-JPEG"]
+    entries = [e for e in table.entries("small") if e.cell.dataset == "CIFAR10-JPEG"]
+    for row in (row for row in table.rows if row.method):
+        own = [entry for entry in entries if entry.row == row]
+        assert {c for entry in own for c in entry.columns} == set(columns), row.label
+        for entry in own:
+            assert entry.published.dataset == "CIFAR10"
+            assert entry.published.ipc == entry.cell.ipc
+            if entry.is_described:
+                of_whole = methods.resolve(row.variant, "CIFAR10", entry.cell.ipc, "small")
+                assert entry.recipe.hash == of_whole.hash
+    if name in ("table4", "table5"):
+        names = [column.published_arch for column in columns]
+        assert names == ["ConvNet3", "ResNet18", "VGG11", "AlexNet"]
+        assert {column.ipc for column in columns} == {10}
 
 
 def test_table_5_gains_are_derived():
