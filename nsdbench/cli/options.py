@@ -36,7 +36,7 @@ TestData = Annotated[str, typer.Option(help="data set to test on")]
 Repeats = Annotated[int, typer.Option(help="number of networks", min=1)]
 Preprocessing = Annotated[
     str | None,
-    typer.Option(help="of another project's: standardise, standardise_dc, zca or zca_relative"),
+    typer.Option(help="of another project's: standardise, standardise_dc, zca, zca_relative, ..."),
 ]
 Pixels = Annotated[
     str | None, typer.Option(help="of another project's: raw (0-255), unit (0-1) or normalised")

@@ -18,7 +18,13 @@ if TYPE_CHECKING:
 DSA_WITH_FLIP = "color_crop_cutout_flip_scale_rotate"
 DSA_WITHOUT_FLIP = "color_crop_cutout_scale_rotate"
 
-KINDS = ("standardise", "standardise_dc", "zca", "zca_relative")  # of preprocessing
+KINDS = (
+    "standardise",
+    "standardise_dc",
+    "zca",
+    "zca_relative",
+    "zca_standardised",
+)  # of preprocessing
 
 # of every pixel of ImageNet: mean, std
 IMAGENET_STATISTICS = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))

@@ -1,6 +1,7 @@
 """The state of an outer loop, and the file from which a killed run resumes."""
 
 import io
+import math
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -25,6 +26,7 @@ class LoopState:
         average: exponential moving average of what is stored over the steps, from its first values
             (FTD, Du et al., CVPR 2023); None where the recipe has no `ema_decay`.
         halved_at: shares of the run after which all rates are halved.
+        cosine_to: share of all rates to which they fall over the run, along half a cosine.
     """
 
     parameterization: Parameterization
@@ -32,6 +34,7 @@ class LoopState:
     optimiser: torch.optim.Optimizer
     average: AveragedModel | None
     halved_at: tuple[float, ...] = ()
+    cosine_to: float = 1.0
     step: int = 0
     losses: list[float] = field(default_factory=list)
     seconds: float = 0.0
@@ -56,12 +59,15 @@ class LoopState:
             average = AveragedModel(parameterization, multi_avg_fn=mean)
             average.update_parameters(parameterization)  # the first call copies
         halved_at = tuple(settings.get("halved_at", ()))
-        return LoopState(parameterization, objective, optimiser, average, halved_at)
+        end = settings.get("cosine_to", 1.0)
+        return LoopState(parameterization, objective, optimiser, average, halved_at, end)
 
     def set_rates(self, iterations: int) -> None:
-        """Give every group its rate at this step of that many; nothing to do if none is halved."""
+        """Give every group its rate at this step of that many; nothing to do if it is fixed."""
         factor = 0.5 ** sum(self.step >= share * iterations for share in self.halved_at)
-        for group in self.optimiser.param_groups if self.halved_at else ():
+        fallen = (1 - math.cos(math.pi * self.step / iterations)) / 2
+        factor *= 1 - (1 - self.cosine_to) * fallen
+        for group in self.optimiser.param_groups if factor != 1 else ():
             group["lr"] = group["initial_lr"] * factor
 
     def summary(self) -> dict:

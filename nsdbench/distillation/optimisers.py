@@ -1,4 +1,4 @@
-"""What distillation descends with: SGD with momentum, Adam, or AdaBelief.
+"""What distillation descends with: SGD with momentum, Adam, AdaBelief, or LAMB.
 
 A recipe's `optimiser` section names it; one that names none means SGD with its `momentum`.
 """
@@ -61,6 +61,57 @@ class AdaBelief(torch.optim.Optimizer):
         tensor.addcdiv_(mean, scale, value=-group["lr"] / (1 - first**count))
 
 
+class Lamb(torch.optim.Optimizer):
+    """Adam whose step has the length of what it changes, tensor by tensor, times the rate.
+
+        m <- b1 m + (1 - b1) g        v <- b2 v + (1 - b2) g^2
+        u = m / (1 - b1^t) / (sqrt(v / (1 - b2^t)) + eps)
+        p <- p - lr * (|p| / |u|) * u
+
+    The ratio is 1 where |p| or |u| is 0. You et al., Large Batch Optimization for Deep Learning,
+    ICLR 2020, without decay and without a bound on |p|, as FRePo's code has it from optax.
+
+    Args:
+        params: tensors, or groups with an `lr` of their own.
+        lr: step size.
+        betas: b1 and b2.
+        eps: optax sets 1e-6.
+    """
+
+    def __init__(
+        self,
+        params: Any,
+        lr: float,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-6,
+    ) -> None:
+        super().__init__(params, {"lr": lr, "betas": betas, "eps": eps})
+
+    @torch.no_grad()
+    def step(self, closure: None = None) -> None:  # type: ignore[override]  # takes no closure
+        """Update every tensor that has a gradient."""
+        for group in self.param_groups:
+            for tensor in group["params"]:
+                if tensor.grad is not None:
+                    self._update(tensor, tensor.grad, group)
+
+    def _update(self, tensor: Tensor, grad: Tensor, group: dict) -> None:
+        state = self.state[tensor]
+        if not state:
+            state["step"] = torch.tensor(0.0)
+            state["mean"] = torch.zeros_like(tensor)
+            state["square"] = torch.zeros_like(tensor)
+        (first, second), eps = group["betas"], group["eps"]
+        state["step"] += 1
+        count = int(state["step"])
+        mean = state["mean"].lerp_(grad, 1 - first)
+        square = state["square"].mul_(second).addcmul_(grad, grad, value=1 - second)
+        update = mean / (1 - first**count) / ((square / (1 - second**count)).sqrt() + eps)
+        lengths = tensor.norm(), update.norm()
+        ratio = torch.where(lengths[0] * lengths[1] > 0, lengths[0] / lengths[1], 1.0)
+        tensor.sub_(group["lr"] * ratio * update)
+
+
 def build(settings: Mapping[str, Any], groups: list[dict]) -> torch.optim.Optimizer:
     """Build the optimiser of a recipe's `optimiser` section.
 
@@ -74,7 +125,7 @@ def build(settings: Mapping[str, Any], groups: list[dict]) -> torch.optim.Optimi
     name = settings.get("name", "sgd")
     if name == "sgd":
         return torch.optim.SGD(groups, lr=0.0, momentum=settings["momentum"])
-    others = {"adam": torch.optim.Adam, "adabelief": AdaBelief}
+    others = {"adam": torch.optim.Adam, "adabelief": AdaBelief, "lamb": Lamb}
     if name not in others:
         known = ["sgd", *others]
         raise ValueError(

@@ -74,6 +74,7 @@ class Optimiser(TypedDict, total=False):
     lr_labels: Rate
     lr_lr: Rate
     ema_decay: Decay
+    cosine_to: Decay
     halved_at: list[Annotated[float, Field(gt=0, lt=1)]]
 
 

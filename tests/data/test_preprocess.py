@@ -36,7 +36,7 @@ def test_channels_have_their_own_constants():
     assert x.tolist() == pytest.approx(expected, rel=1e-5)
 
 
-@pytest.mark.parametrize("kind", ["standardise", "zca", "zca_relative"])
+@pytest.mark.parametrize("kind", ["standardise", "zca", "zca_relative", "zca_standardised"])
 def test_uint8_and_floats_in_0_1_agree(kind):
     chosen = data.preprocessing(kind, DATASET)
     images = DATASET.train.images
@@ -44,7 +44,7 @@ def test_uint8_and_floats_in_0_1_agree(kind):
     assert torch.equal(chosen.apply(images[:0]), torch.empty(0, 3, 6, 5))
 
 
-@pytest.mark.parametrize("kind", ["standardise", "zca", "zca_relative"])
+@pytest.mark.parametrize("kind", ["standardise", "zca", "zca_relative", "zca_standardised"])
 def test_wrong_images(kind):
     chosen = data.preprocessing(kind, DATASET)
     with pytest.raises(ValueError, match=r"images: expected \[N, .*got \[2, 1, 6, 5\]"):
@@ -61,11 +61,11 @@ def test_pictures_outside_the_range_are_not_clipped():
 
 
 def test_hash_tells_kinds_constants_and_data_apart():
-    kinds = ("standardise", "zca", "zca_relative")
+    kinds = ("standardise", "zca", "zca_relative", "zca_standardised")
     hashes = {data.preprocessing(kind, DATASET).hash for kind in kinds}
     hashes.add(data.preprocessing("standardise", data.load("Digits")).hash)
     hashes.add(data.preprocessing("zca", DATASET.holdout(6)).hash)
-    assert len(hashes) == 5
+    assert len(hashes) == 6
     assert data.preprocessing("zca", DATASET).hash == data.preprocessing("zca", DATASET).hash
 
 
@@ -86,6 +86,6 @@ def test_dc_has_its_own_constants_for_cifar100_alone():
 
 
 def test_unknown_kind():
-    known = "standardise, standardise_dc, zca, zca_relative"
+    known = "standardise, standardise_dc, zca, zca_relative, zca_standardised"
     with pytest.raises(ValueError, match=f"expected one of {known}, got 'pca'"):
         data.preprocessing("pca", DATASET)

@@ -14,6 +14,7 @@ from nsdbench.data.preprocess import fitting, whitening
 DATASET = data.load("synthetic:4x3x5x4@60+5")
 DIMENSION = 60
 KINDS = ["zca", "zca_relative"]
+ALL_KINDS = [*KINDS, "zca_standardised"]
 
 
 def pixels(images: torch.Tensor) -> np.ndarray:
@@ -58,7 +59,35 @@ def test_whitened_covariance_is_u_s_over_s_plus_ridge_ut(kind):
     assert np.abs(got - expected).max() <= allowed
 
 
-@pytest.mark.parametrize("kind", KINDS)
+def test_frepos_whitening_is_that_of_standardised_pixels():
+    """Channel statistics with numpy, then the centred, ridged inverse root, step by step."""
+    train = DATASET.train.images
+    pictures = train.numpy() / 255.0
+    mean, std = pictures.mean((0, 2, 3)), pictures.std((0, 2, 3))
+
+    def standardised(images):
+        scaled = (images.numpy() / 255.0 - mean[:, None, None]) / std[:, None, None]
+        return scaled.reshape(len(images), -1)
+
+    rows = standardised(train)
+    covariance = np.cov(rows, rowvar=False)
+    ridged = covariance + 0.1 * np.trace(covariance) / DIMENSION * np.eye(DIMENSION)
+    root = scipy.linalg.fractional_matrix_power(ridged, -0.5)
+    expected = (standardised(DATASET.test.images) - rows.mean(0)) @ root
+    chosen = data.preprocessing("zca_standardised", DATASET)
+    got = chosen.apply(DATASET.test.images).flatten(1).numpy()
+    np.testing.assert_allclose(got, expected, atol=1e-5)
+    assert chosen.hash != data.preprocessing("zca_relative", DATASET).hash
+
+
+def test_a_channel_that_does_not_vary_is_not_divided():
+    images = DATASET.train.images.clone()
+    images[:, 1] = 9
+    tensors = fitting.fit(images, "zca_standardised")
+    assert all(torch.isfinite(tensor).all() for tensor in tensors.values())
+
+
+@pytest.mark.parametrize("kind", ALL_KINDS)
 def test_inverse_gives_the_pictures_back(kind):
     chosen = data.preprocessing(kind, DATASET)
     images = DATASET.test.images

@@ -32,7 +32,8 @@ def preprocessing(kind: str, dataset: Dataset) -> Preprocessing:
     Args:
         kind: "standardise" (constants of the catalog), "standardise_dc" (those of the code of DC,
             where they are others), "zca" (kornia's whitening: 0.1 added to the eigenvalues) or
-            "zca_relative" (0.1 * trace / D added to them).
+            "zca_relative" (0.1 * trace / D added to them) or "zca_standardised" (the same of pixels
+            whose channels have been divided by their standard deviation first: FRePo).
         dataset: whitening is fitted on its training split and cached.
 
     Raises:
@@ -77,7 +78,10 @@ def fit(images: Tensor, kind: str) -> dict[str, Tensor]:
 
     Args:
         images: uint8 [N, C, H, W], N >= 2.
-        kind: "zca" (ridge 0.1) or "zca_relative" (ridge 0.1 * trace / D).
+        kind: "zca" (ridge 0.1), "zca_relative" (ridge 0.1 * trace / D) or "zca_standardised": of
+            x / s instead of x, with s the standard deviation of all pixels of a channel, so that
+            the matrix is diag(1 / s) W. FRePo's code has s with four digits from elsewhere (CIFAR10
+            .2470 .2435 .2616).
 
     Returns:
         mean [D], matrix [D, D], inverse [D, D] in float32, ridge [] in double.
@@ -99,18 +103,39 @@ def fit(images: Tensor, kind: str) -> dict[str, Tensor]:
         covariance.addmm_(centred.T, centred)
     covariance /= len(rows) - 1
 
+    scale_of_pixels = torch.ones(dimension, dtype=torch.float64)
+    if kind == "zca_standardised":
+        scale_of_pixels = _channel_std(covariance, mean, images)
+        covariance /= torch.outer(scale_of_pixels, scale_of_pixels)
     ridge = torch.tensor(ABSOLUTE_RIDGE, dtype=torch.float64)
-    if kind == "zca_relative":
+    if kind != "zca":
         ridge = RELATIVE_RIDGE * covariance.trace() / dimension
     eigenvalues, vectors = torch.linalg.eigh(covariance)
     # rounding may leave tiny negative eigenvalues where the data has no variance
     scale = (eigenvalues.clamp(min=0) + ridge).sqrt()
     return {
         "mean": mean.float(),
-        "matrix": ((vectors / scale) @ vectors.T).float(),
-        "inverse": ((vectors * scale) @ vectors.T).float(),
+        "matrix": ((vectors / scale) @ vectors.T / scale_of_pixels[:, None]).float(),
+        "inverse": ((vectors * scale) @ vectors.T * scale_of_pixels).float(),
         "ridge": ridge,
     }
+
+
+def _channel_std(covariance: Tensor, mean: Tensor, images: Tensor) -> Tensor:
+    """Return the standard deviation of all pixels of its channel for every number, [D] double.
+
+    The variance of a channel is that within its positions and that of their means; one that does
+    not vary has 1.
+
+    Args:
+        covariance: [D, D], divided by N - 1.
+        mean: [D].
+        images: [N, C, H, W], for their sizes.
+    """
+    count, channels, height, width = images.shape
+    within = covariance.diagonal().view(channels, -1).mean(1) * (count - 1) / count
+    std = (within + mean.view(channels, -1).var(1, correction=0)).sqrt()
+    return std.masked_fill(std == 0, 1.0).repeat_interleave(height * width)
 
 
 def _identity(kind: str, fitted_on: str) -> str:

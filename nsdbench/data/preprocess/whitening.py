@@ -9,10 +9,11 @@ _ROWS = 2_000  # images at a time, to bound the memory of their copies
 
 
 class Zca(Preprocessing):
-    """Whiten images by a symmetric matrix.
+    """Whiten images by a matrix.
 
     x = (picture - mean) W,  W = U diag((S + ridge)^-1/2) U^T,  covariance = U diag(S) U^T, with
     pictures in [0, 1] flattened to D = C*H*W. The inverse is W^-1 = U diag((S + ridge)^1/2) U^T.
+    Where channels are divided by their standard deviations s first, diag(1/s) stands before W.
 
     Attributes:
         shape: channels, height, width.

@@ -5,6 +5,7 @@ from .classwise import ClasswiseObjective as ClasswiseObjective
 from .conv_gradient import ConvGradientMatching as ConvGradientMatching
 from .distribution import DistributionMatching as DistributionMatching
 from .feature_alignment import FeatureAlignment as FeatureAlignment
+from .feature_regression import FeatureRegression as FeatureRegression
 from .gradient import GradientMatching as GradientMatching
 from .registry import ObjectiveFamily as ObjectiveFamily
 from .registry import StepWork as StepWork

@@ -248,6 +248,42 @@ def _feature_alignment_work(
     )
 
 
+class FeatureRegressionSettings(Settings):
+    """Settings of `feature_regression.FeatureRegression`.
+
+    Attributes:
+        real_batch: real images, of all classes together, that a step predicts.
+        ridge: r of the module's formula.
+        mirrored: whether mirror images of all decoded images are predicted from as well.
+        num_networks: size of the pool.
+        max_updates: a network that has taken more Adam steps starts anew.
+        lr_network: of these steps.
+        batch_network: decoded images in each of them, all if there are no more.
+    """
+
+    real_batch: Count
+    ridge: Annotated[float, Field(gt=0, le=1e6)]
+    mirrored: bool
+    num_networks: Count
+    max_updates: Count
+    lr_network: Rate
+    batch_network: Count
+
+
+def _feature_regression_work(
+    settings: FeatureRegressionSettings, num_images: int, num_classes: int
+) -> StepWork:
+    """Count features of real and decoded images, and a training step.
+
+    A network of the pool takes its parameters and two moments.
+    """
+    decoded = num_images * (2 if settings.mirrored else 1)
+    trained = min(settings.batch_network, num_images)
+    passes = settings.real_batch + (decoded + trained) * TRAINING_PASSES
+    kept = max(settings.real_batch, 2 * decoded, 2 * trained)
+    return StepWork(passes, 2, 3 * settings.num_networks + 2, kept)
+
+
 def classwise_work(
     settings: ClasswiseSettings,
     num_images: int,
@@ -316,6 +352,12 @@ FEATURE_ALIGNMENT = ObjectiveFamily(
     FeatureAlignmentSettings,
     f"{_HERE}.feature_alignment:FeatureAlignment",
     _feature_alignment_work,
+)
+FEATURE_REGRESSION = ObjectiveFamily(
+    FeatureRegressionSettings,
+    f"{_HERE}.feature_regression:FeatureRegression",
+    _feature_regression_work,
+    trains_batch_norm=True,
 )
 CONV_GRADIENT = ObjectiveFamily(
     ConvGradientSettings, f"{_HERE}.conv_gradient:ConvGradientMatching", _conv_gradient_work

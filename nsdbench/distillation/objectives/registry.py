@@ -61,6 +61,7 @@ _REGISTRY = Registry(
         "distribution": f"{_FAMILIES}:DISTRIBUTION",
         "gradient": f"{_FAMILIES}:GRADIENT",
         "feature-alignment": f"{_FAMILIES}:FEATURE_ALIGNMENT",
+        "feature-regression": f"{_FAMILIES}:FEATURE_REGRESSION",
         "conv-gradient": f"{_FAMILIES}:CONV_GRADIENT",
     },
 )

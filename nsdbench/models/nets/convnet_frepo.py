@@ -7,6 +7,7 @@ Zhou et al., Dataset Distillation using Neural Feature Regression, NeurIPS 2022;
 networks.py of the authors' code.
 """
 
+import torch
 from torch import nn
 
 from nsdbench.models.nets.classifier import ImageClassifier, norm_layer
@@ -21,6 +22,8 @@ class ConvNetFrepo(ImageClassifier):
     """Build FRePo's ConvNet of any depth and width; `width` is the channels of its first block."""
 
     initialization = "lecun_normal"
+    # a quarter less time for features, timed once at width 32
+    memory_format = torch.channels_last
 
     def __init__(
         self,

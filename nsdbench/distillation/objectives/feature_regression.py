@@ -1,0 +1,173 @@
+"""Neural feature regression with a pool of networks (FRePo).
+
+Decoded images x with labels y predict real ones by ridge regression on the features of a network:
+
+    p = G_t G_s^T (G_s G_s^T + r tr(G_s G_s^T) / n I)^-1 y
+    l = mean over real images  of sum over classes (p - (one-hot - 1/K))^2 / 2
+      - mean over decoded ones of min(largest - second largest of y, 1/K)
+
+G_s [n, F] and G_t: flattened features before the classifier, in evaluation mode; the network is
+fixed. n counts mirror images where x is mirrored. The second term keeps labels that are learned
+apart; classes that are not stand for one-hot - 1/K, and have none.
+
+The network is one of a pool. After an update it takes one Adam step on decoded images, on the
+squared error of its logits to y, or starts anew where it has been in use for long; then the next
+one is drawn. Zhou, Nezhadarya and Ba, Dataset Distillation using Neural Feature Regression, NeurIPS
+2022, and the authors' code, whose float32 solve is one in float64 here.
+"""
+
+import copy
+from typing import cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from nsdbench import models
+from nsdbench.distillation.objectives.base import Objective, ObjectiveContext
+from nsdbench.distillation.objectives.families import FeatureRegressionSettings
+from nsdbench.sets.parameterizations.base import Parameterization
+
+
+def ridge_prediction(
+    features: Tensor, real_features: Tensor, labels: Tensor, ridge: float
+) -> Tensor:
+    """Predict labels [B, K] of real images by ridge regression, see the module's formula.
+
+    Args:
+        features: G_s [n, F] of images whose labels are known.
+        real_features: G_t [B, F].
+        labels: y [n, K].
+        ridge: r; the ridge is r times the mean of the kernel's diagonal.
+
+    Returns:
+        float64, differentiable in all three.
+    """
+    known, asked, labels = features.double(), real_features.double(), labels.double()
+    kernel = known @ known.mT
+    kernel = kernel + ridge * kernel.diagonal().mean() * torch.eye(
+        len(kernel), dtype=kernel.dtype, device=kernel.device
+    )
+    return asked @ known.mT @ torch.linalg.solve(kernel, labels)
+
+
+def squared_error(predicted: Tensor, targets: Tensor) -> Tensor:
+    """Half of the squared error, summed over classes [n, K] and averaged over rows."""
+    return (predicted - targets).square().sum(1).mean() / 2
+
+
+def margin_loss(labels: Tensor) -> Tensor:
+    """Minus the mean margin of labels [n, K] between the two largest numbers, at most 1/K."""
+    first, second = labels.topk(2, dim=1).values.unbind(1)
+    return -(first - second).clamp(max=1 / labels.shape[1]).mean()
+
+
+def centred(classes: Tensor, num_classes: int) -> Tensor:
+    """Return one-hot - 1/K [n, K] float32 of classes [n]."""
+    return F.one_hot(classes, num_classes).float() - 1 / num_classes
+
+
+class FeatureRegression(Objective):
+    """Predict real images through a pool of networks, see the module's formula.
+
+    Checkpoints hold the pool: parameters, running statistics, Adam's moments, ages.
+
+    Args:
+        context: the parameter values of its model are not used.
+        settings: see there.
+
+    Attributes:
+        networks: the pool.
+        ages: [P] int64: a network that is older than `max_updates` starts anew instead of learning.
+            They start at 0, s, 2 s, ... with s = max_updates // P, so that not all do so at a time.
+        current: the number of the network that the next step looks through.
+    """
+
+    ages: Tensor
+    current: Tensor
+
+    def __init__(self, context: ObjectiveContext, settings: FeatureRegressionSettings):
+        super().__init__()
+        self._real = context.real
+        self._settings = settings
+        num = settings.num_networks
+        model = cast(models.ImageClassifier, context.model).requires_grad_(False)
+        model.to(memory_format=model.memory_format)  # type: ignore[call-overload]  # torch's stub lacks it
+        self.networks = nn.ModuleList(copy.deepcopy(model) for _ in range(num))
+        self.register_buffer("ages", torch.arange(num) * (settings.max_updates // num))
+        self.register_buffer("current", torch.tensor(0))
+        self._adams = [self._new_adam(number) for number in range(num)]
+
+    def _new_adam(self, number: int) -> torch.optim.Adam:
+        return torch.optim.Adam(self.networks[number].parameters(), lr=self._settings.lr_network)
+
+    def loss(
+        self, parameterization: Parameterization, step: int, generator: torch.Generator
+    ) -> Tensor:
+        """Predict a batch of real images; the first step draws the pool."""
+        if step == 0:
+            for network in self.networks:
+                models.initialize(network, generator)
+            self._draw(generator)
+        network = cast(models.ImageClassifier, self.networks[int(self.current)]).eval()
+        real_images, classes = self._real.sample(self._settings.real_batch, generator)
+        with torch.no_grad():
+            real_features = network.embed(real_images)
+        images, labels = self._decode(parameterization, generator)
+        separation = 0.0 if parameterization.soft_labels is None else margin_loss(labels)
+        if self._settings.mirrored:
+            images, labels = torch.cat([images, images.flip(-1)]), torch.cat([labels, labels])
+        predicted = ridge_prediction(
+            network.embed(images), real_features, labels, self._settings.ridge
+        )
+        targets = centred(classes, self._real.num_classes)
+        return squared_error(predicted, targets).float() + separation
+
+    def _decode(
+        self, parameterization: Parameterization, generator: torch.Generator
+    ) -> tuple[Tensor, Tensor]:
+        """Decode all images, with their labels [n, K]."""
+        images, classes = parameterization.decode(None, generator)
+        labels = parameterization.soft_labels
+        return images, centred(classes, self._real.num_classes) if labels is None else labels
+
+    def after_update(self, parameterization: Parameterization, generator: torch.Generator) -> None:
+        """Train the network that was looked through, or start it anew; then draw the next one."""
+        number = int(self.current)
+        if self.ages[number] > self._settings.max_updates:
+            models.initialize(self.networks[number], generator)
+            self._adams[number] = self._new_adam(number)
+            self.ages[number] = 0
+        else:
+            self._train(number, parameterization, generator)
+            self.ages[number] += 1
+        self._draw(generator)
+
+    def _draw(self, generator: torch.Generator) -> None:
+        drawn = torch.randint(len(self.networks), (), generator=generator)
+        self.current.copy_(drawn)
+
+    def _train(
+        self, number: int, parameterization: Parameterization, generator: torch.Generator
+    ) -> None:
+        """Take one Adam step on decoded images; on `batch_network` of them if there are more."""
+        with torch.no_grad():
+            images, labels = self._decode(parameterization, generator)
+        if len(images) > self._settings.batch_network:
+            rows = torch.randperm(len(images), generator=generator)[: self._settings.batch_network]
+            images, labels = images[rows.to(images.device)], labels[rows.to(images.device)]
+        network, adam = self.networks[number].train().requires_grad_(True), self._adams[number]
+        adam.zero_grad(set_to_none=True)
+        squared_error(network(images), labels).backward()
+        adam.step()
+        adam.zero_grad(set_to_none=True)
+        network.requires_grad_(False)
+
+    def get_extra_state(self) -> list[dict]:
+        """Return Adam's state of every network, for a checkpoint."""
+        return [adam.state_dict() for adam in self._adams]
+
+    def set_extra_state(self, state: list[dict]) -> None:
+        """Take up what `get_extra_state` returned."""
+        for adam, kept in zip(self._adams, state, strict=True):
+            adam.load_state_dict(kept)
