@@ -17,6 +17,7 @@ from nsdbench import _build_info
 from nsdbench.ops import backend
 
 ROOT = Path(__file__).resolve().parents[1]
+PACKAGE = ("*.py", "*.pyi", "*.toml", "*.html", "*.css", "*.js", "py.typed")
 
 
 def build(tmp_path, *arguments, **environment):
@@ -85,7 +86,7 @@ def files_of(folder, *patterns):
 
 
 def test_source_distribution_holds_what_a_build_needs(distributions):
-    package = files_of("nsdbench", "*.py", "*.pyi", "*.toml", "py.typed")
+    package = files_of("nsdbench", *PACKAGE)
     native = {name for name in files_of("csrc", "*") if "__pycache__" not in name}
     published = files_of("results/paper", "*")
     assert {f"results/paper/table{n}.csv" for n in range(1, 7)} <= published
@@ -97,12 +98,13 @@ def test_source_distribution_holds_what_a_build_needs(distributions):
 
 
 def test_wheel_holds_the_package_recipes_tables_and_published_numbers(distributions):
-    package = files_of("nsdbench", "*.py", "*.pyi", "*.toml", "py.typed")
+    package = files_of("nsdbench", *PACKAGE)
     published = {
         f"nsdbench/_published/{Path(name).name}" for name in files_of("results/paper", "*")
     }
     found = {name for name in distributions["wheel"] if ".dist-info/" not in name}
-    assert "nsdbench/py.typed" in package and found == package | published
+    page = {f"nsdbench/report/page/templates/page.{kind}" for kind in ("html", "css", "js")}
+    assert {"nsdbench/py.typed", *page} <= package and found == package | published
 
 
 def test_constraints_pin_every_requirement():

@@ -146,7 +146,9 @@ def report(
     markdown: Annotated[bool, typer.Option("--markdown", help="the default")] = False,
     latex: Annotated[bool, typer.Option("--latex", help="booktabs tables")] = False,
     csv: Annotated[bool, typer.Option("--csv", help="one line per cell, full precision")] = False,
-    html: Annotated[Path | None, typer.Option(help="write one file, pictures included")] = None,
+    html: Annotated[
+        Path | None, typer.Option(help="write a page with everything: FILE.html, or into a folder")
+    ] = None,
     images: Annotated[
         Path | None, typer.Option(help="draw decoded images as PNG files into this folder")
     ] = None,
@@ -154,23 +156,30 @@ def report(
     """Show measured and published numbers with a verdict per cell; draw figures into files."""
     from nsdbench.bench import tables
     from nsdbench.files import sweep, write_atomically
+    from nsdbench.report import writers
+    from nsdbench.report.document import build
     from nsdbench.report.figures import write_figures
-    from nsdbench.report.writers import write
+    from nsdbench.report.page.render import page_path, render
 
     if markdown + latex + csv + (html is not None) > 1:
         raise ValueError("choose one of --markdown, --latex, --csv and --html FILE")
-    figures = results / "figures" / scale
-    sweep(folder for folder in (figures, images, html and html.parent) if folder)
-    kind = "latex" if latex else "csv" if csv else "html" if html else "markdown"
-    records = _records(results, scale)
-    picture_source = results / "images" / scale if images or html else None
-    text = write(table or None, scale, records, kind, picture_source, images, protocol=protocol)
-    if html is None:
-        sys.stdout.write(text)
-    else:
-        write_atomically(html, lambda partial: partial.write_text(text, encoding="utf-8"))
-        make_console().print(f"wrote {html}")
     chosen = tables.choose(table or None, scale)
+    html = html and page_path(html)
+    figures, pictures = (results / name / scale for name in ("figures", "images"))
+    sweep(folder for folder in (figures, images, html and html.parent) if folder)
+    records = _records(results, scale)
+    if html is not None:
+        page = render(table or None, scale, records, results, protocol)
+        write_atomically(html, lambda partial: partial.write_text(page, encoding="utf-8"))
+        make_console().print(f"wrote {html}")
+    else:
+        kind = "latex" if latex else "csv" if csv else "markdown"
+        sys.stdout.write(
+            writers.write(table or None, scale, records, kind, pictures, images, protocol)
+        )
+    if images is not None and (html is not None or csv):
+        documents = [build(x, scale, records, pictures, protocol) for x in chosen]
+        writers.save_pictures(documents, images)
     for path in write_figures(chosen, scale, records, figures, protocol):
         make_console(is_error=True).print(f"wrote {path}")
 

@@ -1,7 +1,8 @@
 """Reports: measured and published numbers side by side, from records and tables alone.
 
 `records` gives results as a pandas frame; `build` makes a document of a table at one scale, `write`
-writes it as markdown, LaTeX, CSV or HTML. The same records give the same bytes.
+writes it as markdown, LaTeX or CSV, and `render` makes an HTML page. The same records give the same
+bytes.
 """
 
 import lazy_loader

@@ -5,4 +5,5 @@ from .document import Picture as Picture
 from .document import build as build
 from .frame import records as records
 from .grids import Grid as Grid
+from .page.render import render as render
 from .writers import write as write

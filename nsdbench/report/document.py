@@ -18,7 +18,8 @@ from nsdbench.report.grids import (
     cost_grid,
     details_grid,
     listed,
-    measured_grids,
+    measured_grid,
+    measured_matrices,
     published_grid,
 )
 
@@ -80,7 +81,7 @@ def build(
         title,
         _paragraphs(table, scale, cells, protocol),
         (
-            *measured_grids(table, settings.columns, cells),
+            *map(measured_grid, measured_matrices(table, settings.columns, cells)),
             *copy_grid(table, scale, cells),
             *details_grid(cells),
             *cost_grid(cells),

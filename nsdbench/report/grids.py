@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from nsdbench.bench.comparison import num_sets
@@ -19,25 +20,86 @@ _PHASES = {"experts": "experts", "distill": "distillation", "evaluate": "evaluat
 
 @dataclass(frozen=True)
 class Grid:
-    """A titled table of text; the first `num_labels` columns name the row."""
+    """A titled table of text; the first `num_labels` columns name the row.
+
+    `best` holds the places (row, column) of the highest number of a column, to be set in bold.
+    """
 
     title: str
     header: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
     num_labels: int = 1
+    best: frozenset[tuple[int, int]] = frozenset()
 
 
-def measured_grids(
+@dataclass(frozen=True)
+class Line:
+    """A row of a matrix: in every column a cell, or a text where there is none to measure."""
+
+    label: str
+    protocol: str
+    values: tuple[CellReport | str, ...]
+
+
+@dataclass(frozen=True)
+class Matrix:
+    """The cells of a table that one protocol judges, rows by columns, with the full data's."""
+
+    title: str
+    columns: tuple[Column, ...]
+    lines: tuple[Line, ...]
+
+    @property
+    def names(self) -> list[str]:
+        """Name the columns."""
+        return labels([(c.dataset, c.ipc, c.arch) for c in self.columns])
+
+    @property
+    def is_mixed(self) -> bool:
+        """Say whether the full data has a protocol of its own."""
+        return len({line.protocol for line in self.lines if line.protocol}) > 1
+
+    @cached_property
+    def best(self) -> frozenset[tuple[int, int]]:
+        """Find the places (row, column) of the highest numbers, as printed, of every column.
+
+        Numbers that are compared with nothing do not count: the full data's, stale ones, and those
+        of sets over their budget. Of fewer than two numbers none is the best.
+        """
+        columns = range(len(self.columns))
+        return best_places([[_ranked(x.values[c]) for x in self.lines] for c in columns])
+
+
+def best_places(columns: Sequence[Sequence[float | None]]) -> frozenset[tuple[int, int]]:
+    """Find the places (row, column) of the highest numbers, to one decimal, of at least two."""
+    places = set()
+    for number, column in enumerate(columns):
+        known = [round(value, 1) for value in column if value is not None]
+        for row, value in enumerate(column):
+            if len(known) > 1 and value is not None and round(value, 1) == max(known):
+                places.add((row, number))
+    return frozenset(places)
+
+
+def _ranked(value: CellReport | str) -> float | None:
+    """Return the mean of a cell that others are compared with."""
+    if isinstance(value, str) or value.status != "measured" or value.record is None:
+        return None
+    is_over = value.record.budget is not None and value.record.budget.is_exceeded
+    return None if is_over or not value.entry.cell.ipc else value.record.accuracy.mean
+
+
+def measured_matrices(
     table: Table, columns: tuple[Column, ...], cells: list[CellReport]
-) -> list[Grid]:
-    """Make the grids of measured numbers; every cell without one shows its status.
+) -> list[Matrix]:
+    """Arrange the cells of a table.
 
-    There is one for each protocol that judges sets, so that no two of them share a column; the
+    There is a matrix for each protocol that judges sets, so that no two of them share a column; the
     full data stands in the first, and if its protocol is another, each row names its own.
     """
     by_label = {c.entry.row.label: c.entry.cell.protocol for c in cells if c.entry.cell.ipc}
     judges = list(dict.fromkeys(by_label.values())) or [""]
-    grids = []
+    matrices = []
     for judge in judges:
         rows = [
             row
@@ -45,35 +107,38 @@ def measured_grids(
             if by_label.get(row.minus[0] if row.minus else row.label, judges[0]) == judge
         ]
         title = f"Measured by protocol {judge}" if len(judges) > 1 else "Measured"
-        grids.append(_measured_grid(title, rows, columns, cells))
-    return grids
+        lines = [_line(row, columns, cells) for row in rows]
+        shown = [
+            line
+            for line, row in zip(lines, rows, strict=True)
+            if row.minus or any(value != "-" for value in line.values)  # else of other scales only
+        ]
+        matrices.append(Matrix(title, columns, tuple(shown)))
+    return matrices
 
 
-def _measured_grid(
-    title: str, rows: list[Row], columns: tuple[Column, ...], cells: list[CellReport]
-) -> Grid:
-    """Make one grid of measured numbers, with the protocols if they are not one."""
-    judged_by = {c.entry.row: c.entry.cell.protocol for c in cells if c.entry.row in rows}
-    is_mixed = len(set(judged_by.values())) > 1
-    lines = []
-    for row in rows:
-        texts = []
-        for column in columns:
-            if row.minus is not None:
-                texts.append(gain(cells, row.minus, column))
-                continue
-            texts += [
-                cell.number
-                for cell in cells
-                if cell.entry.row == row and column in cell.entry.columns
-            ] or ["-"]
-        if row.minus is None and set(texts) == {"-"}:
-            continue  # the row has cells at other scales only
-        label = row.label.replace("(printed)", "(measured)") if row.minus else row.label
-        lines.append((label, *([judged_by.get(row, "-")] if is_mixed else []), *texts))
-    names = ("method", "protocol") if is_mixed else ("method",)
-    header = (*names, *labels([(c.dataset, c.ipc, c.arch) for c in columns]))
-    return Grid(title, header, tuple(lines), num_labels=len(names))
+def _line(row: Row, columns: tuple[Column, ...], cells: list[CellReport]) -> Line:
+    """Arrange one row."""
+    if row.minus is not None:
+        gains = tuple(gain(cells, row.minus, column) for column in columns)
+        return Line(row.label.replace("(printed)", "(measured)"), "", gains)
+    own = [cell for cell in cells if cell.entry.row == row]
+    return Line(
+        row.label,
+        next((cell.entry.cell.protocol for cell in own), ""),
+        tuple(next((x for x in own if column in x.entry.columns), "-") for column in columns),
+    )
+
+
+def measured_grid(matrix: Matrix) -> Grid:
+    """Write the numbers of a matrix; every cell without one shows its status."""
+    names = ("method", "protocol") if matrix.is_mixed else ("method",)
+    rows = []
+    for line in matrix.lines:
+        texts = (value if isinstance(value, str) else value.number for value in line.values)
+        rows.append((line.label, *([line.protocol or "-"] if matrix.is_mixed else []), *texts))
+    best = frozenset((row, len(names) + column) for row, column in matrix.best)
+    return Grid(matrix.title, (*names, *matrix.names), tuple(rows), len(names), best)
 
 
 def copy_grid(table: Table, scale: str, cells: list[CellReport]) -> list[Grid]:
@@ -109,14 +174,18 @@ def published_grid(table: Table, scale: str, cells: list[CellReport]) -> list[Gr
     printed: dict[tuple[str, str, int, str], PrintedNumber] = {
         (n.label, n.dataset, n.ipc, n.arch): n for n in reversed(table.printed)
     }
-    rows = []
+    rows, ranked = [], []
     for row in table.rows:
-        texts = []
+        texts, means = [], []
         for dataset, ipc, arch in columns:
             number = printed.get((row.label, dataset, 0 if row.method == "full" else ipc, arch))
             mean, std = (None, None) if number is None else (number.mean, number.std)
             texts.append("-" if mean is None else mean_and_std(mean, std))
+            means.append(None if row.minus or row.method == "full" else mean)
         rows.append((row.label, *texts))
+        ranked.append(means)
+    places = best_places(list(zip(*ranked, strict=True)))
+    best = frozenset((row, column + 1) for row, column in places)
     title = "Published"
     entries = [cell.entry for cell in cells]
     if not any(e.published and e.published.protocol == e.cell.protocol for e in entries):
@@ -129,7 +198,7 @@ def published_grid(table: Table, scale: str, cells: list[CellReport]) -> list[Gr
         title = f"Published on {datasets}: other data than above, not to be compared with it"
     elif others:
         title += f"; {listed(dataset for dataset, _, _ in others)} is other data"
-    return [Grid(title, ("method", *labels(columns)), tuple(rows))]
+    return [Grid(title, ("method", *labels(columns)), tuple(rows), best=best)]
 
 
 def _places(columns: Iterable[Column]) -> list[tuple[str, int, str]]:

@@ -1,4 +1,4 @@
-"""Write reports as markdown, LaTeX, CSV or HTML."""
+"""Write reports as markdown, LaTeX or CSV."""
 
 from __future__ import annotations
 
@@ -12,13 +12,12 @@ from nsdbench.bench import tables
 from nsdbench.bench.comparison import num_sets
 from nsdbench.bench.record import Record
 from nsdbench.files import write_atomically
-from nsdbench.report import page
 from nsdbench.report.content import CellReport, collect
 from nsdbench.report.document import Document, build
 from nsdbench.report.grids import Grid
 from nsdbench.report.pictures import draw_images
 
-KINDS = ("markdown", "latex", "csv", "html")
+KINDS = ("markdown", "latex", "csv")
 _HEADER = (
     "table", "row", "family", "dataset", "ipc", "method", "arch", "protocol", "scale", "status",
     "reason", "mean", "std", "ci95_low", "ci95_high", "sets", "n", "between_sets",
@@ -44,9 +43,9 @@ def write(
         scale: "smoke", "small" or "paper".
         records: as `Store.records` returns them.
         kind: one of KINDS.
-        picture_source: folder of the decoded images (npz), if pictures are wanted; a file that
-            holds none is named in the notes.
-        picture_folder: where PNG files are drawn; None draws none (HTML carries its own).
+        picture_source: folder of the decoded images (npz).
+        picture_folder: where they are drawn as PNG files, which Markdown shows; None draws none. A
+            file that holds no images is named in the notes.
         protocol: shows the cells that this protocol judges, instead of what the tables say.
 
     Returns:
@@ -62,13 +61,42 @@ def write(
         cells = [(t.name, cell) for t in chosen for cell in collect(t, scale, records, protocol)]
         return comma_separated(_HEADER, (_line(*cell) for cell in cells))
     documents = [build(table, scale, records, picture_source, protocol) for table in chosen]
-    documents, pictures = _drawn(documents)
-    files = {} if picture_folder is None else _save(pictures, picture_folder)
-    if kind == "html":
-        return page.render(documents, pictures)
+    files: dict[str, str] = {}
+    if picture_folder is not None:
+        documents, files = save_pictures(documents, picture_folder)
     if kind == "latex":
         return "\n".join(map(latex, documents))
     return "\n".join(markdown(document, files) for document in documents)
+
+
+def save_pictures(
+    documents: Iterable[Document], folder: Path
+) -> tuple[list[Document], dict[str, str]]:
+    """Draw the pictures of some reports as PNG files in a folder, which is made.
+
+    Returns:
+        The reports, in which a picture whose file is damaged has become a note; and the path of
+        every drawn picture by its stem.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    files: dict[str, str] = {}
+    faults: dict[str, str] = {}
+    noted = []
+    for document in documents:
+        for picture in document.pictures:
+            if picture.stem in files or picture.stem in faults:
+                continue
+            path = folder / f"{picture.stem}.png"
+            try:
+                png = draw_images(picture.source)
+            except ValueError as error:
+                faults[picture.stem] = f"No picture of {picture.stem}: {error}"
+            else:
+                write_atomically(path, partial(Path.write_bytes, data=png))
+                files[picture.stem] = str(path)
+        missing = [faults[x.stem] for x in document.pictures if x.stem in faults]
+        noted.append(replace(document, notes=(*document.notes, *missing)))
+    return noted, files
 
 
 def markdown(document: Document, files: Mapping[str, str] | None = None) -> str:
@@ -179,31 +207,3 @@ def _line(name: str, cell: CellReport) -> dict[str, Any]:
         bits = {"stored_bits": record.budget.stored_bits, "limit_bits": record.budget.limit_bits}
         line |= bits
     return line
-
-
-def _save(pictures: Mapping[str, bytes], folder: Path) -> dict[str, str]:
-    """Write PNG files, and return the path of each by its stem."""
-    folder.mkdir(parents=True, exist_ok=True)
-    files = {}
-    for stem, png in pictures.items():
-        path = folder / f"{stem}.png"
-        write_atomically(path, partial(Path.write_bytes, data=png))
-        files[stem] = str(path)
-    return files
-
-
-def _drawn(documents: list[Document]) -> tuple[list[Document], dict[str, bytes]]:
-    """Draw every picture once, as a PNG by its stem; a damaged file becomes a note."""
-    drawn: dict[str, bytes] = {}
-    faults: dict[str, str] = {}
-    for picture in (picture for document in documents for picture in document.pictures):
-        if picture.stem not in drawn and picture.stem not in faults:
-            try:
-                drawn[picture.stem] = draw_images(picture.source)
-            except ValueError as error:
-                faults[picture.stem] = f"No picture of {picture.stem}: {error}"
-    noted = []
-    for document in documents:
-        missing = [faults[x.stem] for x in document.pictures if x.stem in faults]
-        noted.append(replace(document, notes=(*document.notes, *missing)))
-    return noted, drawn

@@ -169,6 +169,9 @@ def test_run_report_status_and_run_again(nsdbench, folder):
     assert code == 0 and "wrote out/report.html" in out
     assert "data:image/png;base64," in html
     assert (folder / "out" / f"{CELL_ID}.png").read_bytes().startswith(b"\x89PNG")
+    code, out, _ = nsdbench("report mine --html site")
+    assert code == 0 and out == "wrote site/index.html\n"
+    assert (folder / "site" / "index.html").read_text() == html
 
 
 def test_another_protocol_judges_the_same_sets_and_keeps_its_own_records(nsdbench, folder):
