@@ -4,6 +4,7 @@
 #   make campaign    damaged files, killed runs, mutated kernels, sanitizers: nothing goes unnoticed
 #   make bench       every benchmark (results/benchmarks/bench.json); `pytest --benchmark-only` a quick part
 #   make bench-quick the headline ratios within 3 minutes (results/benchmarks/headline.json)
+#   make pages       fill the marked blocks of the pages with the numbers of the records
 #   make cuda-check  compile and link the CUDA code, list its resources, fail on spills (needs nvcc)
 #   make lint        style, format and types   make clean
 
@@ -20,7 +21,7 @@ DEMO_JOBS ?= $(shell $(PYTHON) -c 'import os; print(min(2, len(os.sched_getaffin
 # One thread a process: the tests run in parallel, and sums must not depend on the machine.
 TEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(TEST_JOBS)
 
-.PHONY: all env demo test test-fast campaign bench bench-quick cuda-check lint clean
+.PHONY: all env demo test test-fast campaign bench bench-quick pages cuda-check lint clean
 all: $(BUILT)
 env: $(BUILT)
 
@@ -55,6 +56,9 @@ bench: $(BUILT)
 
 bench-quick: $(BUILT)
 	$(BIN)/python -m benchmarks.headline
+
+pages: $(BUILT)
+	$(BIN)/python -m nsdbench report --fill README.md --fill results/README.md --fill docs/fashion-mnist.md
 
 cuda-check: $(ENVIRONMENT)
 	NSDBENCH_CUDA=1 $(PIP) install --quiet --constraint constraints.txt --no-build-isolation --editable '.[test]'

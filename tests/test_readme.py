@@ -11,9 +11,11 @@ import pytest
 import typer
 
 from nsdbench.bench import tables
+from nsdbench.bench.store import Store
 from nsdbench.cli import app as cli
 from nsdbench.distillation import objectives
 from nsdbench.report import status
+from nsdbench.report.blocks import fill
 from nsdbench.sets import parameterizations
 
 ROOT = Path(__file__).parents[1]
@@ -45,6 +47,21 @@ def test_commands_exist_with_these_options(line):
 def test_commands_are_found():
     names = {line.split()[0] for line in COMMANDS}
     assert names >= {"list", "plan", "run", "status", "report", "explain", "distill", "evaluate"}
+
+
+@pytest.mark.parametrize("path", [p for p, text in PAGES.items() if "<!-- nsdbench:" in text])
+def test_numbers_of_pages_are_those_of_the_records(path):
+    """Records of scale smoke are not in version control: their blocks are left."""
+    found, _ = Store(ROOT / "results").records()
+    filled = fill(PAGES[path], [record for record in found if record.cell.scale != "smoke"])
+    assert filled.text == PAGES[path], f"{path.name} is not that of the records: make pages"
+    assert filled.num_blocks > 0 and all("scale=smoke" in order for order in filled.left)
+
+
+def test_make_pages_fills_every_page_with_blocks():
+    (line,) = [x for x in (ROOT / "Makefile").read_text().splitlines() if " report --fill" in x]
+    named = {ROOT / name for name in re.findall(r"--fill (\S+)", line)}
+    assert named == {path for path, text in PAGES.items() if "<!-- nsdbench:" in text}
 
 
 def test_links_lead_to_files():

@@ -3,6 +3,7 @@
 import json
 import shlex
 import sys
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -31,6 +32,7 @@ from nsdbench.cli.options import (
     Where,
     resolve_device,
 )
+from nsdbench.errors import counted
 
 if TYPE_CHECKING:
     from nsdbench.bench.record import Record
@@ -152,6 +154,10 @@ def report(
     images: Annotated[
         Path | None, typer.Option(help="draw decoded images as PNG files into this folder")
     ] = None,
+    fill: Annotated[
+        list[Path] | None,
+        typer.Option(help="fill the marked blocks of this Markdown page instead; repeatable"),
+    ] = None,
 ) -> None:
     """Show measured and published numbers with a verdict per cell; draw figures into files."""
     from nsdbench.bench import tables
@@ -161,6 +167,11 @@ def report(
     from nsdbench.report.figures import write_figures
     from nsdbench.report.page.render import page_path, render
 
+    if fill:
+        if table or protocol or markdown or latex or csv or html or images:
+            raise ValueError("--fill goes with --results alone: blocks say what they show")
+        _fill_pages(fill, results)
+        return
     if markdown + latex + csv + (html is not None) > 1:
         raise ValueError("choose one of --markdown, --latex, --csv and --html FILE")
     chosen = tables.choose(table or None, scale)
@@ -212,8 +223,27 @@ def explain(
     sys.stdout.write(("\n\n".join(map(explaining.explain, cells)) or none) + "\n")
 
 
-def _records(results: Path, scale: str) -> "list[Record]":
-    """Read the records of a scale; warn of files that are not records."""
+def _fill_pages(pages: list[Path], results: Path) -> None:
+    """Fill the marked blocks of some pages, and say which were left."""
+    from nsdbench.files import write_atomically
+    from nsdbench.report.blocks import fill
+
+    records, console = _records(results, None), make_console()
+    for page in pages:
+        text = page.read_text(encoding="utf-8")
+        try:
+            filled = fill(text, records)
+        except ValueError as error:
+            raise ValueError(f"{page}: {error}") from error
+        if filled.text != text:
+            write_atomically(page, partial(Path.write_text, data=filled.text, encoding="utf-8"))
+        console.print(f"{page}: {counted(filled.num_blocks - len(filled.left), 'block')} filled")
+        for order in filled.left:
+            console.print(f"{page}: left as it is, since no cell of it is measured: {order}")
+
+
+def _records(results: Path, scale: str | None) -> "list[Record]":
+    """Read the records of a scale, None for all; warn of files that are not records."""
     from nsdbench.bench.store import Store
 
     records, warnings = Store(results).records(scale)

@@ -108,8 +108,7 @@ def markdown(document: Document, files: Mapping[str, str] | None = None) -> str:
     """
     parts = [f"## {document.title}", *document.paragraphs]
     for grid in document.grids:
-        safe = [[text.replace("|", "\\|") for text in row] for row in (grid.header, *grid.rows)]
-        parts += [f"### {grid.title}", _tabulate(grid, "pipe", safe)]
+        parts += [f"### {grid.title}", pipe_table(grid)]
     if document.unmeasured:
         parts += ["### Not measured", "\n".join(f"- {text}" for text in document.unmeasured)]
     shown = [picture for picture in document.pictures if files and picture.stem in files]
@@ -119,6 +118,12 @@ def markdown(document: Document, files: Mapping[str, str] | None = None) -> str:
     if document.notes:
         parts += ["### Notes", "\n".join(f"- {text}" for text in document.notes)]
     return "\n\n".join(parts) + "\n"
+
+
+def pipe_table(grid: Grid) -> str:
+    """Write a grid as a table of GitHub-flavoured Markdown."""
+    safe = [[text.replace("|", "\\|") for text in row] for row in (grid.header, *grid.rows)]
+    return _tabulate(grid, "pipe", safe)
 
 
 def latex(document: Document) -> str:
