@@ -12,7 +12,7 @@ class NsdbenchError(Exception):
 
 
 class DataMissing(NsdbenchError):
-    """A dataset is not on this machine; the message names every way to provide it."""
+    """A data set, or a prior, is not on this machine; the message says how to provide it."""
 
 
 class DataCorrupt(NsdbenchError):

@@ -16,6 +16,7 @@ from filelock import FileLock
 from nsdbench import methods
 from nsdbench.bench.measure import measure
 from nsdbench.bench.plan import Task
+from nsdbench.bench.tables import reading
 from nsdbench.evaluation import protocols
 from nsdbench.experts import Run
 from nsdbench.ops import convnet, is_native
@@ -84,6 +85,14 @@ def fused_on_cpu(monkeypatch):
         "path_on",
         lambda device: "fused" if is_native(device) else "generic",
     )
+
+
+@pytest.fixture
+def undescribed(monkeypatch) -> str:
+    """Have our tables declare a method that no file describes, and return its name."""
+    declared = reading._declared
+    monkeypatch.setattr(reading, "_declared", lambda: {*declared(), "dream"})
+    return "dream"
 
 
 @pytest.fixture

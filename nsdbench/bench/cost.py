@@ -22,6 +22,7 @@ from nsdbench.experts import student_arch
 from nsdbench.methods import Recipe
 from nsdbench.models.sizes import NetworkSize, network_size
 from nsdbench.sets import parameterizations
+from nsdbench.sets.budget import Budget
 
 FLOPS_PER_CORE = 8e10  # measured: 5e10 to 1.6e11 on ConvNets of width 32, natively, AVX-512
 FLOPS_PER_GPU = 5e12  # our choice: a third of what a mid-range GPU of 2018 promises
@@ -87,8 +88,12 @@ def estimate(
     elif recipe.kind == "distillation":
         shape = parameterizations.plan(recipe.values["parameterization"], spec, ipc)
         stored, num_images = 4.0 * shape.num_elements, shape.num_images
+        decoding = _decoding_work(recipe, spec, ipc, train_size)
+        if decoding.making_steps:
+            made = ("prior", spec.name, decoding.making_key)
+            work.append(Work("prior", made, decoding.making_flops, decoding.making_steps))
         work += _experts_work(recipe, spec, train_size)
-        step, distilling = _distillation_work(recipe, spec, ipc, num_images, seeds)
+        step, distilling = _distillation_work(recipe, spec, ipc, num_images, seeds, decoding)
         work.append(step)
     else:
         work += _experts_work(recipe, spec, train_size, seeds)
@@ -129,8 +134,21 @@ def _experts_work(
     return [Work("experts", key, images * passes * _student(recipe, spec).flops, steps)]
 
 
+def _decoding_work(
+    recipe: Recipe, spec: DatasetSpec, ipc: int, train_size: int
+) -> parameterizations.DecodingWork:
+    """Count what decoding costs besides, of a step and before all steps."""
+    family, settings = parameterizations.read(recipe.values["parameterization"])
+    return family.work(settings, Budget(spec.image_shape, spec.num_classes, ipc), train_size)
+
+
 def _distillation_work(
-    recipe: Recipe, spec: DatasetSpec, ipc: int, num_images: int, seeds: int
+    recipe: Recipe,
+    spec: DatasetSpec,
+    ipc: int,
+    num_images: int,
+    seeds: int,
+    decoding: parameterizations.DecodingWork,
 ) -> tuple[Work, float]:
     """Count the outer loop, and the bytes that one of its steps keeps."""
     family, settings = objectives.read(recipe.values["objective"])
@@ -138,9 +156,9 @@ def _distillation_work(
     iterations = seeds * recipe.values["optimiser"]["iterations"]
     student = _student(recipe, spec)
     key = ("distill", spec.name, ipc, recipe.method, recipe.hash, seeds)
-    flops = iterations * step.passes * student.flops
+    flops = iterations * (step.passes * student.flops + decoding.flops)
     kept = step.kept_parameters * student.parameters + step.kept_images * student.activations
-    return Work("distill", key, flops, int(iterations * step.steps)), 4.0 * kept
+    return Work("distill", key, flops, int(iterations * step.steps)), 4.0 * (kept + decoding.kept)
 
 
 def _selection_work(

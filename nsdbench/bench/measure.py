@@ -94,9 +94,11 @@ def _measure(task: Task, run: Run) -> dict[str, Any]:
         sets = [make_or_load(recipe, data, seed, 0, run) for seed in range(task.seeds)]
     seconds: dict[str, float] = {}  # of the experts, what this cell's distillation waited for
     for artefact in sets:
+        cost = artefact.metadata.get("cost", {})
         for phase in ("experts", "distill"):
-            cost = artefact.metadata.get("cost", {}).get(phase, 0.0)
-            seconds[phase] = seconds.get(phase, 0.0) + cost
+            seconds[phase] = seconds.get(phase, 0.0) + cost.get(phase, 0.0)
+        if "prior" in cost:  # one for all sets and cells of a data set; all of it counts for each
+            seconds["prior"] = cost["prior"]
     seconds["evaluate"] = sum(network["seconds"] for network in flat)
     commits = [network["commit"] for network in flat]
     commits += [artefact.metadata["commit"] for artefact in sets]

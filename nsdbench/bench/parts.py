@@ -2,7 +2,7 @@
 
 from nsdbench import coresets, methods
 from nsdbench.distillation import objectives
-from nsdbench.sets import parameterizations
+from nsdbench.sets import parameterizations, priors
 
 # Sections of a recipe that name a part: which kind of method needs one, and the parts there are.
 _PARTS = {
@@ -28,6 +28,11 @@ def missing(method: methods.Method | None) -> list[str]:
         if kind == method.kind and not named:
             lacking.append(f"a name in the section {section}")
     return lacking
+
+
+def needs(recipe: methods.Recipe) -> str:
+    """Say which prior a recipe decodes with that nobody provides, and how to; empty if none."""
+    return priors.lacking(recipe.values.get("parameterization", {}))
 
 
 def _names(method: methods.Method, section: str) -> list[str]:

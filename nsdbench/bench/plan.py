@@ -4,7 +4,8 @@ A cell is
     todo              it will be measured
     done              a record with the same recipe and protocol has enough runs
     not implemented   no file describes its method, or nobody provides what the file names
-    data missing      its data set is not on this machine (`fetch` tries to download it)
+    data missing      its data set is not on this machine (`fetch` tries to download it), or it
+                      needs a prior that no installed package adds
 Cells that several tables share appear once.
 """
 
@@ -71,7 +72,8 @@ class Task:
 class PlannedCell:
     """A cell with the runs asked for, its status with the reason, and its predicted cost.
 
-    `task` is None where the method is not implemented.
+    `task` is None where the method is not implemented. `needs` says what besides the data set is
+    missing.
     """
 
     cell: Cell
@@ -82,6 +84,7 @@ class PlannedCell:
     reason: str = ""
     estimate: Estimate | None = None
     task: Task | None = None
+    needs: str = ""
 
 
 @dataclass(frozen=True)
@@ -102,7 +105,8 @@ class Plan:
 
     def missing_data(self) -> list[str]:
         """Return the data sets that are missing, in order of appearance."""
-        return list(dict.fromkeys(p.cell.dataset for p in self.with_status("data missing")))
+        missing = [p.cell.dataset for p in self.with_status("data missing") if not p.needs]
+        return list(dict.fromkeys(missing))
 
     def seconds(self, cores: int, has_gpu: bool = False) -> dict[str, float]:
         """Estimate the time of every cell that is to do or lacks its data, by cell id.
@@ -195,6 +199,9 @@ def _plan_entry(
         warning = str(error)
     if task.is_done(record):
         return replace(planned, status="done"), warning
+    if entry.needs:
+        status = "data missing"
+        return replace(planned, status=status, reason=entry.needs, needs=entry.needs), warning
     reason = "" if record is None else _why_again(record, task)
     try:
         planned = replace(planned, estimate=_estimate(task, run))

@@ -108,7 +108,7 @@ class Budget(_Part):
 
 
 class Cost(_Part):
-    """Seconds by phase ("experts", "distill", "evaluate"; "total" of a failure), peak memory."""
+    """Seconds by phase (prior, experts, distill, evaluate; total of a failure), peak memory."""
 
     seconds: dict[str, float] = {}
     peak_bytes: _Count | None = None

@@ -76,7 +76,7 @@ def run_plan(
     )
     for planned in plan.with_status("data missing"):
         if planned.task is not None:
-            reason = (missing or {}).get(planned.cell.dataset) or planned.reason
+            reason = planned.needs or (missing or {}).get(planned.cell.dataset) or planned.reason
             record_missing_data(planned.task, run, reason)
     counting = _Counting(outcome, display)
     try:
@@ -95,7 +95,8 @@ def _written_folders(results: Path) -> Iterator[Path]:
     for kind in ("records", "images", "figures"):
         yield from (results / kind).glob("*")
     if cache := find_cache_dir():
-        yield from (cache / "zca", cache / "resized", *(cache / "experts").glob("*"))
+        yield from (cache / name for name in ("zca", "priors", "resized"))
+        yield from (cache / "experts").glob("*")
 
 
 class _Counting:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import codecs
 import io
 import time
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -130,10 +131,10 @@ def show_lines(console: Console, things: Iterable[object]) -> None:
 
 
 def show_missing(console: Console, plan: Plan, reasons: Mapping[str, str]) -> None:
-    """Print why data is missing, once per data set, with every way to provide it."""
-    for name in plan.missing_data():
-        cells = sum(p.cell.dataset == name for p in plan.with_status("data missing"))
-        reason = reasons.get(name) or name
+    """Print why data is missing, once per data set or prior, with every way to provide it."""
+    without = plan.with_status("data missing")
+    kept = Counter(p.needs or reasons.get(p.cell.dataset) or p.cell.dataset for p in without)
+    for reason, cells in kept.items():
         console.print(f"{reason}\n  It keeps {counted(cells, 'cell')} from running.")
 
 

@@ -98,7 +98,7 @@ def run(
         made = planning.make(choice, run)
         show_totals(console, made, made.seconds(cores(), run.has_gpu))
     show_missing(console, made, reasons)
-    is_left = made.with_status("todo") or made.missing_data()
+    is_left = made.with_status("todo") or made.with_status("data missing")
     if not is_left and all(figure.is_done for figure in figures):
         console.print("Nothing left to do.")
     with RunDisplay(console, made, made.seconds(cores(), run.has_gpu)) as display:

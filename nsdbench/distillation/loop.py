@@ -151,10 +151,12 @@ def _distill(
     norm = recipe.values["network"].get("norm", "instance_norm")
     objectives.check_network(recipe.values["objective"], norm)
     parameterizations.plan(recipe.values["parameterization"], data.spec, recipe.ipc)
+    parameterization, making_seconds = _prepared(recipe, data, run)
     real = TrainingData(
         data, preprocessing(recipe.values["data"]["preprocessing"], data), run.device
     )
-    parameterization = _initialized(recipe, data, real, seed).to(run.device)
+    parameterization.initialize(real, generator(seed, "distill", "initialize"))
+    parameterization.to(run.device)
     started = time.perf_counter()
     objective = _objective(recipe, data, real, run)
     experts_seconds = time.perf_counter() - started
@@ -180,9 +182,12 @@ def _distill(
     )
     if state.average is not None:
         parameterization.load_state_dict(state.average.module.state_dict())
-    parameterization = parameterization.cpu().requires_grad_(False)
+    stored = parameterization.stored().cpu().requires_grad_(False)
+    cost = {"experts": experts_seconds, "distill": state.seconds}
+    if making_seconds:
+        cost["prior"] = making_seconds
     artefact = Artefact(
-        parameterization,
+        stored,
         {
             "method": recipe.method,
             "dataset": data.name,
@@ -196,12 +201,13 @@ def _distill(
             "distillation": {
                 **state.summary(),
                 "images_moved": _relative_change(
-                    _initialized(recipe, data, real, seed), parameterization
+                    _initialized(recipe, data, real, seed, run).stored().cpu(), stored
                 ),
                 **objective.describe(),
+                **parameterization.describe(),
             },
             "commit": provenance.commit(),
-            "cost": {"experts": experts_seconds, "distill": state.seconds},
+            "cost": cost,
         },
     )
     if not parameterizations.may_exceed(recipe.values["parameterization"]):
@@ -220,13 +226,20 @@ def _objective(recipe: methods.Recipe, data: Dataset, real: TrainingData, run: R
     return objectives.build(recipe.values["objective"], context).to(run.device)
 
 
-def _initialized(
-    recipe: methods.Recipe, data: Dataset, real: TrainingData, seed: int
-) -> Parameterization:
+def _prepared(recipe: methods.Recipe, data: Dataset, run: Run) -> tuple[Parameterization, float]:
+    """Build the recipe's parameterization and make what it decodes with; returns what that cost."""
     settings = recipe.values["parameterization"]
     parameterization = parameterizations.build(settings, data.spec, recipe.ipc)
+    return parameterization, parameterization.prepare(data, run.device, run.progress)
+
+
+def _initialized(
+    recipe: methods.Recipe, data: Dataset, real: TrainingData, seed: int, run: Run
+) -> Parameterization:
+    """Build the recipe's parameterization as it is before the first step."""
+    parameterization, _ = _prepared(recipe, data, run)
     parameterization.initialize(real, generator(seed, "distill", "initialize"))
-    return parameterization
+    return parameterization.to(run.device)
 
 
 @torch.no_grad()

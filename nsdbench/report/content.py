@@ -94,7 +94,7 @@ def _cell(entry: Entry, by_cell: Mapping[Cell, Record]) -> CellReport:
         if missing := entry.missing:
             return CellReport(entry, "not implemented", ", ".join(missing))
         if record is None or record.failure is None:
-            return CellReport(entry, "not run")
+            return CellReport(entry, "data missing" if entry.needs else "not run", entry.needs)
         status = "data missing" if record.failure.kind == "data_missing" else "failed"
         return CellReport(entry, status, record.failure.line)
     if change := _change_since(entry, record):

@@ -32,9 +32,9 @@ label = "Random"
 family = "coreset"
 method = "random"
 [[rows]]
-label = "GLaD"
+label = "Dream"
 family = "ours"
-method = "glad"
+method = "dream"
 [scales.smoke]
 protocol = "common-2ep"
 seeds = 2
@@ -95,7 +95,7 @@ def make_plan(results, names, scale, data_root=None, **choice):
 
 
 @pytest.fixture
-def folder(tmp_path, monkeypatch):
+def folder(tmp_path, monkeypatch, undescribed):
     """Work in an empty folder with the table `mine`, without data and without downloads."""
     (tmp_path / "tables").mkdir()
     (tmp_path / "tables" / "mine.toml").write_text(TABLE)
@@ -147,7 +147,7 @@ def test_run_report_status_and_run_again(nsdbench, folder):
     assert code == 0 and out.startswith("mine: Mine\n")
     lines = {line.split()[0]: line for line in out.splitlines() if line}
     assert lines[CELL_ID].split()[1:] == ["Random", "measured"]
-    assert "not implemented" in lines[CELL_ID.replace("random", "glad")]
+    assert "not implemented" in lines[CELL_ID.replace("random", "dream")]
     assert lines["mine"].split()[1:] == ["2", "1", "0", "0", "0", "0", "1"]
     found = json.loads(nsdbench("status mine --json --where method=random")[1])
     ((cell,),) = (part["cells"] for part in found["tables"])
@@ -160,7 +160,7 @@ def test_run_report_status_and_run_again(nsdbench, folder):
     code, out, _ = nsdbench("report mine")
     mean, std = record.accuracy.mean, record.accuracy.std
     assert code == 0 and f"{mean:.1f} ± {std:.1f}" in out
-    assert "- not implemented: GLaD" in out
+    assert "- not implemented: Dream" in out
     assert nsdbench("report mine --markdown")[1] == out
     assert nsdbench("report mine --csv")[1].startswith("table,row,family")
     assert "\\toprule" in nsdbench("report mine --latex")[1]
@@ -269,7 +269,7 @@ def test_a_failing_cell_exits_3_without_a_traceback(nsdbench, monkeypatch):
 
 
 def test_a_method_that_does_not_exist_is_printed_and_is_no_failure(nsdbench):
-    code, out, _ = nsdbench("run mine --where method=glad")
+    code, out, _ = nsdbench("run mine --where method=dream")
     assert code == 0 and "0 done, 1 not implemented" in out
 
 
@@ -460,7 +460,7 @@ def test_list_shows_everything_there_is(nsdbench):
     assert code == 0
     for name in (*methods.names(), *dataset_names(), *tables.names(), "common-equal-steps"):
         assert re.search(rf"^{re.escape(name)}\b", out, flags=re.MULTILINE), name
-    assert re.search(r"^glad +not implemented|^glad\b", out, flags=re.MULTILINE)
+    assert re.search(r"^dream +not implemented|^dream\b", out, flags=re.MULTILINE)
     assert "resnet18_ap[-w<width>]" in out and "folder:PATH[@SIZE]" in out
     assert nsdbench("list archs")[1].startswith("archs:")
 
@@ -479,7 +479,7 @@ def test_list_says_what_every_method_is_made_of_and_what_is_missing(nsdbench, fo
         elif name != "odd":
             assert (method["status"], method["missing"]) == ("runnable", ""), name
             assert method["title"] and method["kind"] and method["source"]
-    assert listed["glad"]["missing"] == "no file describes it; named by mine, table3"
+    assert listed["dream"]["missing"] == "no file describes it; named by mine"
     parts = ("kind", "parameterization", "objective", "selection")
     for name, expected in (
         ("nsd", ("distillation", "spectral", "trajectory", "")),
@@ -538,7 +538,7 @@ def test_explain_gives_every_value_its_source(nsdbench):
     assert "source:" in out
     same = nsdbench("explain CIFAR10-ipc1-nsd-convnet3-w128-common")[1]
     assert same == out
-    assert "'glad' is not implemented" in nsdbench("explain mine --where method=glad")[1]
+    assert "'dream' is not implemented" in nsdbench("explain mine --where method=dream")[1]
 
 
 def test_no_set_is_judged_by_a_protocol_of_the_full_data(nsdbench):
@@ -667,8 +667,12 @@ def test_experts_record_list_and_import(nsdbench, folder):
 def test_the_module_runs_as_a_program(folder):
     root = Path(cli.__file__).parents[2]
     environment = os.environ | {"PYTHONPATH": str(root)}
+    (folder / "methods" / "dream.toml").write_text(
+        'name = "dream"\ntitle = "D"\nextends = "nsd"\n[[settings]]\nsource = "x"\n'
+        'objective = { name = "dreamt" }'
+    )
     done = subprocess.run(
-        [sys.executable, "-m", "nsdbench", "run", "mine", "--where", "method=glad"],
+        [sys.executable, "-m", "nsdbench", "run", "mine", "--where", "method=dream"],
         capture_output=True, text=True, env=environment, cwd=folder,
     )  # fmt: skip
     assert done.returncode == 0 and done.stderr == ""

@@ -12,14 +12,27 @@ from nsdbench import data, methods
 from nsdbench.data.training import TrainingData
 from nsdbench.distillation import loop as distillation
 from nsdbench.distillation import objectives
+from nsdbench.distillation.checkpoint import read_checkpoint
 from nsdbench.experts import AT_HOME
 from nsdbench.seeding import generator
 from nsdbench.sets import budget, parameterizations
 
 DATASET, IPC, STEPS, STOP_AT = "Digits", 2, 3, 2
 RECIPE_OF = ("Digits16", 10, "smoke")  # where settings are taken from
-# Parameterizations that no recipe of ours names within the budget.
+# Parameterizations that no recipe of ours names within the budget, or with what is here.
 UNNAMED = {
+    "generator": {
+        "name": "generator",
+        "prior": "suite-trained",
+        "layer": 1,
+        "prior_width": 4,
+        "prior_z_dim": 4,
+        "prior_w_dim": 8,
+        "prior_epochs": 1,
+        "prior_batch_size": 256,
+        "prior_lr": 1e-3,
+        "prior_kl_weight": 1.0,
+    },
     "hallucinator": {"name": "hallucinator", "num_hallucinators": 2, "bases_per_class": 1},
 }
 # Counts of a recipe become at most these.
@@ -91,7 +104,7 @@ def test_combination(tmp_path, dataset, parameterization, objective):
     sealed = dataset.without_test()
     real = TrainingData(sealed, data.preprocessing("standardise", sealed))
 
-    start = distillation._initialized(recipe, sealed, real, 0)
+    start = distillation._initialized(recipe, sealed, real, 0, AT_HOME)
     learner = distillation._objective(recipe, sealed, real, AT_HOME)
     loss = learner.accumulate(start, 0, generator(0, "test"))
     assert math.isfinite(loss)
@@ -130,6 +143,9 @@ def test_combination(tmp_path, dataset, parameterization, objective):
         assert torch.equal(resumed.images(stream), undisturbed.images(same))
     assert torch.equal(resumed.labels(), undisturbed.labels())
     assert resumed.metadata["distillation"] == undisturbed.metadata["distillation"]
+    (checkpoint,) = (tmp_path / "work").glob("*.pt")
+    last = read_checkpoint(checkpoint)["parameterization"]
+    assert last.keys() == start.state_dict().keys()
     for name, tensor in start.named_parameters():
-        has_moved = not torch.equal(tensor, stored[name])
+        has_moved = not torch.equal(tensor, last[name])
         assert has_moved == (id(tensor) in learned), name

@@ -146,8 +146,8 @@ weight = 2
 
 
 def test_unknown_method_is_not_implemented_yet(folder):
-    with pytest.raises(NotImplementedYet, match="'glad' is not implemented; available: .*base"):
-        methods.load("glad")
+    with pytest.raises(NotImplementedYet, match="'dream' is not implemented; available: .*base"):
+        methods.load("dream")
     orphan = CHILD.replace('"child"', '"orphan"').replace("base", "gone")
     (folder / "orphan.toml").write_text(orphan)
     with pytest.raises(NotImplementedYet, match="'gone' .extended by 'orphan'."):

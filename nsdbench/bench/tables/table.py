@@ -53,6 +53,11 @@ class Entry:
         return parts.missing(self.description)
 
     @cached_property
+    def needs(self) -> str:
+        """Say what the cell needs besides its data set and nobody provides, empty if nothing."""
+        return "" if self.missing else parts.needs(self.recipe)
+
+    @cached_property
     def recipe(self) -> methods.Recipe:
         """Return what the method's file says for this cell.
 

@@ -1,4 +1,5 @@
 from .base import Parameterization as Parameterization
+from .registry import DecodingWork as DecodingWork
 from .registry import ParameterizationFamily as ParameterizationFamily
 from .registry import Shape as Shape
 from .registry import build as build

@@ -1,8 +1,12 @@
 """The contract every parameterization keeps: store little, decode to labelled images."""
 
+from collections.abc import Callable
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
+from nsdbench.data import Dataset
 from nsdbench.data.training import TrainingData
 from nsdbench.sets.budget import Ledger
 
@@ -71,12 +75,35 @@ class Parameterization(nn.Module):
         """Return the numbers of the images of a class [n] int64, ascending."""
         return torch.nonzero(self.labels == label).flatten()
 
+    def prepare(
+        self, data: Dataset, device: str, progress: Callable[[str, int, int], object]
+    ) -> float:
+        """Make or load what images are decoded with and a set does not store, before anything else.
+
+        Args:
+            data: the data set; its test split is sealed.
+            device: where images will be decoded.
+            progress: called as progress(phase, done, total) after every piece of work.
+
+        Returns:
+            The seconds that making it took, now or earlier, whoever waited.
+        """
+        return 0.0
+
     def initialize(self, real: TrainingData, generator: torch.Generator) -> None:
         """Set the stored tensors to their starting values, in place."""
         raise NotImplementedError
 
     def constrain(self) -> None:
         """Bring what is stored back into its allowed range, in place, after every update."""
+
+    def stored(self) -> "Parameterization":
+        """Return the set that an artefact holds: this one, or one of what it decodes to."""
+        return self
+
+    def describe(self) -> dict[str, Any]:
+        """Return what a record should say of how images are decoded, as plain JSON types."""
+        return {}
 
     def ledger(self) -> Ledger:
         """List every stored tensor with its bits."""

@@ -32,6 +32,28 @@ class Shape(Protocol):
 
 
 @dataclass(frozen=True)
+class DecodingWork:
+    """What decoding costs where that is not negligible beside the students.
+
+    Attributes:
+        flops: of decoding all images and differentiating it, once.
+        kept: floats in memory meanwhile.
+        making_flops, making_steps: of what is made before and shared by all cells of a data set.
+        making_key: tells what is made from other such things.
+    """
+
+    flops: float = 0.0
+    kept: float = 0.0
+    making_flops: float = 0.0
+    making_steps: int = 0
+    making_key: tuple = ()
+
+
+def _negligible(settings: Any, budget: Budget, train_size: int) -> DecodingWork:
+    return DecodingWork()
+
+
+@dataclass(frozen=True)
 class ParameterizationFamily(Family):
     """A parameterization as a recipe names it; `target` is called as target(shape).
 
@@ -40,10 +62,12 @@ class ParameterizationFamily(Family):
             budget, or raises BudgetExceeded.
         settings: where they have `over_budget`, a recipe may set it to store more than Eq. 3 lets.
         shape: the dataclass of its sizes, whose fields are the `settings` that an artefact holds.
+        work: called as work(settings, budget, train_size); prices decoding. Nothing by default.
     """
 
     plan: Callable[[Any, Budget], Shape]
     shape: type[Shape]
+    work: Callable[[Any, Budget, int], DecodingWork] = _negligible
 
 
 _MOST_IMAGES = 10**7  # of an artefact; our choice, far beyond any budget
@@ -63,6 +87,7 @@ _REGISTRY = Registry(
         "bases": f"{_FAMILIES}.mixtures:BASES",
         "dwt": f"{_FAMILIES}.wavelet:DWT",
         "hallucinator": f"{_FAMILIES}.hallucinator:HALLUCINATOR",
+        "generator": f"{_FAMILIES}.generator:GENERATOR",
     },
 )
 names = _REGISTRY.names
