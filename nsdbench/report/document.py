@@ -38,8 +38,9 @@ class Picture:
 
 @dataclass(frozen=True)
 class Document:
-    """A report of one table at one scale."""
+    """A report of one table at one scale; `name` tells it from others."""
 
+    name: str
     title: str
     paragraphs: tuple[str, ...]
     grids: tuple[Grid, ...]
@@ -69,6 +70,7 @@ def build(
     """
     settings = table.settings(scale)
     title = f"{table.name}: {table.title} ({scale})"
+    name = f"{figure_stem(table, protocol)}-{scale}"
     cells = collect(table, scale, records, protocol)
     if (images := settings.similarity) is not None:
         text = (
@@ -76,8 +78,9 @@ def build(
             f"{images.dataset}, drawn in figures/{scale}/{table.name}.png below the results folder."
         )
         paragraphs = (f"Source: {table.source}.", settings.note, text)
-        return Document(title, tuple(filter(None, paragraphs)), (), (), table.footnotes)
+        return Document(name, title, tuple(filter(None, paragraphs)), (), (), table.footnotes)
     return Document(
+        name,
         title,
         _paragraphs(table, scale, cells, protocol),
         (

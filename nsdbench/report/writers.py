@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, replace
 from functools import partial
@@ -121,34 +122,75 @@ def markdown(document: Document, files: Mapping[str, str] | None = None) -> str:
 
 
 def pipe_table(grid: Grid) -> str:
-    """Write a grid as a table of GitHub-flavoured Markdown."""
+    """Write a grid as a table of GitHub-flavoured Markdown: labels left, numbers right."""
+    from tabulate import tabulate
+
     safe = [[text.replace("|", "\\|") for text in row] for row in (grid.header, *grid.rows)]
-    return _tabulate(grid, "pipe", safe)
+    numbers = len(grid.header) - grid.num_labels
+    sides = ("left",) * grid.num_labels + ("right",) * numbers
+    return tabulate(safe[1:], safe[0], "pipe", colalign=sides, disable_numparse=True)
 
 
 def latex(document: Document) -> str:
-    """Write a document as LaTeX; it needs \\usepackage{booktabs} and \\usepackage{graphicx}."""
+    """Write a document as LaTeX; it needs \\usepackage{booktabs} and \\usepackage{graphicx}.
+
+    A table is named by its document and its title: tab:table1-small-measured.
+    """
     parts = [f"\\subsection*{{{latex_escape(document.title)}}}"]
     parts += map(latex_escape, document.paragraphs)
-    for grid in document.grids:
-        parts.append(
-            "\\begin{table}[htbp]\n\\centering\n"
-            f"\\caption{{{latex_escape(grid.title)}}}\n\\resizebox{{\\linewidth}}{{!}}{{%\n"
-            f"{_tabulate(grid, 'latex_booktabs', [grid.header, *grid.rows])}}}\n\\end{{table}}"
-        )
+    parts += (_latex_table(document, grid) for grid in document.grids)
     for title, texts in (("Not measured", document.unmeasured), ("Notes", document.notes)):
         if texts:
             items = [f"\\item {latex_escape(text)}" for text in texts]
             listed = ["\\begin{itemize}", *items, "\\end{itemize}"]
             parts += [f"\\paragraph{{{title}}}", "\n".join(listed)]
-    return "\n\n".join(parts).replace("±", r"$\pm$") + "\n"
+    return "\n\n".join(parts) + "\n"
+
+
+def _latex_table(document: Document, grid: Grid) -> str:
+    """Write a grid as a table of booktabs, the best of a column in bold."""
+
+    def line(texts: Iterable[str]) -> str:
+        return f"{' & '.join(texts)} \\\\"
+
+    rows = []
+    for number, row in enumerate(grid.rows):
+        texts = ["--" if text == "-" else latex_escape(text) for text in row]
+        for column, text in enumerate(texts):
+            if (number, column) in grid.best:
+                texts[column] = f"\\textbf{{{text}}}"
+        rows.append(line(texts))
+    sides = "l" * grid.num_labels + "r" * (len(grid.header) - grid.num_labels)
+    return "\n".join(
+        (
+            "\\begin{table}[htbp]",
+            "\\centering",
+            f"\\caption{{{latex_escape(f'{document.title}. {grid.title}.')}}}",
+            f"\\label{{tab:{document.name}-{_slug(grid.title)}}}",
+            "\\resizebox{\\ifdim\\width>\\linewidth\\linewidth\\else\\width\\fi}{!}{%",
+            f"\\begin{{tabular}}{{{sides}}}",
+            "\\toprule",
+            line(map(latex_escape, grid.header)),
+            "\\midrule",
+            *rows,
+            "\\bottomrule",
+            "\\end{tabular}}",
+            "\\end{table}",
+        )
+    )
+
+
+def _slug(title: str) -> str:
+    """Name a grid by the words of its title before any comma, colon or bracket."""
+    return re.sub("[^a-z0-9]+", "-", re.split("[,:(]", title)[0].strip().lower())
 
 
 def latex_escape(text: str) -> str:
     """Write text such that LaTeX prints it as it is."""
     from tabulate import LATEX_ESCAPE_RULES
 
-    return "".join(LATEX_ESCAPE_RULES.get(character, character) for character in text)
+    rules = LATEX_ESCAPE_RULES | {"±": r"$\pm$"}
+    return "".join(rules.get(character, character) for character in text)
 
 
 def comma_separated(header: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> str:
@@ -167,15 +209,6 @@ def _as_text(value: Any) -> Any:
     """Mark text that begins as a formula does; numbers stay."""
     is_formula = isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r"))
     return f"'{value}" if is_formula else value
-
-
-def _tabulate(grid: Grid, form: str, rows: Sequence[Sequence[str]]) -> str:
-    """Write the header and the rows of a grid: labels to the left, numbers to the right."""
-    from tabulate import tabulate
-
-    numbers = len(grid.header) - grid.num_labels
-    sides = ("left",) * grid.num_labels + ("right",) * numbers
-    return tabulate(rows[1:], rows[0], form, colalign=sides, disable_numparse=True)
 
 
 def _line(name: str, cell: CellReport) -> dict[str, Any]:

@@ -493,11 +493,36 @@ def test_latex_prints_every_special_character():
         r"a\_b \& 5 \% of \$x\^{}2\$ \#1 \{\textasciitilde{}\} "
         r"\textbackslash{} \ensuremath{<} \ensuremath{>} $\pm$"
     )
-    shown = writers.latex(Document(special, (), (Grid("", ("x",), ((special,),)),), (), (special,)))
-    assert shown.count(printed) == 3
+    grid = Grid("", ("x",), ((special,),))
+    shown = writers.latex(Document("name", special, (), (grid,), (), (special,)))
+    assert shown.count(printed) == 4  # the title stands in the caption too
     document = write(["table1"], "smoke", [], "latex")
     assert document.count("\\begin{tabular}") == document.count("\\end{tabular}") == 2
+    assert document.count("\\toprule") == document.count("\\bottomrule") == 2
     assert not re.search(r"(?<!\\)[_#]", document)
+
+
+def test_latex_sets_the_best_in_bold_and_names_every_table():
+    rows = (("A_1", "50.0 ± 1.0", "-"), ("B", "49.9", "x & y"))
+    grid = Grid("Measured by protocol dc", ("method", "c 1", "c 2"), rows, 1, frozenset({(0, 1)}))
+    shown = writers.latex(Document("table9-smoke", "T", (), (grid,), (), ()))
+    (table,) = re.findall(r"\\begin\{table\}.*\\end\{table\}", shown, flags=re.DOTALL)
+    lines = table.splitlines()
+    start = lines.index(r"\toprule")
+    assert lines[start - 1 : start + 6] == [
+        r"\begin{tabular}{lrr}",
+        r"\toprule",
+        r"method & c 1 & c 2 \\",
+        r"\midrule",
+        r"A\_1 & \textbf{50.0 $\pm$ 1.0} & -- \\",
+        r"B & 49.9 & x \& y \\",
+        r"\bottomrule",
+    ]
+    assert r"\label{tab:table9-smoke-measured-by-protocol-dc}" in lines
+    everything = write(None, "paper", [], "latex")
+    names = re.findall(r"\\label\{(.*?)\}", everything)
+    assert len(names) == len(set(names)) == everything.count(r"\begin{table}") > 10
+    assert all(re.fullmatch("tab:[a-z0-9-]+", name) for name in names)
 
 
 def test_csv_has_one_line_a_cell_in_full_precision():
