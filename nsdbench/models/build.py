@@ -35,17 +35,19 @@ def build(
     `initialize(model, generator)` for parameters a seed decides.
 
     Args:
-        name: "convnet", "resnet18", "resnet18_ap", "vgg11", "alexnet" or "alexnet_ap".
+        name: "convnet", "resnet18", "resnet18_ap", "vgg11", "alexnet", "alexnet_ap" or
+            "convnet_plain".
         in_channels: channels of the images; with 1, the first convolution of ConvNet, VGG11 and
             both AlexNets pads by 2 more (28 px images make 32 px maps).
         image_size: height and width of the images in pixels.
         num_classes: number of logits.
         width: channels of the first convolution; all other layers scale with it, so that
             width 16 of "alexnet" is a network with an eighth of the published channels.
-            None: 128 for convnet and the AlexNets, 64 for the others.
-        depth: blocks of "convnet", None: 3. The other networks have a fixed depth.
+            None: 1024 for convnet_plain, 128 for convnet and the AlexNets, 64 for the others.
+        depth: blocks of "convnet" and "convnet_plain", None: 3. The other networks have a fixed depth.
         norm: "instance_norm" (the literature's default: group norm with a group per channel),
-            "batch_norm" or "none". AlexNet has no norm layer and takes only the default.
+            "batch_norm" or "none". AlexNet and convnet_plain have no norm layer and take only the
+            default.
 
     Returns:
         The network; parameters() follow the order of the reference networks, `embed(x)` gives

@@ -48,6 +48,9 @@ NETWORKS = {
     "alexnet": Network("nsdbench.models.nets.alexnet:AlexNet", 128, norms=()),
     "alexnet_ap": Network("nsdbench.models.nets.alexnet:AlexNetAP", 128),
     "convnet_frepo": Network("nsdbench.models.nets.convnet_frepo:ConvNetFrepo", 128, depth=3),
+    "convnet_plain": Network(
+        "nsdbench.models.nets.plain_convnet:PlainConvNet", 1024, depth=3, norms=()
+    ),
 }
 NAMES = tuple(NETWORKS)
 PUBLISHED_WIDTHS = {name: network.width for name, network in NETWORKS.items()}

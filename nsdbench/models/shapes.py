@@ -49,6 +49,22 @@ def convnet_map(in_channels: int, image_size: int, depth: int) -> int:
     return (image_size + added) // 2**depth
 
 
+def plain_convnet_map(image_size: int, depth: int) -> int:
+    """Return the side of the last map of a ConvNet whose convolutions all pad 1.
+
+    Raises:
+        ValueError: the images are too small.
+    """
+    if image_size < 2**depth:
+        raise too_small(
+            f"a ConvNet of depth {depth}",
+            image_size,
+            2**depth,
+            "every block halves the image; choose a smaller depth or larger images",
+        )
+    return image_size // 2**depth
+
+
 def alexnet_stride(image_size: int) -> int:
     """Stride of AlexNet's first convolution: 2 from 64 px on (DATM's and DD-Ranking's variant)."""
     return 2 if image_size >= 64 else 1

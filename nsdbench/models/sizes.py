@@ -131,6 +131,14 @@ def _convnet_frepo(walk: _Walk, width: int, depth: int) -> None:
         padding = 1
 
 
+def _convnet_plain(walk: _Walk, width: int, depth: int) -> None:
+    shapes.plain_convnet_map(walk.side, depth)
+    for _ in range(depth):
+        walk.conv(width, 3)
+        walk.keep()
+        walk.pool(2)
+
+
 def _alexnet(walk: _Walk, width: int, depth: int, has_norm: bool = False) -> None:
     shapes.alexnet_map(walk.channels, walk.side)
     padding, stride = shapes.first_padding(walk.channels, 5), shapes.alexnet_stride(walk.side)
@@ -201,6 +209,7 @@ def _residual_block(walk: _Walk, channels: int, stride: int, pools: bool) -> Non
 _WALKS: dict[str, Callable[[_Walk, int, int], None]] = {
     "convnet": _convnet,
     "convnet_frepo": _convnet_frepo,
+    "convnet_plain": _convnet_plain,
     "resnet18": _resnet18,
     "resnet18_ap": _resnet18_ap,
     "vgg11": _vgg11,

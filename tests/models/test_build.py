@@ -18,13 +18,15 @@ PUBLISHED_COUNTS = [
     ("convnet", 3, 128, 10, 5, 615_690),
     ("alexnet", 3, 32, 10, None, 1_872_202),
     ("alexnet_ap", 3, 32, 10, None, 1_872_202 + 2 * 960),
+    # 28 -> 3 px: 9 (1 + 1024 + 1024) 1024 weights, 3 x 1024 biases, 9216 features
+    ("convnet_plain", 1, 28, 10, None, 9 * 2049 * 1024 + 3 * 1024 + 92_170),
     ("vgg11", 3, 32, 10, None, 9_231_114),
     ("resnet18", 3, 32, 10, None, 11_173_962),
     ("resnet18_ap", 3, 32, 10, None, 11_250_762),
 ]
 NARROW = {
     "convnet": 8, "alexnet": 8, "alexnet_ap": 8, "vgg11": 4, "resnet18": 4, "resnet18_ap": 4,
-    "convnet_frepo": 4,
+    "convnet_frepo": 4, "convnet_plain": 8,
 }  # fmt: skip
 
 
@@ -64,6 +66,13 @@ def convnet_frepo_forward(x, parameters, depth):
         x = F.conv2d(x, *take(parameters, 2), padding=padding).relu()
         x = F.avg_pool2d(x, 2)
         padding = 1
+    return x
+
+
+def plain_convnet_forward(x, parameters, depth):
+    for _ in range(depth):
+        weight, bias = take(parameters, 2)
+        x = F.avg_pool2d(F.conv2d(x, weight, bias, padding=1).relu(), 2)
     return x
 
 
@@ -113,6 +122,8 @@ def reference_forward(name, x, parameters, depth=3):
     parameters = iter(parameters)
     if name == "convnet":
         x = convnet_forward(x, parameters, depth)
+    elif name == "convnet_plain":
+        x = plain_convnet_forward(x, parameters, depth)
     elif name.startswith("alexnet"):
         x = alexnet_forward(x, parameters, is_normed=name == "alexnet_ap")
     elif name == "vgg11":
@@ -134,6 +145,7 @@ def reference_forward(name, x, parameters, depth=3):
         ("convnet_frepo", 1, 16, 2),
         ("convnet_frepo", 3, 64, 4),
         ("convnet", 3, 16, 2),
+        ("convnet_plain", 1, 16, 2),
         ("convnet", 1, 16, 2),
         ("convnet", 3, 7, 1),
         ("convnet", 1, 4, 3),

@@ -10,6 +10,7 @@ from nsdbench import models
     [
         ("convnet3-w128", ("convnet", 3, 128, "instance_norm")),
         ("convnet12-w32", ("convnet", 12, 32, "instance_norm")),
+        ("convnet_plain3-w1024", ("convnet_plain", 3, 1024, "instance_norm")),
         ("alexnet", ("alexnet", None, None, "instance_norm")),
         ("alexnet-w16", ("alexnet", None, 16, "instance_norm")),
         ("alexnet_ap-w16", ("alexnet_ap", None, 16, "instance_norm")),

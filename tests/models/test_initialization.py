@@ -50,7 +50,28 @@ def test_global_generator_is_left_alone():
     assert torch.equal(torch.get_rng_state(), state)
 
 
-@pytest.mark.parametrize("name", [name for name in models.NAMES if name != "convnet_frepo"])
+def test_the_plain_convnet_starts_normally_distributed():
+    """Weights N(0, 2 / fan_in), biases N(0, 0.01).
+
+    With n values of variance v, mean and mean square have standard errors sqrt(v / n) and
+    v sqrt(2 / n), the mean fourth power, which tells a normal distribution, v^2 sqrt(96 / n);
+    6 errors are allowed.
+    """
+    model = models.build("convnet_plain", in_channels=3, image_size=32, num_classes=10, width=64)
+    models.initialize(model, torch.Generator().manual_seed(0))
+    for name, parameter in model.named_parameters():
+        is_bias, n = name.endswith("bias"), parameter.numel()
+        variance = 0.01 if is_bias else 2 / parameter[0].numel()
+        values = parameter.detach().double()
+        assert abs(values.mean()) < 6 * (variance / n) ** 0.5, name
+        second, fourth = (float(values.pow(k).mean()) for k in (2, 4))
+        assert second == pytest.approx(variance, abs=6 * variance * (2 / n) ** 0.5), name
+        assert fourth == pytest.approx(3 * variance**2, abs=6 * variance**2 * (96 / n) ** 0.5), name
+
+
+@pytest.mark.parametrize(
+    "name", [name for name in models.NAMES if name not in ("convnet_frepo", "convnet_plain")]
+)
 def test_distribution_is_pytorchs_default(name):
     """Uniform in PyTorch's own bound: range, mean and variance; norms at 1 and 0.
 

@@ -10,6 +10,7 @@ from nsdbench.models import counting, sizes
 
 ARCHS = [
     *("convnet1-w1", "convnet2-w8", "convnet3-w128", "convnet4-w32", "convnet5-w17"),
+    *("convnet_plain1-w4", "convnet_plain3-w1024"),
     *("resnet18", "resnet18-w3", "resnet18_ap", "resnet18_ap-w24"),
     *("vgg11", "vgg11-w5", "alexnet", "alexnet-w16", "alexnet_ap", "alexnet_ap-w8"),
     *(

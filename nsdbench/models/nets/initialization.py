@@ -5,6 +5,8 @@ a = sqrt 5, which is U(-b, b) with b = 1/sqrt(fan_in); so are their biases. Most
 use exactly these, but from the global generator, which no run can replay.
 lecun_normal: Flax's. Weights have mean 0 and variance 1/fan_in, from a normal distribution that is
 cut off at two of its standard deviations; biases are 0.
+wide_normal: that of kernel methods. Weights are N(0, 2/fan_in), biases N(0, 0.01), so that the
+network's wide limit is a kernel with W_std = sqrt 2 and b_std = 0.1 (KIP; RFAD reference code).
 
 Norms have scale 1 and shift 0.
 """
@@ -14,6 +16,9 @@ from collections.abc import Callable
 import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
+
+WEIGHT_VARIANCE = 2.0  # of wide_normal, times fan_in
+BIAS_VARIANCE = 0.01  # of wide_normal
 
 
 def initialize(model: nn.Module, generator: torch.Generator) -> None:
@@ -65,9 +70,19 @@ def _lecun_normal(module: nn.Conv2d | nn.Linear, generator: torch.Generator) -> 
         nn.init.zeros_(module.bias)
 
 
+def _wide_normal(module: nn.Conv2d | nn.Linear, generator: torch.Generator) -> None:
+    scales = (WEIGHT_VARIANCE / module.weight[0].numel()) ** 0.5, BIAS_VARIANCE**0.5
+    for parameter, scale in zip((module.weight, module.bias), scales, strict=True):
+        if parameter is not None:
+            draw = torch.randn(parameter.shape, generator=generator, dtype=torch.float32)
+            with torch.no_grad():
+                parameter.copy_(draw.mul_(scale))
+
+
 # standard deviation of a standard normal variable that is cut off at +-2
 _STD_WITHIN_TWO = 0.87962566103423978
 DISTRIBUTIONS: dict[str, Callable[[nn.Conv2d | nn.Linear, torch.Generator], None]] = {
     "kaiming_uniform": _kaiming_uniform,
     "lecun_normal": _lecun_normal,
+    "wide_normal": _wide_normal,
 }
