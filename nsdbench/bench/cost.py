@@ -4,10 +4,11 @@ Time counts arithmetic and a fixed cost per training step:
 
     seconds = flops / (rate * cores) + steps * overhead
 
-Objectives, parameterizations and coresets price themselves, see their families. Forward flops come
-from the closed form of `models.sizes`. The rate is a round figure for narrow networks on one CPU
-core; expect the truth within a factor of three either way. The display of a run corrects the time
-left by how long finished cells really took.
+and, of exact kernels, the bytes that they move through memory. Objectives, parameterizations and
+coresets price themselves, see their families. Forward flops come from the closed form of
+`models.sizes`. The rate is a round figure for narrow networks on one CPU core; expect the truth
+within a factor of three either way. The display of a run corrects the time left by how long
+finished cells really took.
 """
 
 from dataclasses import dataclass
@@ -25,6 +26,8 @@ from nsdbench.sets import parameterizations
 from nsdbench.sets.budget import Budget
 
 FLOPS_PER_CORE = 8e10  # measured: 5e10 to 1.6e11 on ConvNets of width 32, natively, AVX-512
+BYTES_PER_CORE = 4e9  # measured:
+BYTES_PER_GPU = 5e11  # our choice: half of what a data-centre GPU promises
 FLOPS_PER_GPU = 5e12  # our choice: a third of what a mid-range GPU of 2018 promises
 SECONDS_PER_STEP = 2e-3  # measured: an augmented step of a small ConvNet, beside arithmetic
 PROCESS_BYTES = 400 * 2**20  # measured: Python with torch loaded
@@ -39,11 +42,13 @@ class Work:
     key: tuple
     flops: float
     steps: int
+    moved_bytes: float = 0.0
 
     def seconds(self, cores: int, has_gpu: bool = False) -> float:
         """Return the estimated time on that many cores, or on a GPU."""
         rate = FLOPS_PER_GPU if has_gpu else FLOPS_PER_CORE * cores
-        return self.flops / rate + self.steps * SECONDS_PER_STEP
+        bandwidth = BYTES_PER_GPU if has_gpu else BYTES_PER_CORE * cores
+        return self.flops / rate + self.moved_bytes / bandwidth + self.steps * SECONDS_PER_STEP
 
 
 @dataclass(frozen=True)
@@ -158,7 +163,10 @@ def _distillation_work(
     key = ("distill", spec.name, ipc, recipe.method, recipe.hash, seeds)
     flops = iterations * (step.passes * student.flops + decoding.flops)
     kept = step.kept_parameters * student.parameters + step.kept_images * student.activations
-    return Work("distill", key, flops, int(iterations * step.steps)), 4.0 * (kept + decoding.kept)
+    kernel = objectives.kernel_work(recipe, spec, num_images)
+    moved = iterations * kernel.moved_bytes
+    work = Work("distill", key, flops, int(iterations * step.steps), moved)
+    return work, 4.0 * (kept + decoding.kept) + kernel.kept_bytes
 
 
 def _selection_work(

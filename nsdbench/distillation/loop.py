@@ -150,7 +150,8 @@ def _distill(
     # First what may be refused: whitening takes minutes, recording experts can take hours.
     norm = recipe.values["network"].get("norm", "instance_norm")
     objectives.check_network(recipe.values["objective"], norm)
-    parameterizations.plan(recipe.values["parameterization"], data.spec, recipe.ipc)
+    shape = parameterizations.plan(recipe.values["parameterization"], data.spec, recipe.ipc)
+    objectives.kernel_work(recipe, data.spec, shape.num_images)
     parameterization, making_seconds = _prepared(recipe, data, run)
     real = TrainingData(
         data, preprocessing(recipe.values["data"]["preprocessing"], data), run.device

@@ -40,6 +40,7 @@ SMALL = {
     "real_batch": 8, "batch_syn": 8, "batch_network": 8,
     "syn_steps": 2, "expert_epochs": 1, "max_start_epoch": 2, "inner_epochs": 1, "outer_loops": 2,
     "inner_loops": 2, "window": 2, "max_image_steps": 2, "max_epochs": 2, "real_images_network": 16,
+    "targets_per_class": 1,
 }  # fmt: skip
 COMMON = {
     "network.width": 4,

@@ -7,10 +7,15 @@ from .distribution import DistributionMatching as DistributionMatching
 from .feature_alignment import FeatureAlignment as FeatureAlignment
 from .feature_regression import FeatureRegression as FeatureRegression
 from .gradient import GradientMatching as GradientMatching
+from .ntk_ridge import NtkRidge as NtkRidge
+from .random_feature_ridge import RandomFeatureRidge as RandomFeatureRidge
+from .registry import KernelWork as KernelWork
 from .registry import ObjectiveFamily as ObjectiveFamily
+from .registry import Sizes as Sizes
 from .registry import StepWork as StepWork
 from .registry import build as build
 from .registry import check_network as check_network
+from .registry import kernel_work as kernel_work
 from .registry import names as names
 from .registry import read as read
 from .trajectory import TrajectoryMatching as TrajectoryMatching

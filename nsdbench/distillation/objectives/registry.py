@@ -8,6 +8,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from nsdbench.data import DatasetSpec
+from nsdbench.experts import student_arch
+from nsdbench.methods import Recipe
+from nsdbench.models.ids import parse_id
 from nsdbench.registry import Family, Registry
 
 if TYPE_CHECKING:
@@ -36,6 +40,31 @@ class StepWork:
 
 
 @dataclass(frozen=True)
+class Sizes:
+    """What the cost of an outer step depends on besides the network.
+
+    Attributes:
+        num_images: of the decoded set.
+        num_classes: of the data set.
+        image_shape: channels, height, width.
+        depth: blocks of the student's network, where they can be chosen.
+    """
+
+    num_images: int
+    num_classes: int
+    image_shape: tuple[int, int, int]
+    depth: int
+
+
+@dataclass(frozen=True)
+class KernelWork:
+    """What an outer step moves through memory, and keeps there, besides passes of the network."""
+
+    moved_bytes: float = 0.0
+    kept_bytes: float = 0.0
+
+
+@dataclass(frozen=True)
 class ObjectiveFamily(Family):
     """An objective as a recipe names it; `target` is called as target(context, settings).
 
@@ -43,10 +72,13 @@ class ObjectiveFamily(Family):
         work: called as work(settings, num_images, num_classes), of the decoded set; prices one
             outer step.
         trains_batch_norm: whether it knows what to do with running statistics.
+        kernel_work: called as kernel_work(settings, sizes) by plans, and before a distillation does
+            any work; raises ValueError for sizes that the objective cannot take.
     """
 
     work: Callable[[Any, int, int], StepWork]
     trains_batch_norm: bool = False
+    kernel_work: Callable[[Any, Sizes], KernelWork] = lambda settings, sizes: KernelWork()
 
 
 _FAMILIES = "nsdbench.distillation.objectives.families"
@@ -63,6 +95,8 @@ _REGISTRY = Registry(
         "feature-alignment": f"{_FAMILIES}:FEATURE_ALIGNMENT",
         "feature-regression": f"{_FAMILIES}:FEATURE_REGRESSION",
         "conv-gradient": f"{_FAMILIES}:CONV_GRADIENT",
+        "ntk-ridge": f"{_FAMILIES}:NTK_RIDGE",
+        "random-feature-ridge": f"{_FAMILIES}:RANDOM_FEATURE_RIDGE",
     },
 )
 names = _REGISTRY.names
@@ -86,6 +120,28 @@ def check_network(section: Mapping[str, Any], norm: str) -> None:
             "change in every step, so that the exact gradient through a student cannot replay it, "
             "and experts do not keep them; set network.norm to instance_norm or none"
         )
+
+
+def kernel_work(recipe: Recipe, spec: DatasetSpec, num_images: int) -> KernelWork:
+    """Price what an outer step does besides passes of the network; a check before any work, too.
+
+    Args:
+        recipe: its objective, and the depth of its network, count.
+        spec: of the data set.
+        num_images: that the set decodes to.
+
+    Raises:
+        ValueError: the objective cannot take this data set, or its settings are wrong.
+    """
+    family, settings = read(recipe.values["objective"])
+    depth = parse_id(student_arch(recipe, spec))[1] or 0
+    try:
+        return family.kernel_work(
+            settings, Sizes(num_images, spec.num_classes, spec.image_shape, depth)
+        )
+    except ValueError as error:
+        name = recipe.values["objective"]["name"]
+        raise ValueError(f"objective {name!r}: {error}") from None
 
 
 def build(section: Mapping[str, Any], context: "ObjectiveContext") -> "Objective":
