@@ -26,8 +26,8 @@ from nsdbench.sets import parameterizations
 from nsdbench.sets.budget import Budget
 
 FLOPS_PER_CORE = 8e10  # measured: 5e10 to 1.6e11 on ConvNets of width 32, natively, AVX-512
-BYTES_PER_CORE = 4e9  # measured:
-BYTES_PER_GPU = 5e11  # our choice: half of what a data-centre GPU promises
+BYTES_PER_CORE = 4e8  # measured: exact kernels, whose angles take as long as their bytes
+BYTES_PER_GPU = 1e12  # our choice: half of what a data-centre GPU promises
 FLOPS_PER_GPU = 5e12  # our choice: a third of what a mid-range GPU of 2018 promises
 SECONDS_PER_STEP = 2e-3  # measured: an augmented step of a small ConvNet, beside arithmetic
 PROCESS_BYTES = 400 * 2**20  # measured: Python with torch loaded

@@ -24,6 +24,8 @@ KINDS = (
     "zca",
     "zca_relative",
     "zca_standardised",
+    "zca_kip",
+    "zca_rfad",
 )  # of preprocessing
 
 # of every pixel of ImageNet: mean, std

@@ -33,7 +33,7 @@ from nsdbench.models.nets.initialization import BIAS_VARIANCE, WEIGHT_VARIANCE
 
 @dataclass(frozen=True)
 class KernelNet:
-    """The network whose kernels are computed: `depth` blocks, behind a further [conv, ReLU] or not."""
+    """The network: `depth` blocks, with a further [conv, ReLU] in front or not."""
 
     depth: int
     is_prepended: bool = False
@@ -113,7 +113,7 @@ def _own_variances(net: KernelNet, images: Tensor) -> list[Tensor]:
             s = _pool(s)
         else:
             found.append(_diagonal(s))
-            s, _ = _relu(s, None, found[-1], found[-1])
+            s, _ = _relu(s, found[-1], found[-1])
     return found
 
 
@@ -130,7 +130,8 @@ def _pair_kernels(
         elif layer == "pool":
             s, t = _pool(s), _pool(t)
         else:
-            s, t = _relu(s, t, *next(variances))
+            s, rest = _relu(s, *next(variances))
+            t = t * rest
     nngp = WEIGHT_VARIANCE * _diagonal(s).mean((1, 2)) + BIAS_VARIANCE
     return torch.stack([nngp, nngp + WEIGHT_VARIANCE * _diagonal(t).mean((1, 2))])
 
@@ -154,16 +155,24 @@ def _shifted_sum(x: Tensor, p: int, q: int) -> Tensor:
     return total
 
 
-def _relu(s: Tensor, t: Tensor | None, a: Tensor, b: Tensor) -> tuple[Tensor, Tensor | None]:
-    """Pass a ReLU; a and b [n, H, W] are the variances. Angles of 0 and pi have no gradient."""
+def _relu(s: Tensor, a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
+    """Pass a ReLU.
+
+    Args:
+        s: [n, H, W, H, W].
+        a, b: variances of the one and the other, [n, H, W].
+
+    Returns:
+        S behind it, and (pi - t) / (2 pi), which T is multiplied by. Angles of 0 and pi are
+        constants: there the gradient of acos is infinite, that of S is right without it.
+    """
     scale = (a[:, :, :, None, None] * b[:, None, None]).sqrt()
     cosine = s / scale
     inside = cosine.abs() < 1 - 4 * torch.finfo(s.dtype).eps
     ends = torch.where(cosine > 0, 0.0, math.pi).to(s.dtype)
     angle = torch.where(inside, torch.where(inside, cosine, 0.0).acos(), ends)
     rest = math.pi - angle
-    s = scale / (2 * math.pi) * (angle.sin() + rest * cosine)
-    return s, None if t is None else t * rest / (2 * math.pi)
+    return scale / (2 * math.pi) * (angle.sin() + rest * cosine), rest / (2 * math.pi)
 
 
 def _pool(x: Tensor) -> Tensor:

@@ -3,9 +3,9 @@
     f = K_ts (K_ss + lambda I)^-1 y_s,    lambda = ridge * trace(K_ss) / N
 
 s: the N decoded images, t: real ones; labels y are one-hot less 1/C, or learned. Systems are solved
-in double whatever kernels are in. Nguyen et al., Dataset Meta-Learning from Kernel Ridge-Regression,
-ICLR 2021; Platt loss: Loo et al., Efficient Dataset Distillation Using Random Feature
-Approximation, NeurIPS 2022.
+in double whatever kernels are in. Nguyen et al., Dataset Meta-Learning from Kernel
+Ridge-Regression, ICLR 2021; Platt loss: Loo et al., Efficient Dataset Distillation Using Random
+Feature Approximation, NeurIPS 2022.
 """
 
 import torch

@@ -35,8 +35,8 @@ def build(
     `initialize(model, generator)` for parameters a seed decides.
 
     Args:
-        name: "convnet", "resnet18", "resnet18_ap", "vgg11", "alexnet", "alexnet_ap" or
-            "convnet_plain".
+        name: "convnet", "resnet18", "resnet18_ap", "vgg11", "alexnet", "alexnet_ap",
+            "convnet_frepo" or "convnet_plain".
         in_channels: channels of the images; with 1, the first convolution of ConvNet, VGG11 and
             both AlexNets pads by 2 more (28 px images make 32 px maps).
         image_size: height and width of the images in pixels.
@@ -44,7 +44,7 @@ def build(
         width: channels of the first convolution; all other layers scale with it, so that
             width 16 of "alexnet" is a network with an eighth of the published channels.
             None: 1024 for convnet_plain, 128 for convnet and the AlexNets, 64 for the others.
-        depth: blocks of "convnet" and "convnet_plain", None: 3. The other networks have a fixed depth.
+        depth: blocks of the ConvNets, None: 3. The other networks have a fixed depth.
         norm: "instance_norm" (the literature's default: group norm with a group per channel),
             "batch_norm" or "none". AlexNet and convnet_plain have no norm layer and take only the
             default.

@@ -86,6 +86,6 @@ def test_dc_has_its_own_constants_for_cifar100_alone():
 
 
 def test_unknown_kind():
-    known = "standardise, standardise_dc, zca, zca_relative, zca_standardised"
+    known = "standardise, standardise_dc, zca, zca_relative, zca_standardised, zca_kip, zca_rfad"
     with pytest.raises(ValueError, match=f"expected one of {known}, got 'pca'"):
         data.preprocessing("pca", DATASET)

@@ -207,8 +207,8 @@ def test_gradients(second):
     assert torch.autograd.gradcheck(kernel, (x,), eps=1e-5, atol=1e-5)
 
 
-def test_the_tangent_kernel_of_an_image_with_itself_has_the_gradient_of_two_equal_images():
-    """d K(x, x) / dx = (d_1 + d_2) K(x, y) at y = x, from y at a distance of 1e-4, to first order."""
+def test_the_tangent_kernel_of_an_image_with_itself_has_a_gradient():
+    """Its slope along a direction, by central differences of K(x, x)."""
     net, x = KernelNet(1, is_prepended=True), images(1, 1, 4, "x").requires_grad_()
     (found,) = torch.autograd.grad(ntk.kernels(net, x, None, ALL)[1].sum(), x)
     step, direction = 1e-4, images(1, 1, 4, "d")

@@ -1,6 +1,7 @@
 """Preprocessing by name, fitted to a data set.
 
-Whitening is fitted as kornia does it for MTT, or with a relative ridge as KIP does, and cached.
+Whitening is fitted as kornia does it for MTT, with a relative ridge as FRePo does, or by the second
+moment as KIP and RFAD do (`second_moment`), and cached.
 """
 
 import hashlib
@@ -13,13 +14,14 @@ from nsdbench.data.dataset import Dataset
 from nsdbench.data.description import KINDS
 from nsdbench.data.fetching.cache import find_cache_dir, keep_tensors, read_tensors
 from nsdbench.data.preprocess.base import Preprocessing
+from nsdbench.data.preprocess.second_moment import FITS, PerImageZca
 from nsdbench.data.preprocess.standardise import Standardise
 from nsdbench.data.preprocess.whitening import Zca
 
 # MTT reference code: ZCAWhitening(eps=0.1), added to the eigenvalues of the covariance of pixels
 # in [0, 1].
 ABSOLUTE_RIDGE = 0.1
-# KIP and FRePo: 0.1 * trace(covariance) / D.
+# FRePo: 0.1 * trace(covariance) / D.
 RELATIVE_RIDGE = 0.1
 # 64 x 64 RGB. At 128 x 128 the covariance alone would take 19 GB in double.
 LARGEST_DIMENSION = 12_288
@@ -33,7 +35,8 @@ def preprocessing(kind: str, dataset: Dataset) -> Preprocessing:
         kind: "standardise" (constants of the catalog), "standardise_dc" (those of the code of DC,
             where they are others), "zca" (kornia's whitening: 0.1 added to the eigenvalues) or
             "zca_relative" (0.1 * trace / D added to them) or "zca_standardised" (the same of pixels
-            whose channels have been divided by their standard deviation first: FRePo).
+            whose channels have been divided by their standard deviation first: FRePo); "zca_kip"
+            and "zca_rfad" are those of `second_moment`.
         dataset: whitening is fitted on its training split and cached.
 
     Raises:
@@ -65,9 +68,11 @@ def _whitening(kind: str, dataset: Dataset) -> Zca:
     store = cache / "zca" / f"{kind}-{identity[:32]}.safetensors" if cache else None
     tensors = _read_cache(store, dimension)
     if tensors is None:
-        tensors = fit(dataset.train.images, kind)
+        images = dataset.train.images
+        tensors = FITS[kind](images) if kind in FITS else fit(images, kind)
         keep_tensors(store, tensors)
-    return Zca(kind, identity, dataset.image_shape, tensors)
+    whitening = PerImageZca if kind == "zca_kip" else Zca
+    return whitening(kind, identity, dataset.image_shape, tensors)
 
 
 def fit(images: Tensor, kind: str) -> dict[str, Tensor]:

@@ -487,6 +487,8 @@ RANDOM_FEATURE_RIDGE = ObjectiveFamily(
     RandomFeatureRidgeSettings,
     f"{_HERE}.random_feature_ridge:RandomFeatureRidge",
     _random_feature_work,
-    _random_feature_kernel,
+    kernel_work=_random_feature_kernel,
 )
-NTK_RIDGE = ObjectiveFamily(NtkRidgeSettings, f"{_HERE}.ntk_ridge:NtkRidge", _ntk_work, _ntk_kernel)
+NTK_RIDGE = ObjectiveFamily(
+    NtkRidgeSettings, f"{_HERE}.ntk_ridge:NtkRidge", _ntk_work, kernel_work=_ntk_kernel
+)

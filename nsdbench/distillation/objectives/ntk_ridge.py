@@ -46,14 +46,10 @@ class NtkRidge(Objective):
             parameterization, self._real.num_classes, settings.batch_syn, generator
         )
         images = images.to(dtype)
-        rows = [
-            self._real.class_rows(
-                label,
-                min(settings.targets_per_class, len(self._real.rows_of_class(label))),
-                generator,
-            )
-            for label in range(self._real.num_classes)
-        ]
+        rows = []
+        for label in range(self._real.num_classes):
+            count = min(settings.targets_per_class, len(self._real.rows_of_class(label)))
+            rows.append(self._real.class_rows(label, count, generator))
         x_real, classes = self._real.batch(torch.cat(rows))
         max_bytes = settings.memory_mib * 2.0**20
         _, k_ss = ntk.kernels(self._net, images, None, max_bytes)
