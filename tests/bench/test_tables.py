@@ -150,18 +150,32 @@ def test_every_row_has_cells_on_the_copy_with_the_recipe_of_the_original(name):
     columns = [c for c in table.settings("small").columns if c.dataset == "CIFAR10-JPEG"]
     entries = [e for e in table.entries("small") if e.cell.dataset == "CIFAR10-JPEG"]
     for row in (row for row in table.rows if row.method):
-        own = [entry for entry in entries if entry.row == row]
+        own = [entry for entry in entries if entry.row.label == row.label]
         assert {c for entry in own for c in entry.columns} == set(columns), row.label
         for entry in own:
             assert entry.published.dataset == "CIFAR10"
             assert entry.published.ipc == entry.cell.ipc
             if entry.is_described:
-                of_whole = methods.resolve(row.variant, "CIFAR10", entry.cell.ipc, "small")
+                of_whole = methods.resolve(entry.row.variant, "CIFAR10", entry.cell.ipc, "small")
                 assert entry.recipe.hash == of_whole.hash
     if name in ("table4", "table5"):
         names = [column.published_arch for column in columns]
         assert names == ["ConvNet3", "ResNet18", "VGG11", "AlexNet"]
         assert {column.ipc for column in columns} == {10}
+
+
+@pytest.mark.parametrize(("name", "label"), [("table1", "KIP to NN"), ("table4", "KIP")])
+def test_random_features_stand_in_for_the_exact_kernel_below_scale_paper(name, label):
+    """A cell's method and its row's note say which of both made it; no number of RFAD compares."""
+    made_by = {"smoke": "rfad", "small": "rfad", "paper": "kip"}
+    for scale, method in made_by.items():
+        entries = [e for e in tables.load(name).entries(scale) if e.row.label == label]
+        assert len(entries) == len(tables.load(name).settings(scale).columns)
+        for entry in entries:
+            assert entry.cell.method == method and f"the method `{method}`" in entry.row.note
+            assert not entry.missing
+            objective = entry.recipe.values["objective"]["name"]
+            assert objective == ("ntk-ridge" if method == "kip" else "random-feature-ridge")
 
 
 def test_table_5_gains_are_derived():
