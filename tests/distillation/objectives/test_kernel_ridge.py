@@ -216,3 +216,101 @@ def test_prices_by_hand():
     assert work.moved_bytes == (21 + 36 + 12) * 60 * (2 * 8**4 + 4**4) * 8
     assert family.work(settings, 6, 3).passes == 0
     assert 0 < work.kept_bytes < 2 * 64 * 2**20
+
+
+SHORT = {"network.width": 4, "network.depth": 2, "optimiser.iterations": 5}
+OF_ITS_OWN = {
+    "kip": {"objective.targets_per_class": 1, "objective.precision": "float64"},
+    "rfad": {"objective.num_networks": 2, "objective.real_batch": 20},
+}
+LABELS = {
+    "parameterization.learned_labels": True,
+    "parameterization.over_budget": True,
+    "optimiser.lr_labels": 0.01,
+}
+
+
+@pytest.mark.parametrize("method", ["kip", "rfad"])
+@pytest.mark.parametrize("labels", [{}, LABELS], ids=["classes", "labels"])
+@pytest.mark.parametrize("stop_at", [1, 4])
+def test_a_resumed_run_equals_an_undisturbed_one_bit_for_bit(tmp_path, method, labels, stop_at):
+    """Images, labels, what the optimiser remembers of them, and the scale of the Platt loss."""
+    overrides = SHORT | OF_ITS_OWN[method] | labels
+
+    def distil(place, progress=distillation.silent):
+        return distillation.distill(
+            method, NAME, 1, overrides=overrides, progress=progress, work=tmp_path / place
+        )
+
+    def interrupt(phase, done, total, note=""):
+        if (phase, done) == ("distill", stop_at):
+            raise KeyboardInterrupt
+
+    undisturbed = distil("a")
+    with pytest.raises(KeyboardInterrupt):
+        distil("b", interrupt)
+    resumed = distil("b")
+    stored = undisturbed.parameterization.state_dict()
+    assert ("soft_labels" in stored) == bool(labels)
+    for name, tensor in resumed.parameterization.state_dict().items():
+        assert torch.equal(tensor, stored[name]), name
+    facts = undisturbed.metadata["distillation"]
+    assert resumed.metadata["distillation"] == facts and facts["images_moved"] > 0
+    if method == "rfad":
+        assert facts["platt_scale"] != 1
+    if labels:
+        start = F.one_hot(undisturbed.parameterization.labels, 3) - 1 / 3
+        assert (stored["soft_labels"] - start).abs().max() > 0.001
+
+
+def test_one_small_step_of_learned_labels_descends(real):
+    """Labels get the gradient of the loss: a short step along it lowers the loss to first order."""
+    section = {"name": "pixels", "learned_labels": True, "over_budget": True}
+    made = parameterizations.build(section, data.spec(NAME), 2)
+    made.initialize(real, generator(0, "pixels"))
+    for settings in (EXACT, {**FEATURES, "loss": "squared"}):
+        objective = build(settings, real)
+        made.zero_grad()
+        before = objective.accumulate(made, 0, generator(0, "step"))
+        slope = float(made.soft_labels.grad.double().square().sum())
+        labels = made.soft_labels.detach().clone()
+        ends = []
+        for sign in (-1, 1):
+            with torch.no_grad():
+                made.soft_labels.copy_(labels + sign * 0.01 * made.soft_labels.grad)
+                ends.append(objective.loss(made, 0, generator(0, "step")).item())
+        with torch.no_grad():
+            made.soft_labels.copy_(labels)
+        assert ends[0] < before < ends[1]
+        assert (ends[1] - ends[0]) / 0.02 == pytest.approx(slope, rel=1e-2)
+
+
+@pytest.mark.parametrize(
+    ("dataset", "ipc", "targets", "preprocessing"),
+    [
+        ("CIFAR10", 1, 500, "zca_kip"),
+        ("CIFAR10", 10, 500, "zca_kip"),
+        ("CIFAR10", 50, 500, "zca_kip"),
+        ("CIFAR100", 1, 50, "zca_kip"),
+        ("CIFAR100", 10, 50, "zca_kip"),
+        ("TinyImageNet", 1, 25, "zca_kip"),
+        ("FashionMNIST", 1, 500, "standardise"),
+    ],
+)
+def test_published_settings(dataset, ipc, targets, preprocessing):
+    """KIP.ipynb: 5,000 targets, Adam at .04, ridge 1e-6; 1,000 steps as in the released files."""
+    kip, rfad = (
+        methods.resolve(method, dataset, ipc, "paper").values for method in ("kip", "rfad")
+    )
+    classes = data.spec(dataset).num_classes
+    _, settings = objectives.read(kip["objective"])
+    assert settings.targets_per_class == targets and targets * classes == 5000
+    assert (settings.ridge, settings.prepended) == (1e-6, True)
+    assert kip["optimiser"] == {"name": "adam", "lr_syn": 0.04, "iterations": 1000}
+    assert settings.batch_syn >= ipc * classes, "a step regresses from the whole set"
+    assert kip["data"]["preprocessing"] == preprocessing
+    _, settings = objectives.read(rfad["objective"])
+    assert (settings.num_networks, settings.real_batch, settings.ridge) == (8, 4 * 1280, 5e-3)
+    assert (settings.loss, settings.lr_scale, rfad["network"]["width"]) == ("platt", 1e-2, 256)
+    assert (rfad["optimiser"]["name"], rfad["optimiser"]["lr_syn"]) == ("adabelief", 1e-3)
+    assert rfad["data"]["preprocessing"] == preprocessing.replace("kip", "rfad")
