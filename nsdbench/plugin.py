@@ -1,10 +1,11 @@
-"""The public interface for packages that add objectives, parameterizations or coresets.
+"""The public interface for packages that add objectives, parameterizations, priors or coresets.
 
 A package enters each of them in its `pyproject.toml`, by the name that recipes use, as a family:
 
     group nsdbench.objectives          an `ObjectiveFamily`
     group nsdbench.parameterizations   a `ParameterizationFamily`
     group nsdbench.coresets            a `CoresetFamily`
+    group nsdbench.priors              a `PriorFamily`
     group nsdbench.methods             the package whose folder holds method files (TOML)
 
 A family says which settings a recipe may give (a `Settings` model with types and ranges), what it
@@ -15,8 +16,13 @@ costs, and, as text "module:attribute", what makes the thing:
     parameterization     plan(settings, budget: Budget) -> Shape
                          target(shape) -> Parameterization
                          shape(**settings of an artefact) -> Shape
+                         work(settings, budget, train_size) -> DecodingWork, if it is to be priced
     coreset              target(task: SelectionTask, settings) -> row numbers
                          passes: of every training image through the network
+    prior                target(context: PriorContext, settings) -> GeneratorPrior
+                         sizes(settings, image_shape, num_classes) -> PriorSizes
+                         making(settings, sizes, image_shape, train_size) -> (flops, steps), if it
+                         is trained
 
 Where the family stands in a module that needs no torch, plans and lists need none either. These
 names stay; other modules may move. Every name is loaded when it is first asked for.

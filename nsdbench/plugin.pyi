@@ -16,5 +16,10 @@ from .sets.budget import Budget as Budget
 from .sets.budget import Entry as Entry
 from .sets.budget import Ledger as Ledger
 from .sets.parameterizations.base import Parameterization as Parameterization
+from .sets.parameterizations.registry import DecodingWork as DecodingWork
 from .sets.parameterizations.registry import ParameterizationFamily as ParameterizationFamily
 from .sets.parameterizations.registry import Shape as Shape
+from .sets.priors.base import GeneratorPrior as GeneratorPrior
+from .sets.priors.base import PriorContext as PriorContext
+from .sets.priors.registry import PriorFamily as PriorFamily
+from .sets.priors.registry import PriorSizes as PriorSizes

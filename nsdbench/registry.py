@@ -5,6 +5,7 @@ A package adds names by entry points. Their groups are
     nsdbench.objectives           name = "package:FAMILY"     an `ObjectiveFamily`
     nsdbench.parameterizations    name = "package:FAMILY"     a `ParameterizationFamily`
     nsdbench.coresets             name = "package:FAMILY"     a `CoresetFamily`
+    nsdbench.priors               name = "package:FAMILY"     a `PriorFamily`
     nsdbench.methods              any name = "package"        its folder holds TOML files
 
 Ours are entered in the same way. Names are listed without loading what they name. A family is

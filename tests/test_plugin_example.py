@@ -59,17 +59,18 @@ def test_methods_of_another_package_are_listed_explained_run_and_reported(nsdben
     assert parts["nsd-class-means"] == ("spectral", "class-means", "runnable")
     assert parts["mtt-mirrored"] == ("mirrored", "trajectory", "runnable")
     assert parts["near-mean"][2] == "runnable"
+    assert parts["glad-waves"] == ("generator", "trajectory", "runnable")
 
     text = nsdbench("explain", "example", "--where", "method=nsd-class-means")
     assert re.search(r"objective\.real_per_class +32 +our choice", text)
     assert "nsd-class-means.toml" in text and "objective.syn_steps" not in text
     assert "distils with convnet2-w16\n" in text  # no student is unrolled
 
-    names = "nsd-class-means|mtt-mirrored|near-mean|random"
+    names = "nsd-class-means|mtt-mirrored|glad-waves|near-mean|random"
     nsdbench("run", "example", "--where", f"method={names}")
     (part,) = json.loads(nsdbench("status", "example", "--json"))["tables"]
     cells = {cell["method"]: cell for cell in part["cells"]}
-    ran = ("random", "near-mean", "mtt-mirrored", "nsd-class-means")
+    ran = ("random", "near-mean", "mtt-mirrored", "nsd-class-means", "glad-waves")
     for name, cell in cells.items():
         assert cell["status"] == ("measured" if name in ran else "not run")
     report = nsdbench("report", "example")
@@ -106,7 +107,7 @@ def test_the_page_shows_the_example_as_it_is():
     assert all(
         set(re.findall(r"(?:from|import) (nsdbench[.\w]*)", path.read_text()))
         == {"nsdbench.plugin"}
-        for path in package.glob("*_*.py")
+        for path in package.glob("*.py")
         if not path.stem.startswith("__")
     ), "the example builds on the public module alone"
     (loss,) = re.findall(r"    def loss\(.*?return [^\n]*\n", code, flags=re.DOTALL)
