@@ -1,5 +1,6 @@
 """Measure the cells of a plan; a bad cell never stops the run."""
 
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,21 +16,29 @@ from nsdbench.experts import Run
 from nsdbench.files import sweep
 
 
+class TimeUp(KeyboardInterrupt):
+    """The time limit of a run is over: it ends as by Ctrl-C, but between two pieces of work."""
+
+
 @dataclass
 class Outcome:
-    """How the cells of a plan ended."""
+    """How the cells of a plan ended.
+
+    `is_interrupted` says that it was stopped, `is_time_up` that its time limit did.
+    """
 
     done: list[str] = field(default_factory=list)
     failed: dict[str, str] = field(default_factory=dict)
     data_missing: list[str] = field(default_factory=list)
     not_implemented: list[str] = field(default_factory=list)
     is_interrupted: bool = False
+    is_time_up: bool = False
 
     @property
     def exit_code(self) -> int:
-        """0 all done (or not implemented yet), 3 some failed or lack data, 130 interrupted."""
+        """0 all done (or not implemented yet), 3 some failed or lack data, 4 time, 130 Ctrl-C."""
         if self.is_interrupted:
-            return 130
+            return 4 if self.is_time_up else 130
         return 3 if self.failed or self.data_missing else 0
 
     def count(self, task: Task, record: Record) -> None:
@@ -50,6 +59,7 @@ def run_plan(
     jobs: int = 1,
     missing: dict[str, str] | None = None,
     measure: Measure = measure_cell,
+    seconds: float | None = None,
 ) -> Outcome:
     """Measure all todo cells of a plan and record those whose data is missing.
 
@@ -60,6 +70,9 @@ def run_plan(
         jobs: cells at the same time, 1 measures in this process.
         missing: why data sets are missing, by name, in the words of the failure records.
         measure: measures a cell; importable by name, for the processes.
+        seconds: the time limit. The run ends before the first piece of work (a step, an expert's
+            epoch, a network that is judged) that would begin after it; what it was at is kept, in
+            processes of their own as of the last checkpoint.
 
     Returns:
         How it went; after Ctrl-C what was finished is recorded and the rest goes on next time.
@@ -67,6 +80,7 @@ def run_plan(
     Raises:
         ValueError: jobs is below 1 or above the cores of this machine.
     """
+    deadline = float("inf") if seconds is None else time.monotonic() + seconds
     check_jobs(jobs)
     sweep(_written_folders(run.results))
     outcome = Outcome(
@@ -78,14 +92,15 @@ def run_plan(
         if planned.task is not None:
             reason = planned.needs or (missing or {}).get(planned.cell.dataset) or planned.reason
             record_missing_data(planned.task, run, reason)
-    counting = _Counting(outcome, display)
+    counting = _Counting(outcome, display, deadline)
     try:
         if jobs == 1:
             local.in_this_process(plan.todo(), run, counting, measure)
         else:
             local.in_processes(plan.todo(), run, counting, measure, jobs)
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as stop:
         outcome.is_interrupted = True
+        outcome.is_time_up = isinstance(stop, TimeUp)
     return outcome
 
 
@@ -100,14 +115,26 @@ def _written_folders(results: Path) -> Iterator[Path]:
 
 
 class _Counting:
-    """Passes on what a display is told, and counts how the cells end."""
+    """Passes on what a display is told, counts how the cells end, and ends the run in time."""
 
-    def __init__(self, outcome: Outcome, display: Display):
+    def __init__(self, outcome: Outcome, display: Display, deadline: float):
         self._outcome = outcome
-        self.started = display.started
         self.held = display.held
-        self.progress = display.progress
         self._display = display
+        self._deadline = deadline
+
+    def started(self, task: Task) -> None:
+        self._check_time()
+        self._display.started(task)
+
+    def progress(self, task: Task, phase: str, done: int, total: int, note: str = "") -> None:
+        self._display.progress(task, phase, done, total, note)
+        if (phase, done) != ("evaluate", total):  # then nothing but its record is to be written
+            self._check_time()
+
+    def _check_time(self) -> None:
+        if time.monotonic() >= self._deadline:
+            raise TimeUp
 
     def finished(self, task: Task, record: Record) -> None:
         self._outcome.count(task, record)

@@ -151,7 +151,8 @@ def show_outcome(console: Console, outcome: Outcome) -> None:
         parts += [f"{count} {word}"] if count else []
     text = ", ".join(parts)
     if outcome.is_interrupted:
-        text = f"Stopped ({text}). The same command goes on from here."
+        why = "Time is up" if outcome.is_time_up else "Stopped"
+        text = f"{why} ({text}). The same command goes on from here."
     console.print(text)
 
 

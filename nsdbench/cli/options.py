@@ -1,6 +1,7 @@
 """Options that several commands share, and how their values are read."""
 
 import json
+import re
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -72,6 +73,14 @@ def read_overrides(settings: list[str] | None) -> dict[str, object]:
         except json.JSONDecodeError:
             overrides[key] = value
     return overrides
+
+
+def read_seconds(text: str) -> float:
+    """Read a time such as 90s, 10m or 1.5h."""
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)([smh])", text)
+    if match is None:
+        raise ValueError(f"--time-limit {text!r}: expected a time such as 90s, 10m or 1.5h")
+    return float(match[1]) * {"s": 1, "m": 60, "h": 3600}[match[2]]
 
 
 def resolve_device(device: str) -> str:

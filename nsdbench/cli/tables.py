@@ -3,6 +3,7 @@
 import json
 import shlex
 import sys
+import time
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -30,6 +31,7 @@ from nsdbench.cli.options import (
     SomeTables,
     Tables,
     Where,
+    read_seconds,
     resolve_device,
 )
 from nsdbench.errors import counted
@@ -74,8 +76,13 @@ def run(
     results: Results = Path("results"),
     data_root: DataRoot = None,
     device: Device = "auto",
+    time_limit: Annotated[
+        str | None,
+        typer.Option(help="stop between two pieces of work after 90s, 10m or 1.5h; resumable"),
+    ] = None,
 ) -> None:
     """Measure the cells of tables that are not measured yet; run again to resume."""
+    started = time.monotonic()
     from nsdbench.bench import plan as planning
     from nsdbench.bench import tables
     from nsdbench.bench.executors import check_jobs, cores
@@ -85,6 +92,7 @@ def run(
     from nsdbench.bench.tables.where import parse_where
     from nsdbench.experts import Run
 
+    limit = None if time_limit is None else read_seconds(time_limit)
     check_jobs(jobs)
     run = Run(results, data_root, resolve_device(device), _command_line())
     choice = planning.Choice(table, scale, parse_where(where or []), seeds, protocol)
@@ -102,7 +110,8 @@ def run(
     if not is_left and all(figure.is_done for figure in figures):
         console.print("Nothing left to do.")
     with RunDisplay(console, made, made.seconds(cores(), run.has_gpu)) as display:
-        outcome = run_plan(made, run, display, jobs=jobs, missing=reasons)
+        left = None if limit is None else started + limit - time.monotonic()
+        outcome = run_plan(made, run, display, jobs=jobs, missing=reasons, seconds=left)
     if not outcome.is_interrupted:
         run_figures(figures, run, outcome)
     show_outcome(console, outcome)

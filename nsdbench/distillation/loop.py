@@ -72,7 +72,12 @@ def optimise(
             _check_finite(state)
         if checkpoint is not None and (state.step % every == 0 or state.step == iterations):
             state.save(checkpoint)
-        progress("distill", state.step, iterations, f"loss {value:.4f}")
+        try:
+            progress("distill", state.step, iterations, f"loss {value:.4f}")
+        except KeyboardInterrupt:  # between two steps, where the state is whole
+            if checkpoint is not None:
+                state.save(checkpoint)
+            raise
 
 
 def _check_finite(state: LoopState) -> None:

@@ -103,7 +103,7 @@ def measured_matrices(
     for judge in judges:
         rows = [
             row
-            for row in table.rows
+            for row in _rows(table)
             if by_label.get(row.minus[0] if row.minus else row.label, judges[0]) == judge
         ]
         title = f"Measured by protocol {judge}" if len(judges) > 1 else "Measured"
@@ -117,12 +117,20 @@ def measured_matrices(
     return matrices
 
 
+def _rows(table: Table) -> list[Row]:
+    """Return the first row of every label: rows of one label share a line, in other columns."""
+    first: dict[str, Row] = {}
+    for row in table.rows:
+        first.setdefault(row.label, row)
+    return list(first.values())
+
+
 def _line(row: Row, columns: tuple[Column, ...], cells: list[CellReport]) -> Line:
     """Arrange one row."""
     if row.minus is not None:
         gains = tuple(gain(cells, row.minus, column) for column in columns)
         return Line(row.label.replace("(printed)", "(measured)"), "", gains)
-    own = [cell for cell in cells if cell.entry.row == row]
+    own = [cell for cell in cells if cell.entry.row.label == row.label]
     return Line(
         row.label,
         next((cell.entry.cell.protocol for cell in own), ""),
@@ -147,21 +155,20 @@ def copy_grid(table: Table, scale: str, cells: list[CellReport]) -> list[Grid]:
     if not columns or not table.printed:
         return []
     lines = []
-    for row in table.rows:
-        texts = []
-        for column in columns:
-            for cell in cells:
-                if cell.entry.row == row and column in cell.entry.columns:
-                    texts += [cell.number, cell.published]
-        if texts:
-            lines.append((row.label, *texts))
+    for row in _rows(table):
+        own = [cell for cell in cells if cell.entry.row.label == row.label]
+        shown = [next((x for x in own if column in x.entry.columns), None) for column in columns]
+        pairs = [("-", "-") if x is None else (x.number, x.published) for x in shown]
+        if any(shown):
+            lines.append((row.label, *(text for pair in pairs for text in pair)))
     title = "On a lossy copy, beside the published numbers"
     if scale != "paper":
         title += ", which were distilled at the full settings"
     names = labels([(c.dataset, c.ipc, c.arch) for c in columns])
     printed = labels([(c.published_dataset, c.ipc, c.published_arch) for c in columns])
-    pairs = zip(names, printed, strict=True)
-    header = (text for name, of in pairs for text in (name, f"{of}, published"))
+    header = (
+        text for name, of in zip(names, printed, strict=True) for text in (name, f"{of}, published")
+    )
     return [Grid(title, ("method", *header), tuple(lines))]
 
 
@@ -175,7 +182,7 @@ def published_grid(table: Table, scale: str, cells: list[CellReport]) -> list[Gr
         (n.label, n.dataset, n.ipc, n.arch): n for n in reversed(table.printed)
     }
     rows, ranked = [], []
-    for row in table.rows:
+    for row in _rows(table):
         texts, means = [], []
         for dataset, ipc, arch in columns:
             number = printed.get((row.label, dataset, 0 if row.method == "full" else ipc, arch))

@@ -192,6 +192,44 @@ def test_a_cell_that_another_process_has_comes_last(tmp_path):
     assert outcome.exit_code == 0 and len(outcome.done) == 2
 
 
+def test_a_time_limit_ends_between_two_pieces_of_work(tmp_path):
+    """What is done by then is recorded, the rest is not begun, and the code says why it ended."""
+    events = Events()
+    plan = Plan("smoke", tuple(planned_cell(m) for m in ("good", "endless", "fine")))
+    started = time.monotonic()
+    outcome = run_plan(plan, Run(tmp_path), events, measure=fake_measure, seconds=1.0)
+    assert 1 <= time.monotonic() - started < 30
+    assert (outcome.is_interrupted, outcome.is_time_up, outcome.exit_code) == (True, True, 4)
+    assert events.started_ids == ["good", "endless"] and list(events.records) == ["good"]
+    assert 1 < sum(method == "endless" for method, *_ in events.progressed) < 300
+    assert record_of(tmp_path, "endless") is None and record_of(tmp_path, "good") is not None
+    nothing = run_plan(plan, Run(tmp_path / "x"), Events(), measure=fake_measure, seconds=0.0)
+    assert (nothing.done, nothing.exit_code) == ([], 4)
+    enough, _ = run(tmp_path / "y", ["good"])
+    assert (enough.is_time_up, enough.exit_code) == (False, 0)
+
+
+def test_the_record_of_a_judged_cell_is_written_after_its_time(tmp_path):
+    """Nothing but the record is left to do when the last network is judged."""
+
+    class Slow(Events):
+        def progress(self, planned, phase, done, total, note):
+            super().progress(planned, phase, done, total, note)
+            if done == total:
+                time.sleep(0.3)
+
+    plan = Plan("smoke", (planned_cell("good"), planned_cell("fine")))
+    outcome = run_plan(plan, Run(tmp_path), Slow(), measure=fake_measure, seconds=0.25)
+    assert outcome.is_time_up and outcome.done == [planned_cell("good").cell.id]
+
+
+@pytest.mark.slow
+def test_a_time_limit_ends_processes_too(tmp_path, two_cores):
+    plan = Plan("smoke", (planned_cell("endless"), planned_cell("good")))
+    outcome = run_plan(plan, Run(tmp_path), Events(), jobs=2, measure=fake_measure, seconds=20.0)
+    assert outcome.exit_code == 4 and outcome.done == [planned_cell("good").cell.id]
+
+
 @pytest.mark.slow
 def test_two_processes_survive_everything_their_cells_do(tmp_path, two_cores):
     methods = ["good", "dies", "raises", "killed", "fails", "fine"]

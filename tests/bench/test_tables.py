@@ -291,7 +291,9 @@ def test_damaged_published_numbers_are_refused(mine, tmp_path, monkeypatch, old,
     (tmp_path / "mine.csv").write_text(text, encoding="utf-8-sig")
     assert len(tables.load("mine").printed) == 93
     (tmp_path / "mine.csv").write_text(text.replace(old, new, 1), encoding="utf-8")
-    with pytest.raises(ValueError, match=f"mine.toml: `published`: .*mine.csv.*{message}"):
+    with pytest.raises(
+        ValueError, match=f"mine.toml: item 1 of `published`: .*mine.csv.*{message}"
+    ):
         tables.load("mine")
 
 

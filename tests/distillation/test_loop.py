@@ -171,6 +171,27 @@ def test_another_seed_is_another_set():
     assert not torch.equal(first.images(), second.images())
 
 
+def test_a_run_that_is_stopped_between_two_steps_repeats_none(tmp_path):
+    """Checkpoints are written on the way and where the run is stopped, as by its time limit."""
+    before, after = [], []
+
+    def stop(phase, done, total, note=""):
+        if phase == "distill":
+            before.append(done)
+            if done == 7:
+                raise KeyboardInterrupt
+
+    def watch(phase, done, total, note=""):
+        if phase == "distill":
+            after.append(done)
+
+    options = {"work": tmp_path, "overrides": {"optimiser.iterations": 200}}  # 10 a checkpoint
+    with pytest.raises(KeyboardInterrupt):
+        distillation.distill("tiny-nsd", NAME, 4, progress=stop, **options)
+    distillation.distill("tiny-nsd", NAME, 4, progress=watch, **options)
+    assert before == list(range(1, 8)) and after == list(range(8, 201))
+
+
 def test_runs_of_one_recipe_keep_their_checkpoints_apart(tmp_path):
     """The same recipe at another ipc, seed or data set must not take up this one's checkpoint."""
     alone = distillation.distill("tiny-nsd", NAME, 5, seed=1)

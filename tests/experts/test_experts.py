@@ -151,6 +151,24 @@ def test_schedules_that_cannot_be_kept(settings, message):
         experts.ExpertRecipe(**settings)
 
 
+def test_experts_of_fewer_epochs_are_the_first_part_of_those_of_more(dataset, tmp_path):
+    """So that a recipe may leave out epochs that no start or target reaches."""
+    short, long = (record(tmp_path, dataset, replace(RECIPE, epochs=n)) for n in (2, 4))
+    for expert in range(2):
+        for epoch in range(3):
+            assert torch.equal(short.snapshot(expert, epoch), long.snapshot(expert, epoch))
+    draws = [
+        [
+            (part.expert, part.start)
+            for part in (
+                found.sample(stream, max_start_epoch=1, expert_epochs=1) for _ in range(20)
+            )
+        ]
+        for found, stream in ((x, torch.Generator().manual_seed(0)) for x in (short, long))
+    ]
+    assert draws[0] == draws[1]
+
+
 def test_snapshots_are_copies_of_distinct_epochs(dataset, tmp_path):
     found = record(tmp_path, dataset)
     for expert in range(2):

@@ -3,9 +3,9 @@
 from collections import Counter
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Annotated
+from typing import Annotated, Any
 
-from pydantic import AfterValidator, model_validator
+from pydantic import AfterValidator, BeforeValidator, model_validator
 
 from nsdbench import methods
 from nsdbench.bench import parts
@@ -71,6 +71,11 @@ class Entry:
         return self.description.resolve(self.cell.dataset, self.cell.ipc, self.cell.scale)
 
 
+def _listed(value: Any) -> Any:
+    """Take one file for a list of it."""
+    return [value] if isinstance(value, str) else value
+
+
 def _two_settings(axes: tuple[str, ...]) -> tuple[str, ...]:
     if len(axes) != 2 or not all("." in axis for axis in axes):
         raise ValueError(f"{list(axes)}; expected two settings, section.key")
@@ -78,7 +83,7 @@ def _two_settings(axes: tuple[str, ...]) -> tuple[str, ...]:
 
 
 class Table(Settings):
-    """A published table: rows, settings per scale, and the file of the printed numbers.
+    """A published table: rows, settings per scale, and the files of the printed numbers.
 
     `axes` holds two settings, "section.key", of a table that is drawn: its numbers over the first
     and the second.
@@ -87,7 +92,9 @@ class Table(Settings):
     name: Text
     title: Text
     source: Text
-    published: Annotated[Text, known(read_published)] = ""
+    published: Annotated[
+        Several[Annotated[Text, known(read_published)]], BeforeValidator(_listed)
+    ] = ()
     footnotes: Several[Text] = ()
     axes: Annotated[Several[Text], AfterValidator(_two_settings)] = ()
     rows: Several[Row]
@@ -129,8 +136,8 @@ class Table(Settings):
 
     @property
     def printed(self) -> tuple[PrintedNumber, ...]:
-        """Return the printed numbers, in the order of their file."""
-        return read_published(self.published) if self.published else ()
+        """Return the printed numbers, in the order of their files."""
+        return tuple(number for file in self.published for number in read_published(file))
 
     def settings(self, scale: str) -> ScaleSettings:
         """Return the settings of one scale, or say which scales there are."""
