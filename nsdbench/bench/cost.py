@@ -82,7 +82,7 @@ def estimate(
     """
     image_floats = prod(spec.image_shape)
     train_size = spec.train_size or _UNKNOWN_TRAIN_SIZE
-    judge = network_size(arch, spec.image_shape, spec.num_classes)
+    judge = network_size(protocol.network(arch), spec.image_shape, spec.num_classes)
     limit = 4.0 * ipc * spec.num_classes * image_floats
     stored: float | None = limit
     num_images = ipc * spec.num_classes

@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from nsdbench import provenance, spread
+from nsdbench import models, provenance, spread
 from nsdbench.bench.artefacts import is_drawn_per_network, make_or_load
 from nsdbench.bench.networks import FinishedNetworks
 from nsdbench.bench.pictures import save_pictures
@@ -86,6 +86,8 @@ def measure(task: Task, run: Run) -> Record:
 def _measure(task: Task, run: Run) -> dict[str, Any]:
     """Return the measured part of the record."""
     data = load(task.cell.dataset, run.data_root)
+    judges = task.protocol.network(task.cell.arch)
+    models.network_size(judges, data.image_shape, data.num_classes)  # or refuse before the work
     networks = _train_networks(task, data, run)
     flat = [network for row in networks for network in row]
     recipe = task.recipe

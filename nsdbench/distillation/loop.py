@@ -157,6 +157,7 @@ def _distill(
     objectives.check_network(recipe.values["objective"], norm)
     shape = parameterizations.plan(recipe.values["parameterization"], data.spec, recipe.ipc)
     objectives.kernel_work(recipe, data.spec, shape.num_images)
+    models.network_size(experts.student_arch(recipe, data.spec), data.image_shape, data.num_classes)
     parameterization, making_seconds = _prepared(recipe, data, run)
     real = TrainingData(
         data, preprocessing(recipe.values["data"]["preprocessing"], data), run.device

@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass, fields, replace
 from math import ceil, cos, pi
 
 from nsdbench.errors import nearest
+from nsdbench.models.ids import NORMS, PUBLISHED_WIDTHS, arch_id, parse_id
 
 _FIRST_SETTINGS = 8
 _LOWEST_SHARE = 1e-7  # GLaD reference code: of the rate, in the first epoch
@@ -33,6 +34,19 @@ class Protocol:
         warms_up: whether every epoch has a rate of its own, see `rate_factor`.
         ema_decay: if set, the network that is tested is an average over the epochs, see
             `training.average_over_epochs`.
+        optimiser: "sgd", or "adam", which has neither momentum nor decay.
+        loss: "cross_entropy" with classes or probabilities, or "squared_error" of
+            `models.regression` with centred labels: those that a set learned, else one-hot less
+            1/K.
+        warm_up_steps, cosine_to: where the latter is set, every step has a rate of its own, see
+            `step_factor`.
+        steps_by_size: pairs of a number of images and of optimiser steps, ascending; a set gets the
+            steps of the first that is no smaller, or of the last.
+        augmentation: "dsa", or "frepo" (`frepo_augment`), which has no strategies.
+        shuffles: whether every epoch has an order of its own; if not, batches go round in that of
+            the set, across epochs.
+        networks: names of networks, and the id of what stands for each in this protocol, with
+            {depth} and {width}.
     """
 
     name: str
@@ -48,11 +62,22 @@ class Protocol:
     standardises_batches: bool = False
     warms_up: bool = False
     ema_decay: float | None = None
+    optimiser: str = "sgd"
+    loss: str = "cross_entropy"
+    warm_up_steps: int = 0
+    cosine_to: float | None = None
+    steps_by_size: tuple[tuple[int, int], ...] = ()
+    augmentation: str = "dsa"
+    shuffles: bool = True
+    networks: tuple[tuple[str, str], ...] = ()
 
     def total_steps(self, num_images: int) -> int:
         """Return the optimiser steps one network takes on a set of that size."""
         if self.steps is not None:
             return self.steps
+        if self.steps_by_size:
+            fitting = (steps for size, steps in self.steps_by_size if size >= num_images)
+            return next(fitting, self.steps_by_size[-1][1])
         assert self.epochs is not None, "a protocol counts epochs or steps"
         return (self.epochs + 1) * self.steps_per_epoch(num_images)
 
@@ -86,6 +111,32 @@ class Protocol:
             return _LOWEST_SHARE + (1 - _LOWEST_SHARE) * epoch / half
         return (1 + cos(pi * (epoch - half - 1) / half)) / 2
 
+    def step_factor(self, step: int, total: int) -> float:
+        """Return the share of the rate in a step, counted from 0, where rates follow a cosine.
+
+        It is step / w in the first w = `warm_up_steps` and then falls from 1 along half a cosine,
+        to `cosine_to` after the last of them.
+        """
+        assert self.cosine_to is not None, "a protocol whose rate follows a cosine has its end"
+        if step < self.warm_up_steps:
+            return step / self.warm_up_steps
+        length = max(1, total - self.warm_up_steps)
+        share = (1 + cos(pi * (step - self.warm_up_steps) / length)) / 2
+        return self.cosine_to + (1 - self.cosine_to) * share
+
+    def network(self, arch: str) -> str:
+        """Return the id of the network that is trained where a table asks for `arch`.
+
+        Args:
+            arch: a complete id, for example "convnet3-w128".
+        """
+        name, depth, width, norm = parse_id(arch)
+        stand_ins = dict(self.networks)
+        if name not in stand_ins or norm != NORMS[0]:
+            return arch
+        width = PUBLISHED_WIDTHS[name] if width is None else width
+        return arch_id(*parse_id(stand_ins[name].format(depth=depth, width=width)))
+
     def as_dict(self) -> dict:
         """Return the protocol as plain JSON types.
 
@@ -94,7 +145,7 @@ class Protocol:
         """
         later = {field.name: field.default for field in fields(self)[_FIRST_SETTINGS:]}
         return {
-            name: value
+            name: json.loads(json.dumps(value))  # tuples become lists
             for name, value in asdict(self).items()
             if name not in later or value != later[name]
         }
@@ -103,6 +154,9 @@ class Protocol:
         """Write the settings that it has, in words, without the name."""
         settings = {**self.as_dict(), "lr": "learned step size" if self.lr is None else self.lr}
         del settings["name"]
+        for key in ("steps_by_size", "networks"):
+            if key in settings:
+                settings[key] = "/".join(f"{first}: {second}" for first, second in settings[key])
         return ", ".join(f"{key} {value}" for key, value in settings.items() if value is not None)
 
     @property
@@ -137,6 +191,38 @@ _PROTOCOLS = {
     # GLaD reference code: a tenth of the rate with a schedule of its own, and averaged weights. The
     # authors keep the best of the sets that they test every 100 steps, this protocol the last.
     "glad": Protocol("glad", lr=1e-3, epochs=999, decays=False, warms_up=True, ema_decay=0.995),
+    # FRePo reference code, script/eval.py: Adam on the squared error to the learned labels. Its
+    # ConvNet has lost its norm; ResNet18 and VGG11 have batch norm as in the paper's table (from
+    # memory), for which the code has no way. Steps of sizes that the authors do not name: our
+    # choice. They keep the best of many tests on the test set, this protocol the set it is given.
+    "frepo": Protocol(
+        "frepo",
+        lr=3e-4,
+        batch_size=500,
+        momentum=0.0,
+        weight_decay=0.0,
+        epochs=None,
+        decays=False,
+        optimiser="adam",
+        loss="squared_error",
+        warm_up_steps=500,
+        cosine_to=0.01,
+        steps_by_size=(
+            (10, 1_000),
+            (100, 2_000),
+            (200, 20_000),
+            (500, 5_000),
+            (1_000, 10_000),
+            (5_000, 40_000),
+        ),
+        augmentation="frepo",
+        shuffles=False,
+        networks=(
+            ("convnet", "convnet_frepo{depth}-w{width}-nonorm"),
+            ("resnet18", "resnet18-w{width}-bn"),
+            ("vgg11", "vgg11-w{width}-bn"),
+        ),
+    ),
     # our choice: every set gets the same number of optimiser steps
     "common-equal-steps": Protocol("common-equal-steps", epochs=None, steps=5000),
     # full data; the paper does not say how its reference row was trained: epochs are in the name

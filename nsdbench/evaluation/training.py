@@ -1,8 +1,9 @@
 """Train fresh networks on a set and test them once, after the last epoch.
 
-Networks meet a test split only here. The loop is MTT's `evaluate_synset`: SGD with
-momentum and weight decay on all parameters, shuffled batches, one DSA operation a batch, the rate
-divided by ten and the optimiser rebuilt after the epoch the protocol names, if it names one.
+Networks meet a test split only here. Unless a protocol says otherwise the loop is MTT's
+`evaluate_synset`: SGD with momentum and weight decay on all parameters, shuffled batches, one DSA
+operation a batch, the rate divided by ten and the optimiser rebuilt after the epoch the protocol
+names, if it names one.
 """
 
 import os
@@ -20,7 +21,7 @@ from nsdbench import models
 from nsdbench.data import Dataset, Preprocessing, load, preprocessing, standardise_batch
 from nsdbench.data.training import TrainingData
 from nsdbench.errors import Diverged
-from nsdbench.evaluation import protocols
+from nsdbench.evaluation import frepo_augment, protocols
 from nsdbench.evaluation.protocols import Protocol
 from nsdbench.experts import Progress, silent
 from nsdbench.seeding import generator
@@ -31,6 +32,7 @@ from nsdbench.sets.formats.registry import read_set
 from nsdbench.sets.meaning import (
     UNSAID,
     Meaning,
+    centred_targets,
     network_inputs,
     targets,
 )
@@ -180,7 +182,8 @@ class Judge:
             raise ValueError("factor has no effect: the set is not one of IDC; leave it out")
         self._lr = _learning_rate(protocol, source, meaning)
         self._transform = _transform(source, data, meaning)
-        self._set = _training_set(source, data, self._transform, meaning)
+        regresses = protocol.loss == "squared_error"
+        self._set = _training_set(source, data, self._transform, meaning, regresses)
         self._data = data
         self._arch = models.resolve_id(arch, data.spec)
         self._protocol = protocol
@@ -199,7 +202,7 @@ class Judge:
         """
         started = time.perf_counter()
         stream = generator(seed, "evaluate", self._arch, self._protocol.name, repeat)
-        model = models.for_dataset(self._arch, self._data)
+        model = models.for_dataset(self._protocol.network(self._arch), self._data)
         models.initialize(model, stream)
         model.to(self._device)
         model.to(memory_format=model.memory_format)  # type: ignore[call-overload]  # torch's stub lacks it
@@ -279,6 +282,8 @@ def train(
         strategy = dsa_strategy if protocol.strategy is None else protocol.strategy
 
     def optimiser(rate: float) -> torch.optim.Optimizer:
+        if protocol.optimiser == "adam":
+            return torch.optim.Adam(model.parameters(), lr=rate)
         return torch.optim.SGD(
             model.parameters(),
             lr=rate,
@@ -286,7 +291,7 @@ def train(
             weight_decay=protocol.weight_decay,
         )
 
-    sgd = optimiser(lr)
+    descent = optimiser(lr)
     total = protocol.total_steps(training_set.num_images)
     decay = protocol.decay_step(training_set.num_images)
     per_epoch = protocol.steps_per_epoch(training_set.num_images)
@@ -295,21 +300,30 @@ def train(
         average = average_over_epochs(model, protocol.ema_decay)
     model.train()
     batches = _batches(training_set, protocol, stream)
+    error = models.squared_error if protocol.loss == "squared_error" else F.cross_entropy
     for step, rows in zip(range(1, total + 1), batches, strict=False):
-        if protocol.warms_up:
-            for group in sgd.param_groups:
-                group["lr"] = lr * protocol.rate_factor((step - 1) // per_epoch)
+        if protocol.warms_up or protocol.cosine_to is not None:
+            factor = (
+                protocol.rate_factor((step - 1) // per_epoch)
+                if protocol.warms_up
+                else protocol.step_factor(step - 1, total)
+            )
+            for group in descent.param_groups:
+                group["lr"] = lr * factor
         images, labels = training_set.fetch(rows)
         images = images.to(device)
         if protocol.standardises_batches:
             images = standardise_batch(images)
-        channels, height, width = images.shape[1:]
-        draw = augment.sample(strategy, len(images), (channels, height, width), stream)
-        logits = model(augment.apply(images, draw.to(images.device)))
-        loss = F.cross_entropy(logits, labels.to(device))
-        sgd.zero_grad(set_to_none=True)
+        if protocol.augmentation == "frepo":
+            images = frepo_augment.augment(images, stream)
+        else:
+            channels, height, width = images.shape[1:]
+            draw = augment.sample(strategy, len(images), (channels, height, width), stream)
+            images = augment.apply(images, draw.to(images.device))
+        loss = error(model(images), labels.to(device))
+        descent.zero_grad(set_to_none=True)
         loss.backward()
-        sgd.step()
+        descent.step()
         if step in (decay, total) and not torch.isfinite(loss):
             raise Diverged(
                 f"evaluation, step {step} of {total}: the training loss is {loss.item()} at "
@@ -317,7 +331,7 @@ def train(
                 f"{protocol.name}"
             )
         if step == decay:
-            sgd = optimiser(lr * 0.1)
+            descent = optimiser(lr * 0.1)
         if average is not None and step % per_epoch == 0:
             average.update_parameters(model)
     if average is not None:
@@ -328,12 +342,27 @@ def train(
 def _batches(
     training_set: TrainingSet, protocol: Protocol, stream: torch.Generator
 ) -> Iterator[Tensor]:
-    """Yield row numbers batch by batch, shuffled anew every epoch, for ever."""
+    """Yield row numbers batch by batch for ever, shuffled anew every epoch or in turn."""
+    if not protocol.shuffles:
+        yield from _in_turn(training_set, protocol, stream)
     while True:
         if training_set.redraw is not None:
             training_set.redraw(stream)
         order = torch.randperm(training_set.num_images, generator=stream)
         yield from order.split(protocol.batch_size)
+
+
+def _in_turn(
+    training_set: TrainingSet, protocol: Protocol, stream: torch.Generator
+) -> Iterator[Tensor]:
+    """Yield row numbers for ever, full batches that go round in the order of the set."""
+    count, first = training_set.num_images, 0
+    size = min(count, protocol.batch_size)
+    while True:
+        if training_set.redraw is not None and first < size:
+            training_set.redraw(stream)
+        yield torch.arange(first, first + size) % count
+        first = (first + size) % count
 
 
 def _known(source: ForeignSet, said: Meaning) -> Meaning:
@@ -387,15 +416,16 @@ def _transform(source: Source, data: Dataset, meaning: Meaning) -> Preprocessing
 
 
 def _training_set(
-    source: Source, data: Dataset, transform: Preprocessing, meaning: Meaning
+    source: Source, data: Dataset, transform: Preprocessing, meaning: Meaning, regresses: bool
 ) -> TrainingSet:
-    """Give access to the images of a source, by row."""
+    """Give access to the images of a source, by row, with labels to regress on or to classify."""
     if isinstance(source, TrainingData):
-        return TrainingSet(len(source), source.batch)
+        return TrainingSet(len(source), _centred_batches(source) if regresses else source.batch)
     if isinstance(source, ForeignSet):
         origin = source.origin
         images = network_inputs(source.images, origin, data, transform, meaning.pixels)
-        labels = targets(source.labels, len(images), data.num_classes, origin, meaning.labels_are)
+        read = centred_targets if regresses else targets
+        labels = read(source.labels, len(images), data.num_classes, origin, meaning.labels_are)
         if source.drawn_from is not None:
             return _drawn_set(source.drawn_from, images, labels)
         return TrainingSet(len(images), lambda rows: (images[rows], labels[rows]))
@@ -410,9 +440,38 @@ def _training_set(
             f"the set holds classes up to {int(labels.max())}; {data.name} has {data.num_classes} "
             "classes"
         )
+    if regresses:
+        labels = _regressed(source, data.num_classes)
     if source.parameterization.is_stochastic:
         return _drawn_set(source.parameterization, images, labels)
     return TrainingSet(len(images), lambda rows: (images[rows], labels[rows]))
+
+
+def _centred_batches(source: TrainingData) -> Callable[[Tensor], tuple[Tensor, Tensor]]:
+    """Serve real images with one-hot labels less their mean."""
+
+    def fetch(rows: Tensor) -> tuple[Tensor, Tensor]:
+        images, classes = source.batch(rows)
+        return images, models.centred(classes, source.num_classes)
+
+    return fetch
+
+
+def _regressed(source: Artefact, num_classes: int) -> Tensor:
+    """Return the labels [n, K] that a set learned, else its classes as one-hot less their mean.
+
+    Raises:
+        ValueError: the set learned labels of another number of classes.
+    """
+    learned = source.soft_labels()
+    if learned is None:
+        return models.centred(source.labels(), num_classes)
+    if learned.shape[1] != num_classes:
+        raise ValueError(
+            f"the set holds learned labels of {learned.shape[1]} numbers; expected one for each of "
+            f"{num_classes} classes"
+        )
+    return learned.detach()
 
 
 def _drawn_set(drawn_from: Parameterization, images: Tensor, labels: Tensor) -> TrainingSet:

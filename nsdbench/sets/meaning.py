@@ -19,6 +19,7 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
+from nsdbench import models
 from nsdbench.data import Dataset
 from nsdbench.data.preprocess.base import Preprocessing
 from nsdbench.errors import nearest
@@ -185,6 +186,20 @@ def targets(
             "classes; leave it out"
         )
     return _classes(rows.flatten(), num_classes, origin)
+
+
+def centred_targets(
+    labels: Tensor, num_images: int, num_classes: int, origin: str, labels_are: str | None
+) -> Tensor:
+    """Check labels and bring them into the form that a regression takes, float32 [n, K].
+
+    Centred ones stay what they are; of all others that which `targets` makes of them is taken, less
+    1/K. Arguments and errors are as there.
+    """
+    found = targets(labels, num_images, num_classes, origin, labels_are)
+    if labels_are == "centred":
+        return labels.to(torch.float32)
+    return models.centred(found, num_classes)
 
 
 def _check_shape(images: Tensor, origin: str, data: Dataset) -> None:

@@ -140,6 +140,15 @@ def test_failures_are_records(
     assert Record.parse(record.text()) == record
 
 
+@pytest.mark.parametrize("protocol", ["common-20ep", "frepo"])
+def test_images_that_the_judging_network_cannot_take_are_refused_before_the_work(
+    tmp_path, protocol, measure_cell
+):
+    record = measure_cell(cell(arch="vgg11-w8", protocol=protocol), tmp_path)
+    assert "VGG11 needs images of at least 28 px, got 8 px" in record.failure.line
+    assert not list(tmp_path.glob("artefacts/*"))
+
+
 def test_a_diverging_cell_says_so(tmp_path, tiny_methods, measure_cell):
     text = (tiny_methods / "tiny-mtt.toml").read_text().replace("lr_lr = 1e-5", "lr_lr = 1e6")
     (tiny_methods / "tiny-wild.toml").write_text(text.replace("tiny-mtt", "tiny-wild"))

@@ -246,6 +246,13 @@ def test_overrides_change_the_recipe_and_its_hash():
     assert shorter.metadata["recipe_hash"] != plain.metadata["recipe_hash"]
 
 
+@pytest.mark.parametrize("method", ["frepo", "dm"])
+def test_images_that_a_network_cannot_take_are_refused_before_the_work(monkeypatch, method):
+    monkeypatch.setattr(distillation, "preprocessing", lambda *_: pytest.fail("work has begun"))
+    with pytest.raises(ValueError, match="depth 5 needs images of at least 28 px, got 16 px"):
+        distillation.distill(method, "Digits16", 1, overrides={"network.depth": 5})
+
+
 @pytest.mark.parametrize("method", ["mtt", "dm", "rtp"])
 def test_batch_norm_is_refused_before_the_work_where_steps_cannot_be_replayed(monkeypatch, method):
     monkeypatch.setattr(distillation, "preprocessing", lambda *_: pytest.fail("work has begun"))

@@ -20,7 +20,6 @@ import copy
 from typing import cast
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nsdbench import models
@@ -51,20 +50,10 @@ def ridge_prediction(
     return asked @ known.mT @ torch.linalg.solve(kernel, labels)
 
 
-def squared_error(predicted: Tensor, targets: Tensor) -> Tensor:
-    """Half of the squared error, summed over classes [n, K] and averaged over rows."""
-    return (predicted - targets).square().sum(1).mean() / 2
-
-
 def margin_loss(labels: Tensor) -> Tensor:
     """Minus the mean margin of labels [n, K] between the two largest numbers, at most 1/K."""
     first, second = labels.topk(2, dim=1).values.unbind(1)
     return -(first - second).clamp(max=1 / labels.shape[1]).mean()
-
-
-def centred(classes: Tensor, num_classes: int) -> Tensor:
-    """Return one-hot - 1/K [n, K] float32 of classes [n]."""
-    return F.one_hot(classes, num_classes).float() - 1 / num_classes
 
 
 class FeatureRegression(Objective):
@@ -120,8 +109,8 @@ class FeatureRegression(Objective):
         predicted = ridge_prediction(
             network.embed(images), real_features, labels, self._settings.ridge
         )
-        targets = centred(classes, self._real.num_classes)
-        return squared_error(predicted, targets).float() + separation
+        targets = models.centred(classes, self._real.num_classes)
+        return models.squared_error(predicted, targets).float() + separation
 
     def _decode(
         self, parameterization: Parameterization, generator: torch.Generator
@@ -129,7 +118,7 @@ class FeatureRegression(Objective):
         """Decode all images, with their labels [n, K]."""
         images, classes = parameterization.decode(None, generator)
         labels = parameterization.soft_labels
-        return images, centred(classes, self._real.num_classes) if labels is None else labels
+        return images, models.centred(classes, self._real.num_classes) if labels is None else labels
 
     def after_update(self, parameterization: Parameterization, generator: torch.Generator) -> None:
         """Train the network that was looked through, or start it anew; then draw the next one."""
@@ -158,7 +147,7 @@ class FeatureRegression(Objective):
             images, labels = images[rows.to(images.device)], labels[rows.to(images.device)]
         network, adam = self.networks[number].train().requires_grad_(True), self._adams[number]
         adam.zero_grad(set_to_none=True)
-        squared_error(network(images), labels).backward()
+        models.squared_error(network(images), labels).backward()
         adam.step()
         adam.zero_grad(set_to_none=True)
         network.requires_grad_(False)

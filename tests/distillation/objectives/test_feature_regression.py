@@ -14,10 +14,8 @@ from nsdbench.distillation import objectives
 from nsdbench.distillation.objectives import FeatureRegression, ObjectiveContext
 from nsdbench.distillation.objectives.families import FeatureRegressionSettings
 from nsdbench.distillation.objectives.feature_regression import (
-    centred,
     margin_loss,
     ridge_prediction,
-    squared_error,
 )
 from nsdbench.distillation.objectives.registry import StepWork
 from nsdbench.seeding import generator
@@ -98,7 +96,7 @@ def test_features_in_float32_are_solved_in_float64():
 def test_half_the_squared_error_over_classes_by_hand():
     predicted = torch.tensor([[1.0, 2.0], [0.0, 0.0]])
     targets = torch.tensor([[0.0, 0.0], [3.0, 4.0]])
-    assert squared_error(predicted, targets).item() == (5 + 25) / 2 / 2
+    assert models.squared_error(predicted, targets).item() == (5 + 25) / 2 / 2
 
 
 def test_margin_of_labels_and_its_cap_by_hand():
@@ -298,7 +296,7 @@ def test_a_resumed_run_equals_an_undisturbed_one_bit_for_bit(tmp_path, stop_at):
         assert torch.equal(tensor, resumed.parameterization.state_dict()[name]), name
     assert resumed.metadata["distillation"] == undisturbed.metadata["distillation"]
     labels = undisturbed.soft_labels()
-    assert not torch.equal(labels, centred(torch.arange(10), 10)), "labels have been learned"
+    assert not torch.equal(labels, models.centred(torch.arange(10), 10)), "labels have been learned"
 
 
 def test_price_by_hand():
