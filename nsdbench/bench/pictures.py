@@ -6,7 +6,7 @@ from typing import Any
 import numpy
 import torch
 
-from nsdbench.data import Dataset, preprocessing
+from nsdbench.data import Dataset
 from nsdbench.files import write_atomically
 from nsdbench.sets import Artefact
 
@@ -30,8 +30,7 @@ def save_pictures(artefact: Artefact, data: Dataset, path: Path) -> None:
     labels = artefact.labels()
     classes = range(min(_CLASSES, data.num_classes))
     rows = torch.cat([_spread(torch.nonzero(labels == c).flatten()) for c in classes])
-    transform = preprocessing(artefact.metadata["preprocessing"], data)
-    pictures = transform.invert(artefact.images()[rows])
+    pictures = artefact.preprocessing(data).invert(artefact.images()[rows])
     low = pictures.amin((1, 2, 3)).clamp(max=0)
     high = pictures.amax((1, 2, 3)).clamp(min=1)
     scaled = (pictures - low[:, None, None, None]) / (high - low)[:, None, None, None]

@@ -73,6 +73,7 @@ for command in (tables.plan, tables.run, tables.status, tables.report, tables.ex
     app.command()(command)
 app.command()(sets.distill)
 app.command()(sets.evaluate)
+app.command()(sets.export)
 app.add_typer(experts.app, name="experts")
 
 

@@ -1,4 +1,4 @@
-"""The commands that work on one distilled set: distill, evaluate."""
+"""The commands that work on one distilled set: distill, export, evaluate."""
 
 import json
 import sys
@@ -63,6 +63,29 @@ def distill(
         )
     stored = artefact.ledger().stored_bits / 8
     console.print(f"wrote {out}: {len(artefact.labels())} images from {stored:.0f} bytes")
+
+
+def export(
+    file: Annotated[Path, typer.Argument(help=".safetensors that distill wrote")],
+    form: Annotated[
+        str, typer.Option("--format", help="folder (a subfolder a class), npz, pt, safetensors, hf")
+    ],
+    out: Annotated[
+        Path | None, typer.Option(help="file or folder to write; default: beside FILE")
+    ] = None,
+    data_root: DataRoot = None,
+) -> None:
+    """Write the pictures of a distilled set for other programs; hf is for Hugging Face datasets."""
+    from nsdbench.data import load
+    from nsdbench.sets import load_artefact
+    from nsdbench.sets.export import check_export, default_out, export_set
+
+    target = out if out is not None else default_out(file, form)
+    check_export(target, form)
+    artefact = load_artefact(file)
+    data = None if data_root is None else load(artefact.metadata["dataset"], data_root)
+    written = export_set(artefact, target, form, data)
+    make_console().print(f"wrote {written}: {counted(len(artefact.labels()), 'picture')}")
 
 
 def evaluate(

@@ -28,6 +28,11 @@ class Dataset:
         self.train = train
         self._read_test = read_test
 
+    def __repr__(self) -> str:
+        shape = "x".join(map(str, self.image_shape))
+        images = f"{len(self.train.labels):,} training images of {shape}"
+        return f"<Dataset {self.name}: {images} in {self.num_classes} classes>"
+
     @cached_property
     def test(self) -> Split:
         """The test split; only evaluation may touch it.

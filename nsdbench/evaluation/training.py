@@ -20,7 +20,7 @@ from torch.optim.swa_utils import AveragedModel
 from nsdbench import models
 from nsdbench.data import Dataset, Preprocessing, load, preprocessing, standardise_batch
 from nsdbench.data.training import TrainingData
-from nsdbench.errors import Diverged
+from nsdbench.errors import Diverged, counted
 from nsdbench.evaluation import frepo_augment, protocols
 from nsdbench.evaluation.protocols import Protocol
 from nsdbench.experts import Progress, silent
@@ -37,6 +37,7 @@ from nsdbench.sets.meaning import (
     targets,
 )
 from nsdbench.sets.parameterizations import Parameterization
+from nsdbench.spread import summary
 from nsdbench.student import augment
 
 Source = Artefact | ForeignSet | TrainingData
@@ -62,6 +63,10 @@ class Evaluation:
     num_images: int
     seconds: float
     code_path: str
+
+    def __repr__(self) -> str:
+        number = f"{summary([self.accuracies])} over {counted(len(self.accuracies), 'network')}"
+        return f"<Evaluation {number}: {self.steps:,} steps on {counted(self.num_images, 'image')}>"
 
 
 def evaluate(
@@ -400,19 +405,11 @@ def _transform(source: Source, data: Dataset, meaning: Meaning) -> Preprocessing
     if isinstance(source, TrainingData):
         meaning.must_be_empty("the real training data is preprocessed already")
         return source.preprocessing
-    kind, expected = (source.metadata.get(key) for key in ("preprocessing", "preprocessing_hash"))
-    if kind is None:
-        raise ValueError("the artefact does not say how its images were preprocessed")
+    kind = source.metadata.get("preprocessing", "distilled")
     meaning.must_be_empty(
         f"an artefact of ours says itself what it holds, {kind} images and classes"
     )
-    transform = preprocessing(kind, data)
-    if transform.hash != expected:
-        raise ValueError(
-            f"the artefact was distilled from other training data or statistics of {data.name}: "
-            f"preprocessing hash {expected}, here {transform.hash}"
-        )
-    return transform
+    return source.preprocessing(data)
 
 
 def _training_set(

@@ -18,7 +18,9 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 from torch.utils.data import TensorDataset
 
+from nsdbench.data import Dataset, Preprocessing, load, preprocessing, spec
 from nsdbench.data.formats.tensors import save_tensors, split_sum, tensors_sum
+from nsdbench.data.preprocess.fitting import standardising
 from nsdbench.errors import DataCorrupt, checked
 from nsdbench.files import write_atomically
 from nsdbench.sets import parameterizations
@@ -85,6 +87,55 @@ class Artefact:
     def dataset(self) -> TensorDataset:
         """Return images and labels as a plain torch data set."""
         return TensorDataset(self.images(), self.labels())
+
+    def pictures(self, data: Dataset | None = None) -> Tensor:
+        """Decode all images [n, C, H, W] as pictures: black is 0, white is 1, nothing is clipped.
+
+        Args:
+            data: the data set whose preprocessing is undone. None takes the one that was distilled;
+                it is read only if images were whitened.
+
+        Raises:
+            ValueError: as of `preprocessing`.
+            DataMissing: the data set is needed and is not on this machine.
+        """
+        if data is None:
+            name, kind = self.metadata.get("dataset", ""), self.metadata.get("preprocessing")
+            standard = standardising(kind, spec(name))
+            transform = (
+                self._checked(standard, name) if standard else self.preprocessing(load(name))
+            )
+        else:
+            transform = self.preprocessing(data)
+        return transform.invert(self.images())
+
+    def preprocessing(self, data: Dataset) -> Preprocessing:
+        """Return how pictures of a data set become inputs of networks that see these images.
+
+        Raises:
+            ValueError: the artefact does not say, or was distilled from other training data.
+        """
+        kind = self.metadata.get("preprocessing")
+        if kind is None:
+            raise ValueError("the artefact does not say how its images were preprocessed")
+        return self._checked(preprocessing(kind, data), data.name)
+
+    def _checked(self, transform: Preprocessing, name: str) -> Preprocessing:
+        """Return a preprocessing if it is the one that these images were distilled for."""
+        expected = self.metadata.get("preprocessing_hash")
+        if transform.hash != expected:
+            raise ValueError(
+                f"the artefact was distilled from other training data or statistics of {name}: "
+                f"preprocessing hash {expected}, here {transform.hash}"
+            )
+        return transform
+
+    def __repr__(self) -> str:
+        about = [f"{key} {self.metadata[key]}" for key in ("ipc", "scale") if key in self.metadata]
+        origin = " on ".join(str(self.metadata.get(key, "?")) for key in ("method", "dataset"))
+        stored = self.ledger().stored_bits / 8
+        made = f"{len(self.labels()):,} images from {stored:,.0f} bytes"
+        return f"<Artefact {', '.join((origin, *about))}: {made}>"
 
     def save(self, path: str | os.PathLike) -> Path:
         """Write the file by rename, so that a reader never sees half of it."""

@@ -14,11 +14,13 @@ from nsdbench.sets import Artefact
 def kept(tmp_path, pictures, labels):
     """Keep pictures [n, 1, 16, 16] of a set of Digits16; returns the arrays of the file."""
     digits = data.load("Digits16")
-    inputs = data.preprocessing("standardise", digits).apply(pictures)
+    transform = data.preprocessing("standardise", digits)
+    inputs = transform.apply(pictures)
     stored = SimpleNamespace(
         decode=lambda generator=None: (inputs, labels), labels=labels, soft_labels=None
     )
-    save_pictures(Artefact(stored, {"preprocessing": "standardise"}), digits, tmp_path / "x.npz")
+    metadata = {"preprocessing": transform.kind, "preprocessing_hash": transform.hash}
+    save_pictures(Artefact(stored, metadata), digits, tmp_path / "x.npz")
     with np.load(tmp_path / "x.npz") as file:
         return dict(file)
 

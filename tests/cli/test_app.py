@@ -677,3 +677,23 @@ def test_the_module_runs_as_a_program(folder):
     )  # fmt: skip
     assert done.returncode == 0 and done.stderr == ""
     assert "0 done, 1 not implemented" in done.stdout
+
+
+def test_a_set_is_exported_beside_its_file_or_where_one_says(nsdbench, folder):
+    from nsdbench.coresets import select
+
+    select("random", "Digits16", 1, out=folder / "set.safetensors")
+    for form, written in (("npz", "set-pictures.npz"), ("hf", "set-pictures")):
+        code, out, _ = nsdbench(f"export set.safetensors --format {form}")
+        assert (code, out) == (0, f"wrote {written}: 10 pictures\n")
+        assert (folder / written).exists()
+    code, out, _ = nsdbench("export set.safetensors --format folder --out a/b")
+    assert code == 0 and len(list((folder / "a" / "b").glob("*/*.png"))) == 10
+    for line, message in (
+        ("export set.safetensors --format hf", "set-pictures is there already"),
+        ("export set.safetensors --format parquet", "expected one of folder, npz, pt"),
+        ("export set.safetensors --format npz --out x.pt", "ends in .npz"),
+        ("export absent.safetensors --format npz", "no such artefact"),
+    ):
+        code, out, err = nsdbench(line)
+        assert code == 2 and message in err and out == "", line

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from nsdbench.data.dataset import Dataset
-from nsdbench.data.description import KINDS
+from nsdbench.data.description import KINDS, DatasetSpec
 from nsdbench.data.fetching.cache import find_cache_dir, keep_tensors, read_tensors
 from nsdbench.data.preprocess.base import Preprocessing
 from nsdbench.data.preprocess.second_moment import FITS, PerImageZca
@@ -43,15 +43,21 @@ def preprocessing(kind: str, dataset: Dataset) -> Preprocessing:
         ValueError: unknown kind, or images of more than 12,288 numbers to whiten; their covariance
             would not fit in memory.
     """
-    spec = dataset.spec
+    if standard := standardising(kind, dataset.spec):
+        return standard
+    if kind in KINDS:
+        return _whitening(kind, dataset)
+    raise ValueError(f"preprocessing: expected one of {', '.join(KINDS)}, got {kind!r}")
+
+
+def standardising(kind: str | None, spec: DatasetSpec) -> Standardise | None:
+    """Make a preprocessing that needs constants and no data; None of another kind."""
     if kind == "standardise":
         return Standardise(kind, torch.tensor(spec.mean), torch.tensor(spec.std))
     if kind == "standardise_dc":
         mean, std = spec.dc_statistics or (spec.mean, spec.std)
         return Standardise(kind, torch.tensor(mean), torch.tensor(std))
-    if kind in KINDS:
-        return _whitening(kind, dataset)
-    raise ValueError(f"preprocessing: expected one of {', '.join(KINDS)}, got {kind!r}")
+    return None
 
 
 def _whitening(kind: str, dataset: Dataset) -> Zca:
