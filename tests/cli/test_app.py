@@ -276,7 +276,7 @@ def test_a_method_that_does_not_exist_is_printed_and_is_no_failure(nsdbench):
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ("run table99", "unknown table 'table99'; known: fashion-mnist, "),
+        ("run table99", "unknown table 'table99'; known: cifar10-jpeg, fashion-mnist, "),
         ("plan mine --scale huge", "no scale 'huge'; choose one of smoke, paper"),
         ("run mine --where ipc=7", "ipc is one of 1"),
         ("run mine --where size=7", "expected key=value with a key of dataset"),
