@@ -1,6 +1,7 @@
 """The objectives of this package: their settings and their cost per step; no torch."""
 
 from dataclasses import replace
+from math import ceil
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field
@@ -367,7 +368,9 @@ def _random_feature_work(
     m, decoded = settings.num_networks, min(settings.batch_syn, num_images)
     at_once = min(FEATURES_AT_ONCE, max(settings.real_batch, decoded))
     passes = m * (settings.real_batch + TRAINING_PASSES * decoded)
-    return StepWork(passes, m, m + 1, 2 * at_once)
+    parts = [ceil(images / FEATURES_AT_ONCE) for images in (settings.real_batch, decoded)]
+    steps = m * (parts[0] + TRAINING_PASSES * parts[1])
+    return StepWork(passes, steps, m + 1, 2 * at_once)
 
 
 def _random_feature_kernel(settings: RandomFeatureRidgeSettings, sizes: Sizes) -> KernelWork:

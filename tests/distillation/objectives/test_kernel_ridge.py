@@ -210,7 +210,9 @@ def test_prices_by_hand():
     """
     family, settings = objectives.read(FEATURES)
     work = family.work(settings, 6, 3)
-    assert (work.passes, work.steps) == (3 * (20 + 3 * 6), 3)
+    assert (work.passes, work.steps) == (3 * (20 + 3 * 6), 3 * (1 + 3))
+    work = family.work(settings.model_copy(update={"real_batch": 130}), 65, 3)
+    assert work.steps == 3 * (3 + 3 * 2), "passes of 64 images"
     family, settings = objectives.read(EXACT)
     work = family.kernel_work(settings, objectives.Sizes(6, 3, (1, 8, 8), 2))
     assert work.moved_bytes == (21 + 36 + 12) * 60 * (2 * 8**4 + 4**4) * 8
