@@ -102,6 +102,7 @@ def _protocols() -> Section:
         rows.append((name, str(protocols.get(name))))
     rows.append(("<name>-<E>ep", "the same with another number of epochs"))
     rows.append(("common-equal-steps-<S>", "the same with another number of steps"))
+    rows.append(("kip-<S>steps", "the same with another number of steps"))
     return "protocols", ("name", "settings"), rows
 
 

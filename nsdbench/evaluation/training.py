@@ -6,10 +6,12 @@ operation a batch, the rate divided by ten and the optimiser rebuilt after the e
 names, if it names one.
 """
 
+import itertools
 import os
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -22,6 +24,7 @@ from nsdbench.data import Dataset, Preprocessing, load, preprocessing, standardi
 from nsdbench.data.training import TrainingData
 from nsdbench.errors import Diverged, counted
 from nsdbench.evaluation import frepo_augment, protocols
+from nsdbench.evaluation.centring import CentredNetwork
 from nsdbench.evaluation.protocols import Protocol
 from nsdbench.experts import Progress, silent
 from nsdbench.seeding import generator
@@ -187,7 +190,7 @@ class Judge:
             raise ValueError("factor has no effect: the set is not one of IDC; leave it out")
         self._lr = _learning_rate(protocol, source, meaning)
         self._transform = _transform(source, data, meaning)
-        regresses = protocol.loss == "squared_error"
+        regresses = protocol.loss != "cross_entropy"
         self._set = _training_set(source, data, self._transform, meaning, regresses)
         self._data = data
         self._arch = models.resolve_id(arch, data.spec)
@@ -211,9 +214,10 @@ class Judge:
         models.initialize(model, stream)
         model.to(self._device)
         model.to(memory_format=model.memory_format)  # type: ignore[call-overload]  # torch's stub lacks it
+        judged = CentredNetwork(model) if self._protocol.is_centred else model
         strategy = self._data.spec.dsa_strategy
-        steps = train(model, self._set, self._protocol, self._lr, strategy, stream)
-        accuracy = self._accuracy(model)
+        steps = train(judged, self._set, self._protocol, self._lr, strategy, stream)
+        accuracy = self._accuracy(judged)
         seconds = time.perf_counter() - started
         code_path = models.code_path(model)
         return Evaluation((accuracy,), self._lr, steps, self._set.num_images, seconds, code_path)
@@ -305,7 +309,7 @@ def train(
         average = average_over_epochs(model, protocol.ema_decay)
     model.train()
     batches = _batches(training_set, protocol, stream)
-    error = models.squared_error if protocol.loss == "squared_error" else F.cross_entropy
+    error = _error(protocol)
     for step, rows in zip(range(1, total + 1), batches, strict=False):
         if protocol.warms_up or protocol.cosine_to is not None:
             factor = (
@@ -326,6 +330,8 @@ def train(
             draw = augment.sample(strategy, len(images), (channels, height, width), stream)
             images = augment.apply(images, draw.to(images.device))
         loss = error(model(images), labels.to(device))
+        if isinstance(model, CentredNetwork):
+            loss = loss + protocol.start_penalty * model.distance()
         descent.zero_grad(set_to_none=True)
         loss.backward()
         descent.step()
@@ -344,10 +350,19 @@ def train(
     return total
 
 
+def _error(protocol: Protocol) -> Callable[[Tensor, Tensor], Tensor]:
+    """Return the loss of what a network says and the labels."""
+    if protocol.loss == "scaled_error":
+        return partial(models.scaled_error, scale=protocol.label_scale)
+    return models.squared_error if protocol.loss == "squared_error" else F.cross_entropy
+
+
 def _batches(
     training_set: TrainingSet, protocol: Protocol, stream: torch.Generator
 ) -> Iterator[Tensor]:
-    """Yield row numbers batch by batch for ever, shuffled anew every epoch or in turn."""
+    """Yield row numbers batch by batch for ever: drawn, in turn, or shuffled anew every epoch."""
+    if protocol.draws_batches and training_set.num_images > protocol.batch_size:
+        yield from _drawn(training_set, protocol, stream)
     if not protocol.shuffles:
         yield from _in_turn(training_set, protocol, stream)
     while True:
@@ -355,6 +370,17 @@ def _batches(
             training_set.redraw(stream)
         order = torch.randperm(training_set.num_images, generator=stream)
         yield from order.split(protocol.batch_size)
+
+
+def _drawn(
+    training_set: TrainingSet, protocol: Protocol, stream: torch.Generator
+) -> Iterator[Tensor]:
+    """Yield row numbers for ever, every batch drawn with replacement from all images."""
+    count = training_set.num_images
+    for step in itertools.count():
+        if training_set.redraw is not None and step % protocol.steps_per_epoch(count) == 0:
+            training_set.redraw(stream)
+        yield torch.randint(count, (protocol.batch_size,), generator=stream)
 
 
 def _in_turn(

@@ -23,6 +23,7 @@ from .nets.initialization import initialize as initialize
 from .nets.resnet import ResNet18 as ResNet18
 from .nets.vgg import VGG11 as VGG11
 from .regression import centred as centred
+from .regression import scaled_error as scaled_error
 from .regression import squared_error as squared_error
 from .sizes import NetworkSize as NetworkSize
 from .sizes import network_size as network_size
