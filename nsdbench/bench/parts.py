@@ -35,6 +35,13 @@ def needs(recipe: methods.Recipe) -> str:
     return priors.lacking(recipe.values.get("parameterization", {}))
 
 
+def lacks(method: methods.Method) -> str:
+    """Name the prior that a method decodes with and nobody provides, empty if there is none."""
+    named = [block.values.get("parameterization", {}).get("prior") for block in method.blocks]
+    prior = next((name for name in reversed(named) if name), None)
+    return f"prior {prior!r}" if priors.lacking({"prior": prior}) else ""
+
+
 def _names(method: methods.Method, section: str) -> list[str]:
     """List the names that a section may have: the last one of all cells, and those of some."""
     found: list[str] = []

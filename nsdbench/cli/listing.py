@@ -64,10 +64,10 @@ def _methods() -> Section:
 def _method(method: methods.Method) -> tuple[str, ...]:
     """List the parts of a method, and those that are not installed."""
     made_of = [", ".join(names) for names in parts.made_of(method).values()]
-    missing = parts.missing(method)
-    status = "not implemented" if missing else "runnable"
+    missing, lacks = ", ".join(parts.missing(method)), parts.lacks(method)
+    status = "not implemented" if missing else "data missing" if lacks else "runnable"
     return (
-        method.name, method.title, method.kind, *made_of, status, ", ".join(missing), method.source,
+        method.name, method.title, method.kind, *made_of, status, missing or lacks, method.source,
     )  # fmt: skip
 
 

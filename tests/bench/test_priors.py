@@ -110,6 +110,10 @@ def test_a_run_lacks_the_published_prior_and_says_what_would_provide_it(nsdbench
     (cell,) = [c for c in json.loads(out)["tables"][0]["cells"] if c["method"] == "glad"]
     assert (cell["status"], cell["reason"]) == ("data missing", sentence)
     assert sentence in nsdbench(f"explain {CELL_ID}")[1]
+    listed = {m["name"]: m for m in json.loads(nsdbench("list methods --json")[1])["methods"]}
+    assert listed["glad"]["status"] == "data missing"
+    assert listed["glad"]["missing"] == "prior 'stylegan-xl'"
+    assert (listed["glad-suite"]["status"], listed["glad-suite"]["missing"]) == ("runnable", "")
     assert nsdbench("distill --method glad --dataset Digits16 --ipc 1 --out x.safetensors")[0] == 3
 
 

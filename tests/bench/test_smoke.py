@@ -26,3 +26,15 @@ def test_full_data_beats_nsd_and_nsd_beats_random_selection(tmp_path, monkeypatc
     assert means["full"] > means["nsd"] > means["random"] + 5
     assert means["mtt"] > means["random"] + 5
     assert means["random"] > 30
+
+
+@pytest.mark.slow
+def test_latents_of_a_trained_prior_beat_random_selection(tmp_path, monkeypatch, measure_cell):
+    monkeypatch.setenv("NSDBENCH_CACHE", str(tmp_path / "cache"))
+    means = {}
+    for method in ("random", "glad-suite"):
+        cell = Cell("Digits64", 1, method, "convnet4-w16", "common-150ep", "smoke")
+        record = measure_cell(cell, tmp_path, repeats=2)
+        assert record.status == "done", record.failure
+        means[method] = record.accuracy.mean
+    assert means["glad-suite"] > means["random"] + 8

@@ -51,6 +51,27 @@ lr_syn = 1.0
 lr_kernels = 0.1
 lr_lr = 1e-5
 """,
+    "latent": """
+extends = "glad-suite"
+title = "Latent"
+[[settings]]
+source = "test"
+network = { width = 4, depth = 1 }
+experts = { num_experts = 1, epochs = 3, batch_size = 8 }
+[settings.parameterization]
+layer = -2
+prior_width = 2
+prior_z_dim = 2
+prior_w_dim = 4
+prior_epochs = 2
+prior_batch_size = 16
+[settings.objective]
+syn_steps = 2
+expert_epochs = 1
+max_start_epoch = 2
+[settings.optimiser]
+iterations = 4
+""",
     "forgotten": """
 extends = "forgetting"
 title = "Forgotten"
@@ -69,6 +90,10 @@ label = "Tiny"
 family = "ours"
 method = "tiny"
 [[rows]]
+label = "Latent"
+family = "ours"
+method = "latent"
+[[rows]]
 label = "Forgotten"
 family = "coreset"
 method = "forgotten"
@@ -82,11 +107,12 @@ columns = [{ dataset = "folder:PICTURES", ipc = 2, arch = "convnet1-w4" }]
 RECORDS, NETWORKS = "results/records/*/*.json", "results/work/*.json"
 SETS, CHECKPOINTS = "results/artefacts/*.safetensors", "results/work/*.pt"
 KINDS = {
-    "record": (160, RECORDS, ()),
+    "record": (150, RECORDS, ()),
     "networks": (90, NETWORKS, (RECORDS,)),
     "artefact": (150, SETS, (RECORDS, NETWORKS)),
     "checkpoint": (100, CHECKPOINTS, (RECORDS, NETWORKS, SETS)),
-    "buffer": (180, "cache/experts/*/*.[nj]*", (RECORDS, NETWORKS, SETS, CHECKPOINTS)),
+    "buffer": (160, "cache/experts/*/*.[nj]*", (RECORDS, NETWORKS, SETS, CHECKPOINTS)),
+    "prior": (30, "cache/priors/*.safetensors", (RECORDS, NETWORKS, SETS, CHECKPOINTS)),
     "whitening": (80, "cache/zca/*.safetensors", (RECORDS, NETWORKS)),
     "decoded": (80, "cache/resized/*.safetensors", (RECORDS, NETWORKS)),
     "picture": (60, "results/images/*/*.npz", ()),

@@ -116,6 +116,8 @@ class Generated(Parameterization):
         """Map latents to network inputs [n, C, H, W]; nothing is clipped."""
         assert self._preprocessing is not None, "decode comes after initialize"
         pictures = (self.prior.from_f(w, f, self.shape.layer) + 1) / 2
+        if self.shape.shift:
+            pictures = pictures + pictures.new_tensor(self.shape.shift)[:, None, None]
         return self._preprocessing.apply(pictures)
 
     @torch.no_grad()

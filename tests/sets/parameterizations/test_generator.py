@@ -67,6 +67,19 @@ def test_decoding_is_the_rest_of_the_synthesis_preprocessed(dataset, kind, layer
     assert classes.tolist() == [2, 0, 2]
 
 
+def test_a_shift_repeats_the_slip_of_the_authors_code():
+    """Decoded pictures of theirs are standardised by other means than real ones, (x - m') / s."""
+    dataset = data.load("synthetic:3x3x8x8@20+6").without_test()
+    plain, shifted = (made(dataset, shift=shift) for shift in ((), (0.0473, 0.0122, -0.0668)))
+    transform = data.preprocessing("standardise", dataset)
+    pictures = plain.prior.from_f(plain.w, plain.f, 1) / 2 + 0.5
+    other = transform.mean - torch.tensor([0.485, 0.456, 0.406])
+    other += torch.tensor([0.4377, 0.4438, 0.4728])
+    expected = (pictures - other[:, None, None]) / transform.std[:, None, None]
+    torch.testing.assert_close(shifted.decode()[0], expected, rtol=1e-4, atol=1e-4)
+    assert not torch.allclose(plain.decode()[0], expected, atol=1e-2)
+
+
 def in_double(module):
     """Decode in float64, without a preprocessing that would round."""
     module.double()
@@ -254,6 +267,8 @@ def test_a_plug_in_distils(dataset, install):
         ({"prior": "randm"}, "unknown prior 'randm'; known: random, suite-trained; did you mean"),
         ({"start": "zero"}, "`start` is 'zero'; expected one of sampled, mean"),
         ({"chunk": 0}, "`chunk` is 0; expected"),
+        ({"shift": [0.1, 0.2]}, "shift has 2 numbers; expected one for each of the 1 channels"),
+        ({"shift": [2]}, "item 1 of `shift` is 2; expected a finite number"),
     ],
 )  # fmt: skip
 def test_wrong_settings_are_refused_by_the_plan_in_one_line(dataset, settings, message):

@@ -20,6 +20,7 @@ _OF_PRIOR = "prior_"  # begins the settings of the prior itself
 _PASSES = 3
 
 Start = Literal["sampled", "mean"]
+Shift = Annotated[float, Field(ge=-1, le=1)]
 
 
 class GeneratorSettings(Settings):
@@ -30,6 +31,9 @@ class GeneratorSettings(Settings):
         layer: the latent f of an image goes into this layer of the synthesis; -1 is the last one.
         start: whether w is mapped from one sample, or is the mean of w over 1,000 of the class.
         chunk: images that are decoded, and differentiated, at a time; 10 in GLaD's code.
+        shift: added to the channels of decoded pictures, from 0 to 1, if given. 0.0473, 0.0122,
+            -0.0668 repeats a slip of GLaD's code on ImageNet, which standardises real images by its
+            means, but decoded ones by those of SVHN.
     """
 
     model_config = ConfigDict(extra="allow")
@@ -38,6 +42,7 @@ class GeneratorSettings(Settings):
     layer: Annotated[int, Field(ge=-(10**4), le=10**4)]
     start: Start = "sampled"
     chunk: Count = 10
+    shift: Annotated[tuple[Shift, ...], Field(strict=False)] = ()
 
     @property
     def prior_settings(self) -> dict[str, Any]:
@@ -65,7 +70,7 @@ class GeneratorShape:
         num_classes, image_shape, ipc: as of `Budget`.
         prior, prior_settings: the prior by name, with its settings.
         layer: counted from 0.
-        start, chunk: as of `GeneratorSettings`.
+        start, chunk, shift: as of `GeneratorSettings`.
     """
 
     name: str
@@ -76,6 +81,7 @@ class GeneratorShape:
     layer: int
     start: Start
     chunk: int
+    shift: tuple[float, ...] = ()
     prior_settings: Mapping[str, Any] = field(default_factory=dict)
 
     @property
@@ -112,6 +118,11 @@ def _plan(settings: GeneratorSettings, budget: Budget) -> GeneratorShape:
             f"layer is {settings.layer}; for images of {budget.image_shape} the prior "
             f"{settings.prior!r} has layers 0 to {count - 1}, or -{count} to -1 from the end"
         )
+    if settings.shift and len(settings.shift) != budget.image_shape[0]:
+        raise ValueError(
+            f"shift has {len(settings.shift)} numbers; expected one for each of the "
+            f"{budget.image_shape[0]} channels"
+        )
     return GeneratorShape(
         "generator",
         budget.num_classes,
@@ -121,6 +132,7 @@ def _plan(settings: GeneratorSettings, budget: Budget) -> GeneratorShape:
         settings.layer % count,
         settings.start,
         settings.chunk,
+        settings.shift,
         settings.prior_settings,
     )
 
