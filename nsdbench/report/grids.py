@@ -15,7 +15,12 @@ if TYPE_CHECKING:
     from nsdbench.bench.tables import Column, Row, Table
     from nsdbench.bench.tables.published import PrintedNumber
 
-_PHASES = {"experts": "experts", "distill": "distillation", "evaluate": "evaluation"}
+_PHASES = {
+    "prior": "prior",
+    "experts": "experts",
+    "distill": "distillation",
+    "evaluate": "evaluation",
+}
 
 
 @dataclass(frozen=True)
@@ -247,16 +252,20 @@ def cost_grid(cells: list[CellReport]) -> list[Grid]:
     """Make the grid of what the measured cells took: training, time, memory, and on which device.
 
     Networks of unequal steps or batches were not trained equally much: a protocol that counts
-    epochs gives a set of more images more steps, and a set smaller than a batch is a batch.
+    epochs gives a set of more images more steps, and a set smaller than a batch is a batch. There
+    is a column of priors where a cell has one.
     """
+    measured = _measured(cells)
+    has_prior = any("prior" in record.cost.seconds for _, record, _ in measured)
+    phases = {key: name for key, name in _PHASES.items() if has_prior or key != "prior"}
     header = (
-        "method", "cell", "protocol", "images", "batch", "steps", *_PHASES.values(),
+        "method", "cell", "protocol", "images", "batch", "steps", *phases.values(),
         "peak memory", "device",
     )  # fmt: skip
     rows = []
-    for _, record, where in _measured(cells):
+    for _, record, where in measured:
         counts = (record.images, record.batch, record.training.steps)
-        seconds = [record.cost.seconds.get(phase) for phase in _PHASES]
+        seconds = [record.cost.seconds.get(phase) for phase in phases]
         peak = record.cost.peak_bytes
         rows.append(
             (

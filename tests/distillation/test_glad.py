@@ -157,7 +157,7 @@ def test_one_step_moves_latents_and_step_size_with_momentum_and_no_floor():
     latents = loop._initialized(recipe, dataset, real, 0, AT_HOME)
     objective = loop._objective(recipe, dataset, real, AT_HOME)
     state = LoopState.start(latents, objective, recipe.values["optimiser"])
-    rates = {"f": 30.0, "w": 1.0, "lr_inner": 10.0}
+    rates = {"f": 100.0, "w": 1.0, "lr_inner": 10.0}
     tensors = {"f": latents.f, "w": latents.w, "lr_inner": objective.lr_inner}
     expected = {name: tensor.detach().clone() for name, tensor in tensors.items()}
     velocity = {name: torch.zeros_like(tensor) for name, tensor in tensors.items()}

@@ -218,6 +218,18 @@ def test_a_set_over_its_budget_says_what_it_stores_and_is_never_compared():
     assert verdict(record, same).reason == "over budget (190.6 %)"
 
 
+def test_the_time_of_a_prior_is_shown_where_a_cell_has_one():
+    glad, mtt = (entry_of("table3", "smoke", row) for row in ("GLaD (suite-trained prior)", "MTT"))
+    seconds = {"prior": 8.4, "experts": 0.0, "distill": 20.0, "evaluate": 3.0}
+    with_prior = record_of(glad, [90.0], cost={"seconds": seconds})
+    table = tables.load("table3")
+    document = build(table, "smoke", [with_prior, record_of(mtt, [70.0])])
+    took = grid(document, "What every measured cell took")
+    assert (took["GLaD (suite-trained prior)"]["prior"], took["MTT"]["prior"]) == ("8 s", "-")
+    document = build(table, "smoke", [record_of(mtt, [70.0])])
+    assert "prior" not in grid(document, "What every measured cell took")["MTT"]
+
+
 def test_other_protocols_show_no_difference():
     mtt = entry_of("table1", "paper", "MTT", dataset="CIFAR10", ipc=1)
     document = build(tables.load("table1"), "paper", [record_of(mtt, [46.3] * 5)])

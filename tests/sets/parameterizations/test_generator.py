@@ -357,15 +357,16 @@ def test_the_plan_prices_the_prior_once_for_all_cells_and_decoding_for_every_ste
     assert longer.key != trained.work[0].key
     assert (longer.flops, longer.steps) == (2 * trained.work[0].flops, 2 * trained.work[0].steps)
 
-    # 60 steps of 3 sets; 10 images, forward twice and backward once
+    # steps of 3 sets; 10 images, forward twice and backward once
     settings = methods.resolve("glad-random", "Digits16", 1, "smoke").values["parameterization"]
     shape = parameterizations.plan(settings, spec, 1)
     assert trained.stored_bytes == 4 * 10 * 256 and shape.num_elements == 10 * 256
     objective = methods.resolve("glad", "Digits16", 1, "smoke").values["objective"]
     same = {f"objective.{key}": value for key, value in objective.items()}
-    without = planned("mtt", **same, **{"optimiser.iterations": 60})
+    steps = methods.resolve("glad-random", "Digits16", 1, "smoke").values["optimiser"]["iterations"]
+    without = planned("mtt", **same, **{"optimiser.iterations": steps})
     decoding = untrained.work[1].flops - without.work[1].flops
-    assert decoding == pytest.approx(3 * 60 * 10 * 3 * shape.sizes.flops)
+    assert decoding == pytest.approx(3 * steps * 10 * 3 * shape.sizes.flops)
     wide, wider = (
         planned(
             "glad-random", **{"parameterization.prior_width": width, "parameterization.chunk": 4}
