@@ -10,9 +10,10 @@ Cells that several tables share appear once.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from glob import escape
 from pathlib import Path
+from typing import Any
 
 from nsdbench import data
 from nsdbench.bench import tables
@@ -102,6 +103,29 @@ class Plan:
     def todo(self) -> list[Task]:
         """Return what there is to measure."""
         return [planned.task for planned in self.with_status("todo") if planned.task is not None]
+
+    def as_dict(self, seconds: Mapping[str, float]) -> dict[str, Any]:
+        """Return the plan as JSON values; `seconds` is what cells are predicted to take, by id."""
+        cells = []
+        for planned in self.cells:
+            estimate = planned.estimate
+            cells.append(
+                {
+                    "id": planned.cell.id,
+                    **asdict(planned.cell),
+                    "tables": list(planned.tables),
+                    "seeds": planned.seeds,
+                    "repeats": planned.repeats,
+                    "status": planned.status,
+                    "reason": planned.reason,
+                    "seconds": seconds.get(planned.cell.id),
+                    "peak_bytes": estimate and estimate.peak_bytes,
+                    "stored_bytes": estimate and estimate.stored_bytes,
+                    "images": estimate and estimate.num_images,
+                    "excess_ipc": estimate and estimate.excess_ipc,
+                }
+            )
+        return {"scale": self.scale, "cells": cells, "warnings": list(self.warnings)}
 
     def missing_data(self) -> list[str]:
         """Return the data sets that are missing, in order of appearance."""

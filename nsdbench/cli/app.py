@@ -12,6 +12,7 @@ from typing import Annotated
 
 import typer
 
+import nsdbench
 from nsdbench.cli import experts, sets, tables
 from nsdbench.cli.console import make_console, make_printable, show_table
 from nsdbench.cli.options import AsJson
@@ -20,10 +21,8 @@ from nsdbench.sums import show_notices
 
 app = typer.Typer(
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
-    help="Benchmark suite for dataset distillation.",
 )
 
 _WRONG_PATHS = (
@@ -38,11 +37,28 @@ def main() -> None:
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: what is done is kept
     try:
-        app()
+        app(prog_name="nsdbench")  # completion knows that name, however we are called
     except (ValueError, NotImplementedYet, *_WRONG_PATHS) as error:
         _stop(error, 2)
     except (NsdbenchError, OSError) as error:
         _stop(error, 3)
+
+
+def _show_version(is_wanted: bool) -> None:
+    """Print the version and exit."""
+    if is_wanted:
+        sys.stdout.write(f"nsdbench {nsdbench.__version__}\n")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_show_version, is_eager=True, help="print the version"),
+    ] = False,
+) -> None:
+    """Benchmark suite for dataset distillation."""
 
 
 @app.command("list")

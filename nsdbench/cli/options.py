@@ -8,11 +8,56 @@ from typing import Annotated
 
 import typer
 
+
+def _tables() -> list[str]:
+    from nsdbench.bench import tables
+
+    return tables.names()
+
+
+def _scales() -> list[str]:
+    from nsdbench.bench import tables
+
+    return list(tables.SCALES)
+
+
+def _protocols() -> list[str]:
+    from nsdbench.evaluation import protocols
+
+    return protocols.names()
+
+
+def _methods() -> list[str]:
+    from nsdbench import methods
+
+    return methods.names()
+
+
+def _datasets() -> list[str]:
+    from nsdbench import data
+
+    return data.names()
+
+
+# Names for the completion of a shell, looked up when it asks.
 Tables = Annotated[
-    list[str], typer.Argument(metavar="TABLE...", help="see `list tables`: table1, figure3 ...")
+    list[str],
+    typer.Argument(
+        metavar="TABLE...",
+        help="see `list tables`: table1, figure3 ...",
+        autocompletion=_tables,
+    ),
 ]
-SomeTables = Annotated[list[str] | None, typer.Argument(metavar="[TABLE]...", help="default: all")]
-Scale = Annotated[str, typer.Option(help="smoke, small or paper")]
+SomeTables = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="[TABLE]...", help="default: all", autocompletion=_tables),
+]
+Scale = Annotated[str, typer.Option(help="smoke, small or paper", autocompletion=_scales)]
+Method = Annotated[str, typer.Option(help="see `list methods`", autocompletion=_methods)]
+Dataset = Annotated[
+    str,
+    typer.Option(help="see `list datasets`; also folder:PATH[@SIZE]", autocompletion=_datasets),
+]
 Where = Annotated[
     list[str] | None,
     typer.Option(help="keep some cells: dataset=FashionMNIST,ipc=1|10,method=nsd"),
@@ -26,14 +71,14 @@ Settings = Annotated[
     list[str] | None,
     typer.Option("--set", help="replace a setting: --set optimiser.iterations=100"),
 ]
-Protocol = Annotated[str, typer.Option(help="see `list protocols`")]
+Protocol = Annotated[str, typer.Option(help="see `list protocols`", autocompletion=_protocols)]
 SetFiles = Annotated[
     list[Path],
     typer.Argument(
         metavar="FILE...", help="of one set: ours or another project's; images, then labels"
     ),
 ]
-TestData = Annotated[str, typer.Option(help="data set to test on")]
+TestData = Annotated[str, typer.Option(help="data set to test on", autocompletion=_datasets)]
 Repeats = Annotated[int, typer.Option(help="number of networks", min=1)]
 Preprocessing = Annotated[
     str | None,
@@ -57,6 +102,7 @@ JudgedBy = Annotated[
     typer.Option(
         "--protocol",
         help="evaluate every row except the full data with this protocol, see `list protocols`",
+        autocompletion=_protocols,
     ),
 ]
 

@@ -11,10 +11,12 @@ from nsdbench.cli.console import StepDisplay, make_console, resumable
 from nsdbench.cli.options import (
     AsJson,
     DataRoot,
+    Dataset,
     Device,
     Factor,
     LabelsAre,
     LearnedRate,
+    Method,
     Pixels,
     Preprocessing,
     Protocol,
@@ -30,8 +32,8 @@ from nsdbench.errors import counted
 
 
 def distill(
-    method: Annotated[str, typer.Option(help="see `list methods`")],
-    dataset: Annotated[str, typer.Option(help="see `list datasets`; also folder:PATH[@SIZE]")],
+    method: Method,
+    dataset: Dataset,
     ipc: Annotated[int, typer.Option(help="budget in images per class", min=1)],
     out: Annotated[Path, typer.Option(help="file to write (.safetensors)")],
     scale: Scale = "smoke",

@@ -37,6 +37,9 @@ from nsdbench.cli.options import (
 from nsdbench.errors import counted
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from nsdbench.bench.figures import PlannedFigure
     from nsdbench.bench.record import Record
 
 
@@ -48,6 +51,7 @@ def plan(
     protocol: JudgedBy = None,
     results: Results = Path("results"),
     data_root: DataRoot = None,
+    as_json: AsJson = False,
 ) -> None:
     """Show the cells of tables: data present or missing, predicted memory, time, stored size."""
     from nsdbench.bench import tables
@@ -60,10 +64,17 @@ def plan(
 
     run = Run(results, data_root, resolve_device("auto"))
     made = make(Choice(table, scale, parse_where(where or []), seeds, protocol), run)
+    seconds = made.seconds(cores(), run.has_gpu)
+    figures = plan_figures(tables.choose(table, scale), scale, results)
+    missing = {name: how_to_get(name, data_root) for name in made.missing_data()}
+    if as_json:
+        plain = made.as_dict(seconds) | {"figures": _plain(figures), "missing_data": missing}
+        sys.stdout.write(json.dumps(plain, indent=2) + "\n")
+        return
     console = make_console()
-    show_plan(console, made, made.seconds(cores(), run.has_gpu))
-    show_lines(console, plan_figures(tables.choose(table, scale), scale, results))
-    show_missing(console, made, {name: how_to_get(name, data_root) for name in made.missing_data()})
+    show_plan(console, made, seconds)
+    show_lines(console, figures)
+    show_missing(console, made, missing)
 
 
 def run(
@@ -137,7 +148,7 @@ def status(
     summary = reporting.summarise(chosen, scale, records, protocol, parse_where(where or []))
     pictured = plan_figures(chosen, scale, results)
     if as_json:
-        summary["figures"] = [{"name": x.name, "is_computed": x.is_done} for x in pictured]
+        summary["figures"] = _plain(pictured)
         sys.stdout.write(json.dumps(summary, indent=2) + "\n")
         return
     console = make_console()
@@ -157,6 +168,7 @@ def report(
     markdown: Annotated[bool, typer.Option("--markdown", help="the default")] = False,
     latex: Annotated[bool, typer.Option("--latex", help="booktabs tables")] = False,
     csv: Annotated[bool, typer.Option("--csv", help="one line per cell, full precision")] = False,
+    as_json: AsJson = False,
     html: Annotated[
         Path | None, typer.Option(help="write a page with everything: FILE.html, or into a folder")
     ] = None,
@@ -177,12 +189,12 @@ def report(
     from nsdbench.report.page.render import page_path, render
 
     if fill:
-        if table or protocol or markdown or latex or csv or html or images:
+        if table or protocol or markdown or latex or csv or as_json or html or images:
             raise ValueError("--fill goes with --results alone: blocks say what they show")
         _fill_pages(fill, results)
         return
-    if markdown + latex + csv + (html is not None) > 1:
-        raise ValueError("choose one of --markdown, --latex, --csv and --html FILE")
+    if markdown + latex + csv + as_json + (html is not None) > 1:
+        raise ValueError("choose one of --markdown, --latex, --csv, --json and --html FILE")
     chosen = tables.choose(table or None, scale)
     html = html and page_path(html)
     figures, pictures = (results / name / scale for name in ("figures", "images"))
@@ -193,11 +205,12 @@ def report(
         write_atomically(html, lambda partial: partial.write_text(page, encoding="utf-8"))
         make_console().print(f"wrote {html}")
     else:
-        kind = "latex" if latex else "csv" if csv else "markdown"
+        chosen_kinds = {"latex": latex, "csv": csv, "json": as_json}
+        kind = next((name for name, is_chosen in chosen_kinds.items() if is_chosen), "markdown")
         sys.stdout.write(
             writers.write(table or None, scale, records, kind, pictures, images, protocol)
         )
-    if images is not None and (html is not None or csv):
+    if images is not None and (html is not None or csv or as_json):
         documents = [build(x, scale, records, pictures, protocol) for x in chosen]
         writers.save_pictures(documents, images)
     for path in write_figures(chosen, scale, records, figures, protocol):
@@ -230,6 +243,11 @@ def explain(
                 )
         cells, none = explaining.find_cells(cell), ""
     sys.stdout.write(("\n\n".join(map(explaining.explain, cells)) or none) + "\n")
+
+
+def _plain(figures: "Iterable[PlannedFigure]") -> list[dict[str, object]]:
+    """Describe planned figures in JSON values."""
+    return [{"name": figure.name, "is_computed": figure.is_done} for figure in figures]
 
 
 def _fill_pages(pages: list[Path], results: Path) -> None:

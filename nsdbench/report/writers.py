@@ -1,13 +1,14 @@
-"""Write reports as markdown, LaTeX or CSV."""
+"""Write reports as markdown, LaTeX, CSV or JSON."""
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from nsdbench.bench import tables
 from nsdbench.bench.comparison import num_sets
@@ -18,7 +19,10 @@ from nsdbench.report.document import Document, build
 from nsdbench.report.grids import Grid
 from nsdbench.report.pictures import draw_images
 
-KINDS = ("markdown", "latex", "csv")
+if TYPE_CHECKING:
+    from nsdbench.bench.tables import Table
+
+KINDS = ("markdown", "latex", "csv", "json")
 _HEADER = (
     "table", "row", "family", "dataset", "ipc", "method", "arch", "protocol", "scale", "status",
     "reason", "mean", "std", "ci95_low", "ci95_high", "sets", "n", "between_sets",
@@ -61,6 +65,9 @@ def write(
     if kind == "csv":
         cells = [(t.name, cell) for t in chosen for cell in collect(t, scale, records, protocol)]
         return comma_separated(_HEADER, (_line(*cell) for cell in cells))
+    if kind == "json":
+        parts = [_part(table, scale, records, protocol) for table in chosen]
+        return json.dumps({"scale": scale, "tables": parts}, indent=2) + "\n"
     documents = [build(table, scale, records, picture_source, protocol) for table in chosen]
     files: dict[str, str] = {}
     if picture_folder is not None:
@@ -191,6 +198,21 @@ def latex_escape(text: str) -> str:
 
     rules = LATEX_ESCAPE_RULES | {"±": r"$\pm$"}
     return "".join(rules.get(character, character) for character in text)
+
+
+def _part(
+    table: Table, scale: str, records: Sequence[Record], protocol: str | None
+) -> dict[str, Any]:
+    """Return what the CSV says of every cell of a table as JSON values; null is what is unknown."""
+    document = build(table, scale, records, protocol=protocol)
+    lines = [_line(table.name, cell) for cell in collect(table, scale, records, protocol)]
+    return {
+        "name": table.name,
+        "title": table.title,
+        "paragraphs": document.paragraphs,
+        "cells": [{key: line.get(key) for key in _HEADER[1:]} for line in lines],
+        "notes": document.notes,
+    }
 
 
 def comma_separated(header: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> str:

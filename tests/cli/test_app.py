@@ -291,7 +291,11 @@ def test_a_method_that_does_not_exist_is_printed_and_is_no_failure(nsdbench):
         ("run mine --device tpu9", "expected cpu, cuda, cuda:N or auto"),
         ("report table99", "unknown table 'table99'"),
         ("report --scale huge", "unknown scale 'huge'"),
-        ("report mine --csv --latex", "choose one of --markdown, --latex, --csv and --html"),
+        (
+            "report mine --csv --latex",
+            "choose one of --markdown, --latex, --csv, --json and",
+        ),
+        ("report mine --json --html x.html", "choose one of --markdown"),
         ("list nonsense", "cannot list 'nonsense'; choose one of methods, datasets"),
         ("explain nonsense", "no table declares the cell 'nonsense'"),
         ("distill --method magic --dataset Digits16 --ipc 1 --out OUT", "'magic' is not"),
@@ -697,3 +701,64 @@ def test_a_set_is_exported_beside_its_file_or_where_one_says(nsdbench, folder):
     ):
         code, out, err = nsdbench(line)
         assert code == 2 and message in err and out == "", line
+
+
+def test_the_version_is_that_of_the_package(nsdbench):
+    from nsdbench import __version__
+
+    assert nsdbench("--version") == (0, f"nsdbench {__version__}\n", "")
+
+
+def test_a_plan_is_json_with_what_the_table_shows(nsdbench):
+    plan = json.loads(nsdbench("plan mine figure4 --json")[1])
+    assert (plan["scale"], plan["warnings"], plan["missing_data"]) == ("smoke", [], {})
+    assert plan["figures"] == [{"name": "figure4", "is_computed": False}]
+    cell, other = plan["cells"]
+    assert (cell["id"], cell["status"], cell["tables"]) == (CELL_ID, "todo", ["mine"])
+    assert cell["seconds"] > 0 and cell["peak_bytes"] > 0 and cell["images"] == 10
+    assert (cell["seeds"], cell["repeats"]) == (2, 1)
+    assert (other["status"], other["seconds"]) == ("not implemented", None)
+    missing = json.loads(nsdbench("plan mine --scale paper --json")[1])["missing_data"]
+    assert list(missing) == ["ImageNette"] and "--data-root" in missing["ImageNette"]
+
+
+def test_a_report_is_json_with_what_the_csv_says(nsdbench):
+    import csv
+
+    assert nsdbench("run mine")[0] == 0
+    report = json.loads(nsdbench("report mine --json")[1])
+    (table,) = report["tables"]
+    assert (report["scale"], table["name"]) == ("smoke", "mine")
+    rows = list(csv.DictReader(io.StringIO(nsdbench("report mine --csv")[1])))
+    assert len(table["cells"]) == len(rows) == 2
+    for cell, row in zip(table["cells"], rows, strict=True):
+        assert row.pop("table") == "mine"
+        assert row.keys() == cell.keys()
+        for key, value in cell.items():
+            if isinstance(value, float):
+                assert float(row[key]) == value
+            else:
+                assert row[key] == ("" if value is None else str(value))
+
+
+@pytest.mark.parametrize(
+    ("words", "offered"),
+    [
+        ("plan fig", {"figure3", "figure4"}),
+        ("report table1 --scale s", {"smoke", "small"}),
+        ("distill --method nsd-u", {"nsd-unguided"}),
+        ("evaluate x.pt --dataset Fash", {"FashionMNIST"}),
+        ("evaluate x.pt --protocol common-eq", {"common-equal-steps"}),
+        ("exp", {"explain", "export", "experts"}),
+    ],
+)
+def test_a_shell_completes_names(monkeypatch, capsys, words, offered):
+    """As bash asks: the words so far in the environment, the offers a line each."""
+    monkeypatch.setenv("_NSDBENCH_COMPLETE", "complete_bash")
+    monkeypatch.setenv("COMP_WORDS", f"nsdbench {words}")
+    monkeypatch.setenv("COMP_CWORD", str(len(words.split())))
+    monkeypatch.setattr(sys, "argv", ["nsdbench"])
+    with pytest.raises(SystemExit) as stopped:
+        cli.main()
+    assert stopped.value.code in (0, None)
+    assert set(capsys.readouterr().out.split()) == offered
