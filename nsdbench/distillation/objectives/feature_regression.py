@@ -23,6 +23,7 @@ import torch
 from torch import Tensor, nn
 
 from nsdbench import models
+from nsdbench.distillation import ridge as regression
 from nsdbench.distillation.objectives.base import Objective, ObjectiveContext
 from nsdbench.distillation.objectives.families import FeatureRegressionSettings
 from nsdbench.sets.parameterizations.base import Parameterization
@@ -42,12 +43,8 @@ def ridge_prediction(
     Returns:
         float64, differentiable in all three.
     """
-    known, asked, labels = features.double(), real_features.double(), labels.double()
-    kernel = known @ known.mT
-    kernel = kernel + ridge * kernel.diagonal().mean() * torch.eye(
-        len(kernel), dtype=kernel.dtype, device=kernel.device
-    )
-    return asked @ known.mT @ torch.linalg.solve(kernel, labels)
+    known, asked = features.double(), real_features.double()
+    return regression.predict(known @ known.mT, asked @ known.mT, labels, ridge)
 
 
 def margin_loss(labels: Tensor) -> Tensor:
@@ -102,23 +99,18 @@ class FeatureRegression(Objective):
         real_images, classes = self._real.sample(self._settings.real_batch, generator)
         with torch.no_grad():
             real_features = network.embed(real_images)
-        images, labels = self._decode(parameterization, generator)
+        num_classes = self._real.num_classes
+        images, labels = regression.decode_support(
+            parameterization, num_classes, parameterization.num_images, generator
+        )
         separation = 0.0 if parameterization.soft_labels is None else margin_loss(labels)
         if self._settings.mirrored:
             images, labels = torch.cat([images, images.flip(-1)]), torch.cat([labels, labels])
         predicted = ridge_prediction(
             network.embed(images), real_features, labels, self._settings.ridge
         )
-        targets = models.centred(classes, self._real.num_classes)
+        targets = regression.centred_labels(classes, num_classes)
         return models.squared_error(predicted, targets).float() + separation
-
-    def _decode(
-        self, parameterization: Parameterization, generator: torch.Generator
-    ) -> tuple[Tensor, Tensor]:
-        """Decode all images, with their labels [n, K]."""
-        images, classes = parameterization.decode(None, generator)
-        labels = parameterization.soft_labels
-        return images, models.centred(classes, self._real.num_classes) if labels is None else labels
 
     def after_update(self, parameterization: Parameterization, generator: torch.Generator) -> None:
         """Train the network that was looked through, or start it anew; then draw the next one."""
@@ -141,13 +133,12 @@ class FeatureRegression(Objective):
     ) -> None:
         """Take one Adam step on decoded images; on `batch_network` of them if there are more."""
         with torch.no_grad():
-            images, labels = self._decode(parameterization, generator)
-        if len(images) > self._settings.batch_network:
-            rows = torch.randperm(len(images), generator=generator)[: self._settings.batch_network]
-            images, labels = images[rows.to(images.device)], labels[rows.to(images.device)]
+            images, labels = regression.decode_support(
+                parameterization, self._real.num_classes, self._settings.batch_network, generator
+            )
         network, adam = self.networks[number].train().requires_grad_(True), self._adams[number]
         adam.zero_grad(set_to_none=True)
-        models.squared_error(network(images), labels).backward()
+        models.squared_error(network(images), labels.float()).backward()
         adam.step()
         adam.zero_grad(set_to_none=True)
         network.requires_grad_(False)
