@@ -49,7 +49,17 @@ def test_commands_exist_with_these_options(line):
 
 def test_commands_are_found():
     names = {line.split()[0] for line in COMMANDS}
-    assert names >= {"list", "plan", "run", "status", "report", "explain", "distill", "evaluate"}
+    assert names >= {
+        "list",
+        "plan",
+        "run",
+        "status",
+        "report",
+        "explain",
+        "distill",
+        "evaluate",
+        "judge",
+    }
 
 
 @pytest.mark.parametrize("path", [p for p, text in PAGES.items() if "<!-- nsdbench:" in text])

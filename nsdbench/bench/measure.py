@@ -7,6 +7,7 @@ evaluation by network. A cell that was killed goes on where it was and ends with
 import sys
 import time
 import traceback
+from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any
@@ -33,7 +34,7 @@ from nsdbench.data import Dataset, TrainingData, load, preprocessing
 from nsdbench.errors import BudgetExceeded, DataCorrupt, DataMissing, Diverged
 from nsdbench.evaluation import Judge
 from nsdbench.experts import Run
-from nsdbench.sets import Artefact, budget
+from nsdbench.sets import Artefact, Ledger, budget
 
 _FAILURE_KINDS = (
     (DataMissing, "data_missing"),
@@ -57,6 +58,15 @@ def measure(task: Task, run: Run) -> Record:
         A record of status "done", or of status "failed" with the reason; only an interrupt from
         the keyboard raises.
     """
+    return recorded(task, run, lambda: _measure(task, run))
+
+
+def recorded(task: Task, run: Run, measured: Callable[[], dict[str, Any]]) -> Record:
+    """Record what a function measures, or why it fails; arguments and result as of `measure`.
+
+    Args:
+        measured: returns the fields of a `Result` that are measured.
+    """
     begun = _now()
     provenance.reset_peak()
     started = time.perf_counter()
@@ -67,7 +77,7 @@ def measure(task: Task, run: Run) -> Record:
         "repeats": task.repeats,
     }
     try:
-        measured = _measure(task, run)
+        fields = measured()
     except Exception as error:
         kind = next((name for cls, name in _FAILURE_KINDS if isinstance(error, cls)), "error")
         return Record.failed(
@@ -80,7 +90,7 @@ def measure(task: Task, run: Run) -> Record:
             provenance=_provenance(run, begun),
             **asked,
         )
-    return Record.done(task.cell, **asked, **measured, provenance=_provenance(run, begun))
+    return Record.done(task.cell, **asked, **fields, provenance=_provenance(run, begun))
 
 
 def _measure(task: Task, run: Run) -> dict[str, Any]:
@@ -89,7 +99,6 @@ def _measure(task: Task, run: Run) -> dict[str, Any]:
     judges = task.protocol.network(task.cell.arch)
     models.network_size(judges, data.image_shape, data.num_classes)  # or refuse before the work
     networks = _train_networks(task, data, run)
-    flat = [network for row in networks for network in row]
     recipe = task.recipe
     sets = []
     if recipe.kind != "full":
@@ -101,45 +110,59 @@ def _measure(task: Task, run: Run) -> dict[str, Any]:
             seconds[phase] = seconds.get(phase, 0.0) + cost.get(phase, 0.0)
         if "prior" in cost:  # one for all sets and cells of a data set; all of it counts for each
             seconds["prior"] = cost["prior"]
-    seconds["evaluate"] = sum(network["seconds"] for network in flat)
-    commits = [network["commit"] for network in flat]
-    commits += [artefact.metadata["commit"] for artefact in sets]
     learned = sets[0].metadata.get("distillation") if sets else None
-    code_path = {"evaluation": flat[0]["code_path"]}
-    measured: dict[str, Any] = {
+    unroll = {} if learned is None else {"unroll": learned["code_path"]}
+    commits = [artefact.metadata["commit"] for artefact in sets]
+    measured = of_networks(networks, data, seconds, commits, unroll)
+    measured["budget"] = None
+    if sets:
+        num_images = sets[0].parameterization.num_images
+        measured["budget"] = budget_of(sets[0].ledger(), data, task.cell.ipc, num_images)
+        cell = task.cell
+        save_pictures(sets[0], data, Store(run.results).images_path(cell.scale, cell.id))
+    if learned is not None:
+        measured["distillation"] = Distillation(**learned)
+    return measured
+
+
+def of_networks(
+    networks: list[list[dict]],
+    data: Dataset,
+    seconds: dict[str, float] | None = None,
+    commits: Iterable[tuple[str | None, bool | None]] = (),
+    code_path: Mapping[str, str] | None = None,
+) -> dict[str, Any]:
+    """Return the fields of a `Result` that finished networks [set][network] give.
+
+    Args:
+        networks: as `train_networks` returns them.
+        data: what they were tested on.
+        seconds, commits, code_path: of the work on the sets.
+    """
+    flat = [network for row in networks for network in row]
+    commits = [*(network["commit"] for network in flat), *commits]
+    spent = {**(seconds or {}), "evaluate": sum(network["seconds"] for network in flat)}
+    return {
         "work": Work(
             commits=tuple(sorted({str(commit) for commit, _ in commits})),
             is_dirty=any(is_dirty is not False for _, is_dirty in commits),
         ),
         "accuracy": spread.summary([[network["accuracy"] for network in row] for row in networks]),
-        "budget": _budget(task, data, sets),
-        "cost": Cost(seconds=seconds, peak_bytes=provenance.peak_bytes()),
+        "cost": Cost(seconds=spent, peak_bytes=provenance.peak_bytes()),
         "data": Data(checksum=data.checksum, test_checksum=data.test.checksum),
+        "training": Training(
+            steps=flat[0]["steps"],
+            lr=tuple(row[0]["lr"] for row in networks),
+            num_images=flat[0]["num_images"],
+            code_path={"evaluation": flat[0]["code_path"], **(code_path or {})},
+        ),
     }
-    if sets:
-        cell = task.cell
-        save_pictures(sets[0], data, Store(run.results).images_path(cell.scale, cell.id))
-    if learned is not None:
-        measured["distillation"] = Distillation(**learned)
-        code_path["unroll"] = learned["code_path"]
-    measured["training"] = Training(
-        steps=flat[0]["steps"],
-        lr=tuple(row[0]["lr"] for row in networks),
-        num_images=flat[0]["num_images"],
-        code_path=code_path,
-    )
-    return measured
 
 
 def _train_networks(task: Task, data: Dataset, run: Run) -> list[list[dict]]:
-    """Train and test the networks that are not finished yet; return all, [set][network]."""
-    cell, recipe, protocol = task.cell, task.recipe, task.protocol
-    networks = FinishedNetworks(
-        run.results / "work" / f"{cell.scale}-{cell.id}.json",
-        f"{recipe.hash} {protocol.hash} {data.checksum} {data.test.checksum} {run.device}",
-    )
+    """Train and test the networks of a cell of a table."""
+    recipe = task.recipe
 
-    @lru_cache(maxsize=1)  # one set at a time is prepared for training
     def judge(seed: int, draw: int) -> Judge:
         source: Artefact | TrainingData
         if recipe.kind == "full":
@@ -147,8 +170,29 @@ def _train_networks(task: Task, data: Dataset, run: Run) -> list[list[dict]]:
             source = TrainingData(data, preprocessing(kind, data), run.device)
         else:
             source = make_or_load(recipe, data, seed, draw, run)
-        return Judge(source, data, cell.arch, protocol, run.device)
+        return Judge(source, data, task.cell.arch, task.protocol, run.device)
 
+    return train_networks(task, data, run, judge)
+
+
+def train_networks(
+    task: Task, data: Dataset, run: Run, judge: Callable[[int, int], Judge]
+) -> list[list[dict]]:
+    """Train and test the networks that are not finished yet; return all, [set][network].
+
+    Args:
+        task: the cell.
+        data: what the networks are tested on.
+        run: finished networks are kept below its results folder.
+        judge: called as judge(set, draw); prepares a set. Sets with one number differ by draw only
+            where a recipe draws one for every network.
+    """
+    cell, recipe = task.cell, task.recipe
+    networks = FinishedNetworks(
+        run.results / "work" / f"{cell.scale}-{cell.id}.json",
+        f"{recipe.hash} {task.protocol.hash} {data.checksum} {data.test.checksum} {run.device}",
+    )
+    judge = lru_cache(maxsize=1)(judge)  # one set at a time is prepared for training
     total = task.seeds * task.repeats
     for seed in range(task.seeds):
         for repeat in range(task.repeats):
@@ -162,17 +206,24 @@ def _train_networks(task: Task, data: Dataset, run: Run) -> list[list[dict]]:
     return [[networks.get(s, r) for r in range(task.repeats)] for s in range(task.seeds)]
 
 
-def _budget(task: Task, data: Dataset, sets: list[Artefact]) -> Budget | None:
-    """Count what the first set stores; None for the full data."""
-    if not sets:
-        return None
-    ledger = sets[0].ledger()
+def budget_of(
+    ledger: Ledger, data: Dataset, ipc: int, num_images: int, dtype: str = "float32"
+) -> Budget:
+    """Count what a set stores against the room of `ipc` images a class.
+
+    Args:
+        ledger: of the set.
+        data: has images and classes.
+        ipc: images per class.
+        num_images: images that the set decodes to.
+        dtype: of what is stored.
+    """
     return Budget(
         **ledger.as_dict(),
-        limit_bits=budget.limit_bits(data.image_shape, data.num_classes, task.cell.ipc),
+        limit_bits=budget.limit_bits(data.image_shape, data.num_classes, ipc),
         strict_ipc=budget.strict_ipc(ledger.stored_bits, data.image_shape, data.num_classes),
-        decoded_images=sets[0].parameterization.num_images,
-        storage_dtype="float32",
+        decoded_images=num_images,
+        storage_dtype=dtype,
     )
 
 

@@ -26,7 +26,7 @@ from pydantic import (
 )
 
 from nsdbench.bench.cell import Cell
-from nsdbench.spread import Summary
+from nsdbench.spread import Estimate, Summary
 from nsdbench.sums import json_sum, notice_without_sum
 
 if TYPE_CHECKING:
@@ -153,6 +153,34 @@ class Distillation(_Part):
     images_moved: _Number = None
     curve: tuple[tuple[int, _Number], ...] = ()
     code_path: str = ""
+
+
+class Claim(_Part):
+    """An accuracy that somebody claims for a set, in per cent; std of the population."""
+
+    mean: Annotated[float, Field(ge=0, le=100)]
+    std: Annotated[float, Field(ge=0, le=100)] | None = None
+
+
+class Judged(_Part):
+    """Whose set was judged, and what it is compared with.
+
+    Attributes:
+        taken_for: the format of its files, in words.
+        files: SHA-256 by name.
+        notes: what its owner should know, a sentence each.
+        random: accuracies of random real images in the same room, under the same protocol and
+            preprocessing; None if there are none, see `notes`.
+        random_cell: id of their record.
+        claimed: what somebody claims for it.
+    """
+
+    taken_for: str
+    files: dict[str, str]
+    notes: tuple[str, ...] = ()
+    random: Summary | None = None
+    random_cell: str = ""
+    claimed: Claim | None = None
 
 
 class Provenance(_Part):
@@ -308,7 +336,10 @@ class Record(_Part):
 
 
 class Result(Record):
-    """The record of a measured cell; `budget` is None for the full data."""
+    """The record of a measured cell; `budget` is None for the full data.
+
+    `judged` is there where the set is somebody's and not a method's, see `judging`.
+    """
 
     status: Literal["done"]
     recipe_hash: str
@@ -321,7 +352,15 @@ class Result(Record):
     data: Data | None = None
     work: Work | None = None
     distillation: Distillation | None = None
+    judged: Judged | None = None
     failure: None = None
+
+    @property
+    def gain(self) -> Estimate | None:
+        """Return the accuracy of a judged set less Random's; None where that is not known."""
+        if self.judged is None or self.judged.random is None:
+            return None
+        return self.accuracy.estimate - self.judged.random.estimate
 
     @property
     def images(self) -> int | None:

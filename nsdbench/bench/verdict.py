@@ -74,6 +74,32 @@ def verdict(record: Result, published: Published | None) -> Verdict:
         if published is not None and _is_copy(record, published):
             reason += ", on a lossy copy"
         return Verdict("not comparable", reason)
+    return _compared(record, published)
+
+
+def claimed_verdict(record: Result) -> Verdict | None:
+    """Compare a judged set with the accuracy that is claimed for it; None where nothing is.
+
+    The claim is about this set, protocol and network, and what the set stores is said beside. So
+    only n < 5 is an obstacle.
+
+    Args:
+        record: of a judged set.
+    """
+    claim = None if record.judged is None else record.judged.claimed
+    if claim is None:
+        return None
+    if few := _few(record):
+        return Verdict("not comparable", few)
+    cell = record.cell
+    dataset = original(cell.dataset)
+    return _compared(
+        record, Published(dataset, cell.ipc, cell.arch, claim.mean, claim.std, cell.protocol)
+    )
+
+
+def _compared(record: Result, published: Published) -> Verdict:
+    """Compare two numbers that may be compared."""
     estimate = record.accuracy.estimate
     published_variance = (published.std or 0.0) ** 2
     uncertainty = student_quantile(estimate.degrees) * math.sqrt(
@@ -117,6 +143,10 @@ def comparability(record: Result, published: Published | None) -> str | None:
         return f"over budget ({budget.percent:.1f} %)"
     if budget is not None and budget.storage_dtype != "float32":
         return f"stored as {budget.storage_dtype}"
-    if record.accuracy.n < MINIMUM_N:
-        return f"n = {record.accuracy.n} < {MINIMUM_N}"
-    return None
+    return _few(record)
+
+
+def _few(record: Result) -> str | None:
+    """Return that a record has too few runs, or None if it has enough."""
+    n = record.accuracy.n
+    return f"n = {n} < {MINIMUM_N}" if n < MINIMUM_N else None

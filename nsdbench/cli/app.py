@@ -90,6 +90,7 @@ for command in (tables.plan, tables.run, tables.status, tables.report, tables.ex
 app.command()(sets.distill)
 app.command()(sets.evaluate)
 app.command()(sets.export)
+app.command()(sets.judge)
 app.add_typer(experts.app, name="experts")
 
 

@@ -22,6 +22,8 @@ from rich.text import Text
 from nsdbench.errors import counted
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from nsdbench.bench.plan import Plan, Task
     from nsdbench.bench.record import Record
     from nsdbench.bench.run import Outcome
@@ -110,6 +112,28 @@ def show_plan(console: Console, plan: Plan, seconds: Mapping[str, float]) -> Non
     for warning in plan.warnings:
         console.print(f"warning: {warning}", style="yellow")
     show_totals(console, plan, seconds)
+
+
+def show_judged(
+    console: Console, names: str, taken_for: str, records: Sequence[Record], results: Path
+) -> None:
+    """Print what a judged set was taken for, what it stores, and what every cell says of it."""
+    from nsdbench.bench.record import Result
+    from nsdbench.bench.store import Store
+    from nsdbench.report.judged import lines, stored
+
+    console.print(f"{names}: {taken_for}")
+    measured = [record for record in records if isinstance(record, Result)]
+    if measured:
+        console.print(f"  {stored(measured[0])}")
+    for note in dict.fromkeys(n for r in measured if r.judged for n in r.judged.notes):
+        console.print(f"  note: {note}")
+    for record in records:
+        cell = record.cell
+        console.print(f"{cell.arch}, protocol {cell.protocol}:")
+        for line in lines(record):
+            console.print(f"  {line}")
+        console.print(f"  record {Store(results).path(cell.scale, cell.id)}")
 
 
 def show_totals(console: Console, plan: Plan, seconds: Mapping[str, float]) -> None:

@@ -1,6 +1,7 @@
-"""The commands that work on one distilled set: distill, export, evaluate."""
+"""The commands that work on one distilled set: distill, export, evaluate, judge."""
 
 import json
+import shlex
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -21,6 +22,7 @@ from nsdbench.cli.options import (
     Preprocessing,
     Protocol,
     Repeats,
+    Results,
     Scale,
     SetFiles,
     Settings,
@@ -29,6 +31,68 @@ from nsdbench.cli.options import (
     resolve_device,
 )
 from nsdbench.errors import counted
+
+
+def judge(
+    file: SetFiles,
+    dataset: TestData,
+    arch: Annotated[str, typer.Option(help="networks, as a,b; see `list archs`")] = "convnet",
+    protocol: Annotated[
+        str, typer.Option(help="protocols, as p,q; see `list protocols`")
+    ] = "common",
+    repeats: Repeats = 5,
+    claimed: Annotated[
+        str | None, typer.Option(help="accuracy in per cent that is claimed: 46.3+-0.8")
+    ] = None,
+    ipc: Annotated[
+        int | None, typer.Option(help="room of Random, instead of what the set stores", min=1)
+    ] = None,
+    preprocessing: Preprocessing = None,
+    pixels: Pixels = None,
+    labels_are: LabelsAre = None,
+    factor: Factor = None,
+    lr: LearnedRate = None,
+    results: Results = Path("results"),
+    as_json: AsJson = False,
+    data_root: DataRoot = None,
+    device: Device = "auto",
+) -> None:
+    """Judge anybody's set beside Random and a claim; the record is kept for `report judged`."""
+    from nsdbench.bench import judging
+    from nsdbench.cli.console import show_judged
+    from nsdbench.experts import Run
+    from nsdbench.sets.meaning import Meaning
+
+    console = make_console()
+    question = judging.Question(
+        tuple(file),
+        dataset,
+        _listed(arch, "--arch"),
+        _listed(protocol, "--protocol"),
+        repeats,
+        Meaning(preprocessing, pixels, labels_are, factor, lr),
+        ipc,
+        None if claimed is None else judging.parse_claim(claimed),
+    )
+    command = shlex.join(["python", "-m", "nsdbench", *sys.argv[1:]])
+    with StepDisplay(make_console(is_error=True)) as display:
+        run = Run(results, data_root, resolve_device(device), command, display.progress)
+        reading, records = judging.judge(question, run)
+    if as_json:
+        sys.stdout.write(json.dumps([record.as_dict() for record in records]) + "\n")
+    else:
+        names = ", ".join(path.name for path in file)
+        show_judged(console, names, reading.taken_for, records, results)
+    if any(record.failure is not None for record in records):
+        raise typer.Exit(3)
+
+
+def _listed(text: str, option: str) -> tuple[str, ...]:
+    """Split names at commas; the same name twice is one."""
+    names = tuple(dict.fromkeys(name.strip() for name in text.split(",")))
+    if not all(names):
+        raise ValueError(f"{option} {text!r}: expected names with a comma between them")
+    return names
 
 
 def distill(

@@ -180,10 +180,10 @@ def report(
         typer.Option(help="fill the marked blocks of this Markdown page instead; repeatable"),
     ] = None,
 ) -> None:
-    """Show measured and published numbers with a verdict per cell; draw figures into files."""
+    """Show measured and published numbers with a verdict per cell, or `judged` sets of anybody."""
     from nsdbench.bench import tables
     from nsdbench.files import sweep, write_atomically
-    from nsdbench.report import writers
+    from nsdbench.report import judged, writers
     from nsdbench.report.document import build
     from nsdbench.report.figures import write_figures
     from nsdbench.report.page.render import page_path, render
@@ -195,6 +195,15 @@ def report(
         return
     if markdown + latex + csv + as_json + (html is not None) > 1:
         raise ValueError("choose one of --markdown, --latex, --csv, --json and --html FILE")
+    chosen_kinds = {"latex": latex, "csv": csv, "json": as_json}
+    kind = next((name for name, is_chosen in chosen_kinds.items() if is_chosen), "markdown")
+    if judged.NAME in (table or ()):
+        if len(table or ()) > 1 or html or images or protocol:
+            raise ValueError(
+                "`report judged` goes with --markdown, --latex, --csv, --json or --results alone"
+            )
+        sys.stdout.write(writers.write_judged(_records(results, judged.NAME), kind))
+        return
     chosen = tables.choose(table or None, scale)
     html = html and page_path(html)
     figures, pictures = (results / name / scale for name in ("figures", "images"))
@@ -205,8 +214,6 @@ def report(
         write_atomically(html, lambda partial: partial.write_text(page, encoding="utf-8"))
         make_console().print(f"wrote {html}")
     else:
-        chosen_kinds = {"latex": latex, "csv": csv, "json": as_json}
-        kind = next((name for name, is_chosen in chosen_kinds.items() if is_chosen), "markdown")
         sys.stdout.write(
             writers.write(table or None, scale, records, kind, pictures, images, protocol)
         )

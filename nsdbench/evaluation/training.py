@@ -40,8 +40,10 @@ from nsdbench.sets.meaning import (
     targets,
 )
 from nsdbench.sets.parameterizations import Parameterization
+from nsdbench.sets.whiteness import contradiction
 from nsdbench.spread import summary
 from nsdbench.student import augment
+from nsdbench.sums import notice
 
 Source = Artefact | ForeignSet | TrainingData
 _STANDARDISED_TEST_BATCH = 128  # HaBa reference code; accuracy depends on it
@@ -137,6 +139,8 @@ def evaluate(
     if isinstance(paths, list | tuple) and paths and isinstance(paths[0], str | os.PathLike):
         source = only(read_set(*paths, spec=data.spec, said=meaning))
     judge = Judge(source, data, arch, protocol, device, meaning)
+    if judge.notice:
+        notice(judge.notice)
     networks = []
     progress("evaluate", 0, repeats, f"{judge.steps} steps a network")
     for repeat in range(repeats):
@@ -169,6 +173,12 @@ class Judge:
     Args: as of `evaluate`; the set and the data set are loaded, `meaning` holds what is said of a
         set of another project.
 
+    Attributes:
+        lr: learning rate the networks are trained at.
+        preprocessing: how test images become network inputs.
+        num_images: training images.
+        notice: that the preprocessing contradicts the images of another project, if it does.
+
     Raises:
         ValueError: as `evaluate`.
     """
@@ -188,10 +198,15 @@ class Judge:
             meaning = _known(source, meaning)
         elif meaning.factor is not None:
             raise ValueError("factor has no effect: the set is not one of IDC; leave it out")
-        self._lr = _learning_rate(protocol, source, meaning)
-        self._transform = _transform(source, data, meaning)
+        self.lr = _learning_rate(protocol, source, meaning)
+        self.preprocessing = _transform(source, data, meaning)
         regresses = protocol.loss != "cross_entropy"
-        self._set = _training_set(source, data, self._transform, meaning, regresses)
+        self._set = _training_set(source, data, self.preprocessing, meaning, regresses)
+        self.num_images = self._set.num_images
+        self.notice = ""
+        if isinstance(source, ForeignSet):
+            images, _ = self._set.fetch(torch.arange(self.num_images))
+            self.notice = contradiction(images, data, self.preprocessing)
         self._data = data
         self._arch = models.resolve_id(arch, data.spec)
         self._protocol = protocol
@@ -200,7 +215,7 @@ class Judge:
     @property
     def steps(self) -> int:
         """Optimiser steps of a network."""
-        return self._protocol.total_steps(self._set.num_images)
+        return self._protocol.total_steps(self.num_images)
 
     def network(self, seed: int, repeat: int) -> Evaluation:
         """Train and test network `repeat`; networks of equal seed and number are the same network.
@@ -216,15 +231,15 @@ class Judge:
         model.to(memory_format=model.memory_format)  # type: ignore[call-overload]  # torch's stub lacks it
         judged = CentredNetwork(model) if self._protocol.is_centred else model
         strategy = self._data.spec.dsa_strategy
-        steps = train(judged, self._set, self._protocol, self._lr, strategy, stream)
+        steps = train(judged, self._set, self._protocol, self.lr, strategy, stream)
         accuracy = self._accuracy(judged)
         seconds = time.perf_counter() - started
         code_path = models.code_path(model)
-        return Evaluation((accuracy,), self._lr, steps, self._set.num_images, seconds, code_path)
+        return Evaluation((accuracy,), self.lr, steps, self.num_images, seconds, code_path)
 
     def _accuracy(self, model: nn.Module) -> float:
         """Return the per cent of test images that a network classifies correctly."""
-        test, transform = self._data.test, self._transform.apply
+        test, transform = self._data.test, self.preprocessing.apply
         if not self._protocol.standardises_batches:
             return models.accuracy(model, test.images, test.labels, transform, self._device)
         return models.accuracy(

@@ -19,7 +19,7 @@ def records(
 
     Args:
         results: the folder; None takes `results` in the working directory.
-        scale: "smoke", "small" or "paper"; None takes all.
+        scale: "smoke", "small", "paper", or "judged" for the sets of `judge`; None takes all.
         by: "cell" for a row a cell, "network" for a row a network.
 
     Returns:

@@ -14,6 +14,7 @@ from nsdbench.bench import tables
 from nsdbench.bench.comparison import num_sets
 from nsdbench.bench.record import Record
 from nsdbench.files import write_atomically
+from nsdbench.report import judged
 from nsdbench.report.content import CellReport, collect
 from nsdbench.report.document import Document, build
 from nsdbench.report.grids import Grid
@@ -105,6 +106,22 @@ def save_pictures(
         missing = [faults[x.stem] for x in document.pictures if x.stem in faults]
         noted.append(replace(document, notes=(*document.notes, *missing)))
     return noted, files
+
+
+def write_judged(records: Sequence[Record], kind: str = "markdown") -> str:
+    """Write the report of all judged sets as one of KINDS.
+
+    Raises:
+        ValueError: unknown kind.
+    """
+    if kind not in KINDS:
+        raise ValueError(f"unknown report {kind!r}; choose one of {', '.join(KINDS)}")
+    if kind == "csv":
+        return comma_separated(judged.HEADER, judged.rows(records))
+    if kind == "json":
+        return json.dumps({"judged": judged.rows(records)}, indent=2) + "\n"
+    document = judged.build(records)
+    return latex(document) if kind == "latex" else markdown(document)
 
 
 def markdown(document: Document, files: Mapping[str, str] | None = None) -> str:

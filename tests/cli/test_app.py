@@ -641,6 +641,44 @@ def test_distill_and_evaluate_files(nsdbench, folder):
     assert code == 0 and "on 6 images" in out, err
 
 
+def test_judge_and_report_judged(nsdbench, folder):
+    images, labels = torch.randn(3, 1, 8, 8), torch.arange(3)
+    torch.save(images, folder / "images_best.pt")
+    torch.save(labels, folder / "labels_best.pt")
+    line = (
+        "judge images_best.pt labels_best.pt --dataset synthetic:3x1x8x8@8+4 "
+        "--arch convnet1-w8,convnet1-w4 --protocol common-1ep,mtt-1ep --lr 0.02 --repeats 3"
+    )
+    code, out, err = nsdbench(f"{line} --claimed 33+-1")
+    assert code == 0, err
+    assert out.startswith("images_best.pt, labels_best.pt: images and labels, as MTT's code saves")
+    assert (
+        "stores 6,144 bits as float32, the room of 1.00 images per class: images [3, 1, 8, 8]"
+        in out
+    )
+    assert out.count("over 3 networks, 95 % interval") == 4
+    assert out.count("Random at 1 image per class: ") == out.count("; gain ") == 4
+    assert out.count("claimed 33.0 ± 1.0 %: not comparable: n = 3 < 5") == 4
+    code, again, err = nsdbench(f"{line} --json")
+    records = json.loads(again)
+    assert code == 0 and [record["training"]["lr"] for record in records] == [[0.01], [0.02]] * 2
+    assert records[0]["provenance"]["command"].startswith("python -m nsdbench judge images_best.pt")
+    code, out, _ = nsdbench("report judged")
+    assert code == 0 and out.count("| images_best-") == 4 and "33.0 ± 1.0" in out
+    assert nsdbench("report judged --csv")[1].count("\nimages_best-") == 4
+    for wrong, message in (
+        (f"{line} --claimed much", "claimed 'much': expected per cent"),
+        (line.replace("mtt-1ep", ""), "--protocol 'common-1ep,': expected names with a comma"),
+        (line.replace("convnet1-w4", "cnvnet"), "did you mean convnet"),
+        (line.replace("mtt-1ep", "common-2ep"), "--lr 0.02 has no effect"),
+        ("report judged mine", "`report judged` goes with"),
+        ("report judged --protocol dc", "`report judged` goes with"),
+        ("report judged --html r.html", "`report judged` goes with"),
+    ):
+        code, out, err = nsdbench(wrong)
+        assert code == 2 and message in err and len(err.splitlines()) == 1, (out, err)
+
+
 def test_experts_record_list_and_import(nsdbench, folder):
     code, out, _ = nsdbench(
         "experts record --dataset synthetic:3x1x8x8@8+4 --arch convnet1-w8 --num-experts 2 "

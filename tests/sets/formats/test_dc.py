@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 import torch
 
+from nsdbench.data import spec
 from nsdbench.errors import DataCorrupt
+from nsdbench.sets.formats.registry import read_set
 
 NAME = "res_DC_CIFAR10_ConvNet_2ipc.pt"
 
@@ -18,12 +20,20 @@ def result(*experiments):
 def test_every_experiment_is_a_set(read, tmp_path, images, labels):
     torch.save(result((images, labels), (-images, labels)), tmp_path / NAME)
     reading = read(NAME)
-    assert reading.taken_for == "2 experiments of DC, DSA or DM"
+    assert reading.taken_for == "2 experiments of DC, DSA, DM or CAFE"
     first, second = reading.sets
     assert torch.equal(first.images, images) and torch.equal(second.images, -images)
     assert torch.equal(second.labels, labels)
     assert first.ledger().stored_bits == 8 * 3 * 8 * 8 * 32
     assert len(read(NAME, NAME).sets) == 4
+
+
+def test_where_its_constants_are_others_they_hold(tmp_path, images, labels):
+    torch.save(result((images, labels)), tmp_path / NAME)
+    for name, expected in (("CIFAR100", "standardise_dc"), ("CIFAR10", None)):
+        reading = read_set(tmp_path / NAME, spec=spec(name))
+        assert reading.sets[0].meaning.preprocessing == expected
+        assert len(reading.notes) == (expected is not None)
 
 
 @pytest.mark.parametrize(
