@@ -42,8 +42,9 @@ def test_a_wrong_preprocessing_is_noticed_and_no_right_one(dataset, transforms, 
                 assert f"{said} is assumed" in text and "--preprocessing" in text
 
 
-def test_standardise_dc_is_not_whitened(dataset):
-    transform = data.preprocessing("standardise_dc", dataset)
+@pytest.mark.parametrize("kind", sorted({*data.KINDS} - {*KINDS}))
+def test_nothing_is_said_of_other_kinds_that_are_right(dataset, kind):
+    transform = data.preprocessing(kind, dataset)
     assert all(
         not contradiction(transform.apply(images), dataset, transform)
         for images in draws(dataset, 2)
