@@ -181,14 +181,14 @@ def test_evaluation_draws_anew_for_every_epoch(real, monkeypatch):
         {"preprocessing": kind.kind, "preprocessing_hash": kind.hash},
     )
     decoded = []
-    images = Artefact.images
+    decode = Wavelet.decode
 
-    def spy(self, stream=None):
-        found = images(self, stream)
-        decoded.append((stream is not None, found.clone()))
+    def spy(self, index=None, generator=None):
+        found = decode(self, index, generator)
+        decoded.append((generator is not None, found[0].clone()))
         return found
 
-    monkeypatch.setattr(Artefact, "images", spy)
+    monkeypatch.setattr(Wavelet, "decode", spy)
     protocol = get("common-5ep")
 
     def run():
