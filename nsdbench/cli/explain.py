@@ -81,7 +81,7 @@ def explain(cell: Cell) -> str:
         lines.append(f"           stands for {described.stands_for}: its recipes and numbers hold")
     protocol = protocols.get(cell.protocol)
     lines += [
-        f"judged by  {cell.arch}",
+        f"judged by  {protocol.network(cell.arch)}",
         f"protocol   {protocol.name}: {protocol}",
         f"           {protocol.hash}",
     ]

@@ -543,6 +543,9 @@ def test_explain_gives_every_value_its_source(nsdbench):
     same = nsdbench("explain CIFAR10-ipc1-nsd-convnet3-w128-common")[1]
     assert same == out
     assert "'dream' is not implemented" in nsdbench("explain mine --where method=dream")[1]
+    judged = nsdbench("explain CIFAR10-ipc1-frepo-convnet3-w128-frepo")[1]
+    assert "judged by  convnet_frepo3-w128-nonorm" in judged
+    assert "distils with convnet_frepo3-w128-bn" in judged
 
 
 def test_no_set_is_judged_by_a_protocol_of_the_full_data(nsdbench):
