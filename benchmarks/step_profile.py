@@ -33,6 +33,7 @@ CONVOLUTION = {
     "input_transposed": "transforms (winograd.cpp)",
     "output": "transforms (winograd.cpp)",
     "output_transposed": "transforms (winograd.cpp)",
+    "taps": "transforms (winograd.cpp) and weight gradients (first_conv.cpp)",
 }
 NORM = {"forward": "norm, ReLU and pool", "backward": "norm, ReLU and pool"}
 

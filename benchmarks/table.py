@@ -4,6 +4,7 @@
 """
 
 import json
+import statistics
 
 from tabulate import tabulate
 
@@ -42,6 +43,10 @@ OPERATORS = (
     ("inference, 3x32x32, batch 256 / stock PyTorch", "inference 3x32x32, allocator stock",
      "test_training[inference-3-32-generic-stock]", "test_training[inference-3-32-native-stock]"),
 )  # fmt: skip
+
+
+# A gradient that is so far off has a ReLU that flipped: rounding moves it a hundredth of that.
+FLIPPED = 1e-4
 
 
 def read(name: str) -> dict:
@@ -127,5 +132,31 @@ def profile() -> str:
     return table("share | kind | what", "rll", rows)
 
 
+def convolution_errors() -> str:
+    """Render how one convolution and its gradients round, from errors.json."""
+    rows = [
+        [way, size, *(f"{error:.1e}" for error in errors.values())]
+        for size, ways in read("errors")["convolution"].items()
+        for way, errors in ways.items()
+    ]
+    return table("convolution | maps | output | data gradient | weight gradient", "llrrr", rows)
+
+
+def gradient_errors() -> str:
+    """Render how dJ/dimages rounds, from errors.json: draws without a flipped ReLU, and all."""
+    rows = []
+    for steps, draws in read("errors")["gradient"].items():
+        for way in draws[0]:
+            errors = sorted(draw[way] for draw in draws)
+            smooth = [error for error in errors if error < FLIPPED]
+            largest = f"{smooth[-1]:.1e}" if smooth else "-"
+            rows.append([steps, way, f"{len(smooth)} of {len(errors)}", largest,
+                         f"{statistics.median(errors):.1e}"])  # fmt: skip
+    header = "steps | convolutions | draws without a flip | largest error there | median of all"
+    return table(header, "llrrr", rows)
+
+
+RENDERERS = (headline, operators, cuda, profile, convolution_errors, gradient_errors)
+
 if __name__ == "__main__":
-    print(*(render() for render in (headline, operators, cuda, profile)), sep="\n\n")
+    print(*(render() for render in RENDERERS), sep="\n\n")

@@ -22,6 +22,8 @@ def narrow(text):
         ("docs/speed.md", table.operators),
         ("docs/speed.md", table.cuda),
         ("docs/speed.md", table.profile),
+        ("docs/speed.md", table.convolution_errors),
+        ("docs/speed.md", table.gradient_errors),
     ],
 )
 def test_page_shows_the_committed_measurements(page, render):

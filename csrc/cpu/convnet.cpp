@@ -34,9 +34,14 @@ void Runner<T>::place(Pieces<T>& pieces) {
   logits_ = pair(n * layout_.padded_classes);
   grad_logits_ = pair(n * layout_.padded_classes);
   position_ = cut_.strip * layout_.channels + kBlock<T>;  // odd in blocks: not all in one cache set
-  if (net_.depth > 1) {
-    v_ = pair(kPositions * position_);
-    m_ = pair(kPositions * position_);
+  int64_t positions = 0;
+  for (int64_t l = 1; l < net_.depth; ++l) {
+    positions = std::max(positions, positions_of(layout_.map[l].tile));
+  }
+  v_ = pair(positions * position_);
+  m_ = pair(positions * position_);
+  for (int64_t l = 1; l < net_.depth && pass_.grad_theta != nullptr; ++l) {
+    du_[l] = pieces.take(layout_.weight[l].transformed());
   }
   if (has_backward_) {
     da_ = pair(n * halo);
@@ -72,6 +77,9 @@ void Runner<T>::run(int64_t begin, int64_t end, const WeightSums<T>& sums, doubl
     if (!has_backward_) continue;
     for (int64_t l = net_.depth - 1; l > 0; --l) backward_layer(l);
     backward_first();
+  }
+  for (int64_t l = 1; l < net_.depth && pass_.grad_theta != nullptr; ++l) {
+    transform_weight_transposed<T>(layout_.weight[l], du_[l], sums_.taps[l]);
   }
 }
 
@@ -131,16 +139,16 @@ void Runner<T>::norm_and_pool_backward(int64_t l, int64_t i, int64_t block, cons
 }
 
 template <typename T>
-int64_t activation_size(const ConvNet& net) {
-  return Layout<T>(net).record;
+int64_t activation_size(const ConvNet& net, int64_t images) {
+  return Layout<T>(net, images).record;
 }
 
 template <typename T>
 void run_convnet(const ConvNetPass<T>& pass) {
   thread_local Workspace shared_memory;
-  const Layout<T> layout(pass.net);
-  const Cut cut(layout, pass.images);
+  const Layout<T> layout(pass.net, pass.images);
   const bool has_tangent = pass.theta_t != nullptr || pass.x_t != nullptr;
+  const Cut cut(layout, pass.images, has_tangent);
   const bool has_backward = pass.grad_theta != nullptr || pass.grad_x != nullptr;
 
   PreparedWeights<T> weights{}, weights_t{};
@@ -178,8 +186,9 @@ void run_convnet(const ConvNetPass<T>& pass) {
       WeightSums<T> own{};
       Pieces<T> place_of_group(sums.first + group * group_stride);
       own.place(layout, place_of_group);
-      std::fill_n(own.first, pass.images == 0 ? group_stride : own.before_u, T(0));
+      std::fill_n(own.first, pass.images == 0 ? group_stride : own.before_taps, T(0));
       loss[group] = loss_t[group] = 0;
+      if (pass.images == 0) continue;
       runner.run(cut.first(group, pass.images), cut.first(group + 1, pass.images), own,
                  loss[group], loss_t[group]);
     }
@@ -200,7 +209,7 @@ void run_convnet(const ConvNetPass<T>& pass) {
   template void Runner<T>::norm_and_pool(int64_t, int64_t, int64_t, const Pair<T>&) const;         \
   template void Runner<T>::norm_and_pool_backward(int64_t, int64_t, int64_t, const Pair<T>&,       \
                                                   const Pair<T>&) const;                           \
-  template int64_t activation_size<T>(const ConvNet&);                                             \
+  template int64_t activation_size<T>(const ConvNet&, int64_t);                                    \
   template void run_convnet<T>(const ConvNetPass<T>& pass);
 NSDBENCH_INSTANTIATE(float)
 NSDBENCH_INSTANTIATE(double)

@@ -71,9 +71,9 @@ struct ConvNetPass {
   bool has_activations;
 };
 
-// Elements an image needs in `activations`.
+// Elements an image needs in `activations` in a pass of so many images.
 template <typename T>
-int64_t activation_size(const ConvNet& net);
+int64_t activation_size(const ConvNet& net, int64_t images);
 
 template <typename T>
 void run_convnet(const ConvNetPass<T>& pass);

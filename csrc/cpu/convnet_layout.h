@@ -21,6 +21,9 @@ inline constexpr double kNormEps = 1e-5;  // the networks' group norm
 template <typename T>
 using PerLayer = std::array<T, kMaxDepth>;
 
+// Rows and columns of the tiles of a convolution of so many maps: 4 where that pays, else 2.
+int64_t tile_of(int64_t height, int64_t width, int64_t images);
+
 template <typename T>
 struct Layout {
   ConvNet net;
@@ -30,7 +33,7 @@ struct Layout {
   int64_t padded_taps;
   int64_t pixels, features;            // of the last pooled map; features with padded channels
   int64_t padded_classes;
-  WeightSizes weight;                  // of all convolutions but the first
+  PerLayer<WeightSizes> weight;        // of all convolutions but the first
 
   // Offsets within one image's record: pooled outputs a[0 .. depth-2] with halo, convolution
   // outputs z[1 .. depth-1], and two moments of every norm [channels]. A tangent's record is laid
@@ -38,7 +41,7 @@ struct Layout {
   PerLayer<int64_t> a, z, mean, scale;
   int64_t record;
 
-  explicit Layout(const ConvNet& net) : net(net) {
+  Layout(const ConvNet& net, int64_t images) : net(net) {
     channels = round_up(net.width, kBlock<T>);
     blocks = channels / kBlock<T>;
     Pieces<T> pieces;
@@ -48,7 +51,9 @@ struct Layout {
       return offset;
     };
     for (int64_t l = 0; l < net.depth; ++l) {
-      map[l] = {net.height(l), net.map_width(l), channels, kBlock<T>};
+      const int64_t tile = l == 0 ? 2 : tile_of(net.height(l), net.map_width(l), images);
+      map[l] = {net.height(l), net.map_width(l), channels, kBlock<T>, tile};
+      weight[l] = {net.width, net.width, channels, kPanel<T>, map[l].tile};
       if (l > 0) {
         a[l - 1] = place(map[l].halo_size());
         z[l] = place(map[l].size());
@@ -63,14 +68,13 @@ struct Layout {
     pixels = net.height(net.depth) * net.map_width(net.depth);
     features = channels * pixels;
     padded_classes = round_up(net.classes, kBlock<T>);
-    weight = {net.width, net.width, channels, kPanel<T>};
   }
 
   NormSizes norm(int64_t l) const {
     const int64_t row = map[l].columns() * kBlock<T>;
     const int64_t pooled = l + 1 < net.depth ? map[l + 1].halo_columns() * kBlock<T>
                                              : net.map_width(net.depth) * kBlock<T>;
-    return {map[l].height, map[l].width, row, pooled, kNormEps};
+    return {map[l].height, map[l].width, map[l].rows(), row, pooled, kNormEps};
   }
   NormMoments<T> moments(T* record_of_image, int64_t l, int64_t block) const {
     T* base = record_of_image + block * kBlock<T>;
@@ -97,8 +101,8 @@ struct PreparedWeights {
       gamma[l] = pieces.take(layout.channels);
       beta[l] = pieces.take(layout.channels);
       if (l == 0) continue;
-      u[l] = pieces.take(16 * layout.weight.matrix());
-      u_transposed[l] = pieces.take(16 * layout.weight.matrix());
+      u[l] = pieces.take(layout.weight[l].transformed());
+      u_transposed[l] = pieces.take(layout.weight[l].transformed());
     }
     classifier = pieces.take(layout.net.classes * layout.features);
     classifier_transposed = pieces.take(layout.features * layout.padded_classes);
@@ -122,8 +126,8 @@ struct WeightSums {
   PerLayer<T*> gamma, beta;  // [channels]
   T* classifier;             // [features, padded_classes]
   T* classifier_bias;        // [padded_classes]
-  PerLayer<T*> u;            // of the transformed weights, laid out as they are
-  int64_t before_u;          // elements from `first` on before u; sums start there at 0
+  PerLayer<T*> taps;         // [in][block of out][9][kBlock], of all convolutions but the first
+  int64_t before_taps;       // elements from `first` on before taps; sums start there at 0
 
   void place(const Layout<T>& layout, Pieces<T>& pieces) {
     const int64_t start = pieces.used();
@@ -134,8 +138,10 @@ struct WeightSums {
     }
     classifier = pieces.take(layout.features * layout.padded_classes);
     classifier_bias = pieces.take(layout.padded_classes);
-    before_u = pieces.used() - start;
-    for (int64_t l = 1; l < layout.net.depth; ++l) u[l] = pieces.take(16 * layout.weight.matrix());
+    before_taps = pieces.used() - start;
+    for (int64_t l = 1; l < layout.net.depth; ++l) {
+      taps[l] = pieces.take(9 * layout.weight[l].matrix());
+    }
   }
 };
 

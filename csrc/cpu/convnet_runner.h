@@ -12,13 +12,13 @@
 
 namespace nsdbench::cpu {
 
-constexpr int64_t kPositions = 16;
 constexpr int64_t kFirstBlocks = 2;  // channel blocks of the first convolution done at a time
 
 constexpr int64_t kPixels = 96;        // of the first layer's input gradient, done at a time
 constexpr int64_t kMaxGroups = 16;     // each holds sums as large as the weights
 constexpr int64_t kImagesInGroup = 8;  // at least, where there are enough images
-constexpr int64_t kStrip = 64;         // tiles; more do not fit the second-level cache
+constexpr int64_t kStrip = 64;         // tiles; half as many with tangents: the same memory
+constexpr int64_t kChunkPixels = 256;  // of the smallest map, at least
 constexpr int64_t kMaxChunk = 8;
 
 // How a batch is cut.
@@ -28,16 +28,18 @@ struct Cut {
   int64_t strip;   // tiles transformed and multiplied together
 
   template <typename T>
-  Cut(const Layout<T>& layout, int64_t images) {
+  Cut(const Layout<T>& layout, int64_t images, bool has_tangent) {
     const ConvNet& net = layout.net;
     groups = std::clamp<int64_t>(images, 1, 2);
     while (groups < kMaxGroups && groups * 2 * kImagesInGroup < images + kImagesInGroup) {
       groups *= 2;  // a power of two, so that few threads get equal shares
     }
-    // As many images as fill a strip with the smallest map, whose products would be slow without.
-    const int64_t tiles = layout.map[net.depth - 1].tiles();
-    chunk = std::clamp<int64_t>((kStrip + tiles - 1) / tiles, 1, kMaxChunk);
-    strip = std::min(kStrip, chunk * layout.map[std::min<int64_t>(1, net.depth - 1)].tiles());
+    // As many images as it takes for the smallest map's products not to be slow.
+    const TileMap& smallest = layout.map[net.depth - 1];
+    const int64_t pixels = smallest.height * smallest.width;
+    chunk = std::clamp<int64_t>((kChunkPixels + pixels - 1) / pixels, 1, kMaxChunk);
+    strip = std::min(has_tangent ? kStrip / 2 : kStrip,
+                     chunk * layout.map[std::min<int64_t>(1, net.depth - 1)].tiles());
   }
   int64_t first(int64_t group, int64_t images) const { return group * images / groups; }
 };
@@ -68,8 +70,8 @@ class Runner {
   // Places all working memory of this runner; call with memory before run().
   void place(Pieces<T>& pieces);
 
-  // Images [begin, end); all sums but those of transformed weights were zeroed, loss and loss_t are
-  // added to.
+  // Images [begin, end), at least one; all sums but `taps` were zeroed, loss and loss_t are added
+  // to.
   void run(int64_t begin, int64_t end, const WeightSums<T>& sums, double& loss, double& loss_t);
 
  private:
@@ -114,7 +116,6 @@ class Runner {
   template <typename Body>
   void for_strips(int64_t l, int64_t halo_stride, int64_t plain_stride, const Body& body) const;
   void multiply(bool accumulate, int64_t rows, const T* a, const T* w, T* c) const;
-  void multiply_position(bool accumulate, int64_t rows, const T* a, const T* w, T* c) const;
   void multiply_weights(bool accumulate, int64_t count, const T* v, const T* dm, T* du) const;
   void forward_layer(int64_t l) const;
   void backward_layer(int64_t l) const;
@@ -138,6 +139,7 @@ class Runner {
   WeightSums<T> sums_{};
   Pair<T> record_{}, features_{}, grad_features_{}, logits_{}, grad_logits_{};
   Pair<T> v_{}, m_{}, da_{}, dz_{}, z_first_{}, x_padded_{};
+  PerLayer<T*> du_{};  // gradients of the transformed weights, summed over the group
   T *dx_padded_ = nullptr, *columns_ = nullptr;
 };
 

@@ -19,36 +19,24 @@ void Runner<T>::for_strips(int64_t l, int64_t halo_stride, int64_t plain_stride,
   }
 }
 
-// C (+)= A W at every position, W [width, channels] in panels.
+// C (+)= A W at one position, W [width, channels] in panels.
 template <typename T>
 void Runner<T>::multiply(bool accumulate, int64_t rows, const T* a, const T* w, T* c) const {
-  for (int64_t p = 0; p < kPositions; ++p) {
-    multiply_position(accumulate, rows, a + p * position_, w + p * layout_.weight.matrix(),
-                      c + p * position_);
-  }
-}
-
-template <typename T>
-void Runner<T>::multiply_position(bool accumulate, int64_t rows, const T* a, const T* w,
-                                  T* c) const {
   for (int64_t panel = 0; panel < layout_.channels; panel += kPanel<T>) {
-    const int64_t width = layout_.weight.panel_width(panel);
+    const int64_t width = std::min(kPanel<T>, layout_.channels - panel);
     tile_product<T>(accumulate, rows, width, net_.width, a, layout_.channels, 1,
                     w + panel * net_.width, width, c + panel, layout_.channels);
   }
 }
 
-// dU (+)= V^T dM at every position.
+// dU (+)= V^T dM at one position.
 template <typename T>
 void Runner<T>::multiply_weights(bool accumulate, int64_t count, const T* v, const T* dm,
                                  T* du) const {
-  for (int64_t p = 0; p < kPositions; ++p) {
-    for (int64_t panel = 0; panel < layout_.channels; panel += kPanel<T>) {
-      const int64_t width = layout_.weight.panel_width(panel);
-      tile_product<T>(accumulate, net_.width, width, count, v + p * position_, 1,
-                      layout_.channels, dm + p * position_ + panel, layout_.channels,
-                      du + p * layout_.weight.matrix() + panel * net_.width, width);
-    }
+  for (int64_t panel = 0; panel < layout_.channels; panel += kPanel<T>) {
+    const int64_t width = std::min(kPanel<T>, layout_.channels - panel);
+    tile_product<T>(accumulate, net_.width, width, count, v, 1, layout_.channels, dm + panel,
+                    layout_.channels, du + panel * net_.width, width);
   }
 }
 
@@ -58,12 +46,16 @@ void Runner<T>::forward_layer(int64_t l) const {
   for_strips(l, layout_.record, layout_.record, [&](const TileRange& in, const TileRange& out) {
     transform_input<T>(in, a.p, v_.p);
     if (has_tangent_) transform_input<T>(in, a.t, v_.t);
-    multiply(false, in.count, v_.p, weights_.u[l], m_.p);
+    for (int64_t p = 0; p < positions_of(in.map.tile); ++p) {
+      const Pair<T> v = v_.at(p * position_), m = m_.at(p * position_);
+      const int64_t matrix = p * layout_.weight[l].matrix();
+      multiply(false, in.count, v.p, weights_.u[l] + matrix, m.p);
+      if (!has_tangent_) continue;
+      multiply(false, in.count, v.t, weights_.u[l] + matrix, m.t);
+      if (has_theta_t_) multiply(true, in.count, v.p, weights_t_.u[l] + matrix, m.t);
+    }
     transform_output<T>(out, m_.p, z.p);
-    if (!has_tangent_) return;
-    multiply(false, in.count, v_.t, weights_.u[l], m_.t);
-    if (has_theta_t_) multiply(true, in.count, v_.p, weights_t_.u[l], m_.t);
-    transform_output<T>(out, m_.t, z.t);
+    if (has_tangent_) transform_output<T>(out, m_.t, z.t);
   });
   for (int64_t i = 0; i < count_; ++i) {
     for (int64_t block = 0; block < layout_.blocks; ++block) {
@@ -85,28 +77,32 @@ void Runner<T>::backward_layer(int64_t l) const {
   std::fill_n(da_.p, count_ * map.halo_size(), T(0));
   if (has_tangent_) std::fill_n(da_.t, count_ * map.halo_size(), T(0));
   const Pair<T> a = record(0).at(layout_.a[l - 1]);
+  const bool needs_weights = pass_.grad_theta != nullptr;
   for_strips(l, layout_.record, map.size(), [&](const TileRange& in, const TileRange& out) {
     transform_output_transposed<T>(out, dz_.p, m_.p);
     if (has_tangent_) transform_output_transposed<T>(out, dz_.t, m_.t);
-    if (pass_.grad_theta != nullptr) {
-      const bool add = first_ > begin_ || in.first > 0;  // sums_.u is not zeroed before
+    if (needs_weights) {
       transform_input<T>(in, a.p, v_.p);
-      if (has_tangent_) {
-        transform_input<T>(in, a.t, v_.t);
-        multiply_weights(add, in.count, v_.p, m_.t, sums_.u[l]);
-        multiply_weights(true, in.count, v_.t, m_.p, sums_.u[l]);
-      } else {
-        multiply_weights(add, in.count, v_.p, m_.p, sums_.u[l]);
+      if (has_tangent_) transform_input<T>(in, a.t, v_.t);
+    }
+    const bool add = first_ > begin_ || in.first > 0;  // du_ is not zeroed before
+    for (int64_t p = 0; p < positions_of(map.tile); ++p) {
+      const Pair<T> v = v_.at(p * position_), m = m_.at(p * position_);
+      const int64_t matrix = p * layout_.weight[l].matrix();
+      if (needs_weights) {
+        multiply_weights(add, in.count, v.p, has_tangent_ ? m.t : m.p, du_[l] + matrix);
+        if (has_tangent_) multiply_weights(true, in.count, v.t, m.p, du_[l] + matrix);
       }
+      // From here on v is its gradient.
+      multiply(false, in.count, m.p, weights_.u_transposed[l] + matrix, v.p);
+      if (!has_tangent_) continue;
+      multiply(false, in.count, m.t, weights_.u_transposed[l] + matrix, v.t);
+      if (has_theta_t_) multiply(true, in.count, m.p, weights_t_.u_transposed[l] + matrix, v.t);
     }
     TileRange gradient = in;
     gradient.image_stride = map.halo_size();
-    multiply(false, in.count, m_.p, weights_.u_transposed[l], v_.p);
     transform_input_transposed<T>(gradient, v_.p, da_.p);
-    if (!has_tangent_) return;
-    multiply(false, in.count, m_.t, weights_.u_transposed[l], v_.t);
-    if (has_theta_t_) multiply(true, in.count, m_.p, weights_t_.u_transposed[l], v_.t);
-    transform_input_transposed<T>(gradient, v_.t, da_.t);
+    if (has_tangent_) transform_input_transposed<T>(gradient, v_.t, da_.t);
   });
 }
 

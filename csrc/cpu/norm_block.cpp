@@ -201,22 +201,22 @@ NSDBENCH_INLINE void backward_block(const NormSizes& sizes, const NormWeights<T>
         }
       }
     }
-    // What the pool dropped still takes part in the norm; what pads odd maps has no gradient.
+    // What the pool dropped still takes part in the norm; what pads the map has no gradient.
     const V zero = {};
     if (sizes.width % 2 != 0) {
       for (int64_t h = 0; h < sizes.height; ++h) {
-        const int64_t n = h * sizes.row + (sizes.width - 1) * kPixel;
-        write(n, zero, zero);
-        store<V>(dz + lane + n + kPixel, zero);
-        if constexpr (kTangent) store<V>(dz_t + lane + n + kPixel, zero);
+        write(h * sizes.row + (sizes.width - 1) * kPixel, zero, zero);
       }
     }
     if (sizes.height % 2 != 0) {
       const int64_t last = (sizes.height - 1) * sizes.row;
       for (int64_t w = 0; w < sizes.width / 2 * 2; ++w) write(last + w * kPixel, zero, zero);
-      for (int64_t w = 0; w < (sizes.width + 1) / 2 * 2; ++w) {
-        store<V>(dz + lane + last + sizes.row + w * kPixel, zero);
-        if constexpr (kTangent) store<V>(dz_t + lane + last + sizes.row + w * kPixel, zero);
+    }
+    for (int64_t h = 0; h < sizes.padded_height; ++h) {
+      const int64_t first = h < sizes.height ? sizes.width * kPixel : 0;
+      for (int64_t n = h * sizes.row + first; n < (h + 1) * sizes.row; n += kPixel) {
+        store<V>(dz + lane + n, zero);
+        if constexpr (kTangent) store<V>(dz_t + lane + n, zero);
       }
     }
   }

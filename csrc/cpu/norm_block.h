@@ -25,6 +25,7 @@ struct NormMoments {
 
 struct NormSizes {
   int64_t height, width;  // of the map that is normalised
+  int64_t padded_height;  // rows of z
   int64_t row;            // elements between rows of z
   int64_t pooled_row;     // elements between rows of the pooled map and its gradient
   double eps;

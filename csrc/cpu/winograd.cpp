@@ -1,4 +1,5 @@
-// Every transform works on whole vectors of channels; a tile is 16 of them in registers.
+// Every transform works on whole vectors of channels: a patch is 16 or 36 of them. Its rows are
+// transformed first, then its columns.
 
 #include "winograd.h"
 
@@ -7,25 +8,120 @@
 namespace nsdbench::cpu {
 namespace {
 
-// Rows of B^T applied to four values.
-template <typename V>
-NSDBENCH_INLINE void input_four(const V& a, const V& b, const V& c, const V& d, V* out,
-                                int64_t step) {
-  out[0] = a - c;
-  out[step] = b + c;
-  out[2 * step] = c - b;
-  out[3 * step] = b - d;
-}
+// The maps of one dimension, applied to vectors (winograd.h has the matrices).
+struct TwoByTwo {
+  static constexpr int kOut = 2, kIn = 4;
 
-// Columns of B^T: its transpose.
-template <typename V>
-NSDBENCH_INLINE void input_four_transposed(const V& a, const V& b, const V& c, const V& d, V* out,
-                                           int64_t step) {
-  out[0] = a;
-  out[step] = b - c + d;
-  out[2 * step] = b + c - a;
-  out[3 * step] = -d;
-}
+  template <typename T, typename V>
+  NSDBENCH_INLINE static void input(const V* x, V* y) {
+    y[0] = x[0] - x[2];
+    y[1] = x[1] + x[2];
+    y[2] = x[2] - x[1];
+    y[3] = x[1] - x[3];
+  }
+  template <typename T, typename V>
+  NSDBENCH_INLINE static void input_transposed(const V* y, V* x) {
+    x[0] = y[0];
+    x[1] = y[1] - y[2] + y[3];
+    x[2] = y[1] + y[2] - y[0];
+    x[3] = -y[3];
+  }
+  template <typename T, typename V>
+  NSDBENCH_INLINE static void output(const V* m, V* z) {
+    z[0] = m[0] + (m[1] + m[2]);
+    z[1] = (m[1] - m[2]) - m[3];
+  }
+  template <typename T, typename V>
+  NSDBENCH_INLINE static void output_transposed(const V* z, V* m) {
+    m[0] = z[0];
+    m[1] = z[0] + z[1];
+    m[2] = z[0] - z[1];
+    m[3] = -z[1];
+  }
+  template <typename T, typename V>
+  NSDBENCH_INLINE static void weight(const V* g, V* u) {
+    u[0] = g[0];
+    u[1] = T(0.5) * (g[0] + g[1] + g[2]);
+    u[2] = T(0.5) * (g[0] - g[1] + g[2]);
+    u[3] = g[2];
+  }
+  template <typename T, typename V>
+  NSDBENCH_INLINE static void weight_transposed(const V* u, V* g) {
+    const V both = T(0.5) * (u[1] + u[2]);
+    g[0] = u[0] + both;
+    g[1] = T(0.5) * (u[1] - u[2]);
+    g[2] = both + u[3];
+  }
+};
+
+// Points come in pairs, +-a and +-b: what is even in a point is computed once for both.
+struct FourByFour {
+  static constexpr int kOut = 4, kIn = 6;
+  static constexpr double a = 0.625, b = 1.5, aa = a * a, bb = b * b;
+  static constexpr double g0 = 1 / (aa * bb);
+  static constexpr double ga = 1 / (2 * aa * (aa - bb)), gb = 1 / (2 * bb * (bb - aa));
+
+  template <typename T, typename V>
+  NSDBENCH_INLINE static void input(const V* x, V* y) {
+    y[0] = T(aa * bb) * x[0] + (x[4] - T(aa + bb) * x[2]);
+    y[5] = T(aa * bb) * x[1] + (x[5] - T(aa + bb) * x[3]);
+    const V even_a = x[4] - T(bb) * x[2], odd_a = x[3] - T(bb) * x[1];
+    const V even_b = x[4] - T(aa) * x[2], odd_b = x[3] - T(aa) * x[1];
+    y[1] = even_a + T(a) * odd_a;
+    y[2] = even_a - T(a) * odd_a;
+    y[3] = even_b + T(b) * odd_b;
+    y[4] = even_b - T(b) * odd_b;
+  }
+  template <typename T, typename V>
+  NSDBENCH_INLINE static void input_transposed(const V* y, V* x) {
+    const V even_a = y[1] + y[2], odd_a = T(a) * (y[1] - y[2]);
+    const V even_b = y[3] + y[4], odd_b = T(b) * (y[3] - y[4]);
+    x[0] = T(aa * bb) * y[0];
+    x[1] = T(aa * bb) * y[5] - T(bb) * odd_a - T(aa) * odd_b;
+    x[2] = -(T(aa + bb) * y[0]) - T(bb) * even_a - T(aa) * even_b;
+    x[3] = (odd_a + odd_b) - T(aa + bb) * y[5];
+    x[4] = y[0] + (even_a + even_b);
+    x[5] = y[5];
+  }
+  template <typename T, typename V>
+  NSDBENCH_INLINE static void output(const V* m, V* z) {
+    const V even_a = m[1] + m[2], odd_a = T(a) * (m[1] - m[2]);
+    const V even_b = m[3] + m[4], odd_b = T(b) * (m[3] - m[4]);
+    z[0] = m[0] + (even_a + even_b);
+    z[1] = odd_a + odd_b;
+    z[2] = T(aa) * even_a + T(bb) * even_b;
+    z[3] = T(aa) * odd_a + (T(bb) * odd_b + m[5]);
+  }
+  template <typename T, typename V>
+  NSDBENCH_INLINE static void output_transposed(const V* z, V* m) {
+    const V even_a = z[0] + T(aa) * z[2], odd_a = z[1] + T(aa) * z[3];
+    const V even_b = z[0] + T(bb) * z[2], odd_b = z[1] + T(bb) * z[3];
+    m[0] = z[0];
+    m[1] = even_a + T(a) * odd_a;
+    m[2] = even_a - T(a) * odd_a;
+    m[3] = even_b + T(b) * odd_b;
+    m[4] = even_b - T(b) * odd_b;
+    m[5] = z[3];
+  }
+  template <typename T, typename V>
+  NSDBENCH_INLINE static void weight(const V* g, V* u) {
+    const V even_a = T(ga) * (g[0] + T(aa) * g[2]), odd_a = T(ga * a) * g[1];
+    const V even_b = T(gb) * (g[0] + T(bb) * g[2]), odd_b = T(gb * b) * g[1];
+    u[0] = T(g0) * g[0];
+    u[1] = even_a + odd_a;
+    u[2] = even_a - odd_a;
+    u[3] = even_b + odd_b;
+    u[4] = even_b - odd_b;
+    u[5] = g[2];
+  }
+  template <typename T, typename V>
+  NSDBENCH_INLINE static void weight_transposed(const V* u, V* g) {
+    const V even_a = T(ga) * (u[1] + u[2]), even_b = T(gb) * (u[3] + u[4]);
+    g[0] = T(g0) * u[0] + (even_a + even_b);
+    g[1] = T(ga * a) * (u[1] - u[2]) + T(gb * b) * (u[3] - u[4]);
+    g[2] = T(aa) * even_a + (T(bb) * even_b + u[5]);
+  }
+};
 
 // Where tile `t` of a run lies: its image and its first element within a plane.
 struct TilePlace {
@@ -34,145 +130,130 @@ struct TilePlace {
 
 NSDBENCH_INLINE TilePlace place_of(const TileMap& map, int64_t t) {
   const int64_t tiles = map.tiles(), inside = t % tiles;
-  return {t / tiles, inside / map.tile_columns() * 2, inside % map.tile_columns() * 2};
+  return {t / tiles, inside / map.tile_columns() * map.tile,
+          inside % map.tile_columns() * map.tile};
 }
 
-// Calls body(element of the map, element of the transform) for every vector of channels of a tile.
+// Calls body(element of the map, element of the transform) for every vector of channels of every
+// tile of a run; the map's planes and rows are so many elements.
 template <typename T, int kBytes, typename Body>
-NSDBENCH_INLINE void for_channels(const TileMap& map, int64_t plane, const Body& body) {
+NSDBENCH_INLINE void for_vectors(const TileRange& range, int64_t plane, int64_t row,
+                                 const Body& body) {
   constexpr int64_t kWidth = NativeVector<T, kBytes>::kWidth;
-  for (int64_t block = 0; block < map.blocks(); ++block) {
-    for (int64_t lane = 0; lane < kBlock<T>; lane += kWidth) {
-      body(block * plane + lane, block * kBlock<T> + lane);
+  const TileMap& map = range.map;
+  for (int64_t t = 0; t < range.count; ++t) {
+    const TilePlace place = place_of(map, range.first + t);
+    const int64_t tile =
+        place.image * range.image_stride + place.row * row + place.column * kBlock<T>;
+    for (int64_t block = 0; block < map.blocks(); ++block) {
+      for (int64_t lane = 0; lane < kBlock<T>; lane += kWidth) {
+        body(tile + block * plane + lane, t * map.channels + block * kBlock<T> + lane);
+      }
     }
   }
 }
 
-template <typename T, int kBytes>
-NSDBENCH_INLINE void input_body(const TileRange& range, const T* a, T* v) {
+template <typename T, int kBytes, typename F>
+NSDBENCH_INLINE void input_tiles(const TileRange& range, const T* a, T* v) {
   using V = typename NativeVector<T, kBytes>::type;
-  const TileMap& map = range.map;
-  const int64_t row = map.halo_columns() * kBlock<T>;
-  for (int64_t t = 0; t < range.count; ++t) {
-    const TilePlace place = place_of(map, range.first + t);
-    const T* patch = a + place.image * range.image_stride + place.row * row +
-                     place.column * kBlock<T>;
-    T* target = v + t * map.channels;
-    for_channels<T, kBytes>(map, map.halo_plane(),
-                            [&](int64_t from, int64_t to) NSDBENCH_INLINE_LAMBDA {
-      V half[16], whole[4];
-#pragma GCC unroll 4
-      for (int i = 0; i < 4; ++i) {
-        const T* d = patch + from + i * row;
-        input_four<V>(load<V>(d), load<V>(d + kBlock<T>), load<V>(d + 2 * kBlock<T>),
-                      load<V>(d + 3 * kBlock<T>), half + 4 * i, 1);
-      }
-#pragma GCC unroll 4
-      for (int j = 0; j < 4; ++j) {
-        input_four<V>(half[j], half[4 + j], half[8 + j], half[12 + j], whole, 1);
-#pragma GCC unroll 4
-        for (int i = 0; i < 4; ++i) {
-          store<V>(target + to + (4 * i + j) * range.position_stride, whole[i]);
-        }
-      }
-    });
-  }
+  constexpr int n = F::kIn;
+  const int64_t row = range.map.halo_columns() * kBlock<T>, step = range.position_stride;
+  for_vectors<T, kBytes>(range, range.map.halo_plane(), row,
+                         [&](int64_t from, int64_t to) NSDBENCH_INLINE_LAMBDA {
+    V half[n][n], line[n], whole[n];
+#pragma GCC unroll 6
+    for (int i = 0; i < n; ++i) {
+#pragma GCC unroll 6
+      for (int j = 0; j < n; ++j) line[j] = load<V>(a + from + i * row + j * kBlock<T>);
+      F::template input<T>(line, half[i]);
+    }
+#pragma GCC unroll 6
+    for (int j = 0; j < n; ++j) {
+#pragma GCC unroll 6
+      for (int i = 0; i < n; ++i) line[i] = half[i][j];
+      F::template input<T>(line, whole);
+#pragma GCC unroll 6
+      for (int i = 0; i < n; ++i) store<V>(v + to + (n * i + j) * step, whole[i]);
+    }
+  });
 }
 
-template <typename T, int kBytes>
-NSDBENCH_INLINE void input_transposed_body(const TileRange& range, const T* v, T* a) {
+template <typename T, int kBytes, typename F>
+NSDBENCH_INLINE void input_transposed_tiles(const TileRange& range, const T* v, T* a) {
   using V = typename NativeVector<T, kBytes>::type;
-  const TileMap& map = range.map;
-  const int64_t row = map.halo_columns() * kBlock<T>;
-  for (int64_t t = 0; t < range.count; ++t) {
-    const TilePlace place = place_of(map, range.first + t);
-    T* patch = a + place.image * range.image_stride + place.row * row + place.column * kBlock<T>;
-    const T* source = v + t * map.channels;
-    for_channels<T, kBytes>(map, map.halo_plane(),
-                            [&](int64_t to, int64_t from) NSDBENCH_INLINE_LAMBDA {
-      V half[16], whole[4];
-#pragma GCC unroll 4
-      for (int j = 0; j < 4; ++j) {
-        const T* m = source + from + j * range.position_stride;
-        input_four_transposed<V>(load<V>(m), load<V>(m + 4 * range.position_stride),
-                                 load<V>(m + 8 * range.position_stride),
-                                 load<V>(m + 12 * range.position_stride), half + j, 4);
+  constexpr int n = F::kIn;
+  const int64_t row = range.map.halo_columns() * kBlock<T>, step = range.position_stride;
+  for_vectors<T, kBytes>(range, range.map.halo_plane(), row,
+                         [&](int64_t to, int64_t from) NSDBENCH_INLINE_LAMBDA {
+    V half[n][n], line[n], whole[n];
+#pragma GCC unroll 6
+    for (int j = 0; j < n; ++j) {
+#pragma GCC unroll 6
+      for (int i = 0; i < n; ++i) line[i] = load<V>(v + from + (n * i + j) * step);
+      F::template input_transposed<T>(line, half[j]);
+    }
+#pragma GCC unroll 6
+    for (int i = 0; i < n; ++i) {
+#pragma GCC unroll 6
+      for (int j = 0; j < n; ++j) line[j] = half[j][i];
+      F::template input_transposed<T>(line, whole);
+#pragma GCC unroll 6
+      for (int j = 0; j < n; ++j) {
+        T* target = a + to + i * row + j * kBlock<T>;
+        store<V>(target, load<V>(target) + whole[j]);
       }
-#pragma GCC unroll 4
-      for (int i = 0; i < 4; ++i) {
-        input_four_transposed<V>(half[4 * i], half[4 * i + 1], half[4 * i + 2], half[4 * i + 3],
-                                 whole, 1);
-        T* d = patch + to + i * row;
-#pragma GCC unroll 4
-        for (int j = 0; j < 4; ++j) {
-          store<V>(d + j * kBlock<T>, load<V>(d + j * kBlock<T>) + whole[j]);
-        }
-      }
-    });
-  }
+    }
+  });
 }
 
-template <typename T, int kBytes>
-NSDBENCH_INLINE void output_body(const TileRange& range, const T* m, T* z) {
+template <typename T, int kBytes, typename F>
+NSDBENCH_INLINE void output_tiles(const TileRange& range, const T* m, T* z) {
   using V = typename NativeVector<T, kBytes>::type;
-  const TileMap& map = range.map;
-  const int64_t row = map.columns() * kBlock<T>;
-  for (int64_t t = 0; t < range.count; ++t) {
-    const TilePlace place = place_of(map, range.first + t);
-    T* tile = z + place.image * range.image_stride + place.row * row + place.column * kBlock<T>;
-    const T* source = m + t * map.channels;
-    for_channels<T, kBytes>(map, map.plane(),
-                            [&](int64_t to, int64_t from) NSDBENCH_INLINE_LAMBDA {
-      V upper[4], lower[4];
+  constexpr int n = F::kIn;
+  const int64_t row = range.map.columns() * kBlock<T>, step = range.position_stride;
+  for_vectors<T, kBytes>(range, range.map.plane(), row,
+                         [&](int64_t to, int64_t from) NSDBENCH_INLINE_LAMBDA {
+    V half[n][F::kOut], line[n], whole[F::kOut];
+#pragma GCC unroll 6
+    for (int j = 0; j < n; ++j) {
+#pragma GCC unroll 6
+      for (int i = 0; i < n; ++i) line[i] = load<V>(m + from + (n * i + j) * step);
+      F::template output<T>(line, half[j]);
+    }
 #pragma GCC unroll 4
-      for (int j = 0; j < 4; ++j) {
-        const T* s = source + from + j * range.position_stride;
-        const V first = load<V>(s + 4 * range.position_stride);
-        const V second = load<V>(s + 8 * range.position_stride);
-        upper[j] = load<V>(s) + (first + second);
-        lower[j] = (first - second) - load<V>(s + 12 * range.position_stride);
-      }
-      store<V>(tile + to, upper[0] + (upper[1] + upper[2]));
-      store<V>(tile + to + kBlock<T>, (upper[1] - upper[2]) - upper[3]);
-      store<V>(tile + to + row, lower[0] + (lower[1] + lower[2]));
-      store<V>(tile + to + row + kBlock<T>, (lower[1] - lower[2]) - lower[3]);
-    });
-  }
+    for (int i = 0; i < F::kOut; ++i) {
+#pragma GCC unroll 6
+      for (int j = 0; j < n; ++j) line[j] = half[j][i];
+      F::template output<T>(line, whole);
+#pragma GCC unroll 4
+      for (int j = 0; j < F::kOut; ++j) store<V>(z + to + i * row + j * kBlock<T>, whole[j]);
+    }
+  });
 }
 
-template <typename T, int kBytes>
-NSDBENCH_INLINE void output_transposed_body(const TileRange& range, const T* z, T* m) {
+template <typename T, int kBytes, typename F>
+NSDBENCH_INLINE void output_transposed_tiles(const TileRange& range, const T* z, T* m) {
   using V = typename NativeVector<T, kBytes>::type;
-  const TileMap& map = range.map;
-  const int64_t row = map.columns() * kBlock<T>;
-  for (int64_t t = 0; t < range.count; ++t) {
-    const TilePlace place = place_of(map, range.first + t);
-    const T* tile = z + place.image * range.image_stride + place.row * row +
-                    place.column * kBlock<T>;
-    T* target = m + t * map.channels;
-    for_channels<T, kBytes>(map, map.plane(),
-                            [&](int64_t from, int64_t to) NSDBENCH_INLINE_LAMBDA {
-      const T* d = tile + from;
-      const V upper[2] = {load<V>(d), load<V>(d + kBlock<T>)};
-      const V lower[2] = {load<V>(d + row), load<V>(d + row + kBlock<T>)};
-      V rows[4][2];
-#pragma GCC unroll 2
-      for (int j = 0; j < 2; ++j) {
-        rows[0][j] = upper[j];
-        rows[1][j] = upper[j] + lower[j];
-        rows[2][j] = upper[j] - lower[j];
-        rows[3][j] = -lower[j];
-      }
+  constexpr int n = F::kIn;
+  const int64_t row = range.map.columns() * kBlock<T>, step = range.position_stride;
+  for_vectors<T, kBytes>(range, range.map.plane(), row,
+                         [&](int64_t from, int64_t to) NSDBENCH_INLINE_LAMBDA {
+    V half[F::kOut][n], line[F::kOut], whole[n];
 #pragma GCC unroll 4
-      for (int i = 0; i < 4; ++i) {
-        T* out = target + to + 4 * i * range.position_stride;
-        store<V>(out, rows[i][0]);
-        store<V>(out + range.position_stride, rows[i][0] + rows[i][1]);
-        store<V>(out + 2 * range.position_stride, rows[i][0] - rows[i][1]);
-        store<V>(out + 3 * range.position_stride, -rows[i][1]);
-      }
-    });
-  }
+    for (int i = 0; i < F::kOut; ++i) {
+#pragma GCC unroll 4
+      for (int j = 0; j < F::kOut; ++j) line[j] = load<V>(z + from + i * row + j * kBlock<T>);
+      F::template output_transposed<T>(line, half[i]);
+    }
+#pragma GCC unroll 6
+    for (int j = 0; j < n; ++j) {
+#pragma GCC unroll 4
+      for (int i = 0; i < F::kOut; ++i) line[i] = half[i][j];
+      F::template output_transposed<T>(line, whole);
+#pragma GCC unroll 6
+      for (int i = 0; i < n; ++i) store<V>(m + to + (n * i + j) * step, whole[i]);
+    }
+  });
 }
 
 // Offset of row `in`, column `out` of a matrix in panels.
@@ -181,11 +262,18 @@ NSDBENCH_INLINE int64_t panel_offset(const WeightSizes& sizes, int64_t in, int64
   return first * sizes.in + in * sizes.panel_width(first) + (out - first);
 }
 
-template <typename T, int kBytes>
-NSDBENCH_INLINE void weight_body(const WeightSizes& sizes, bool transposed, const T* weight,
-                                 int64_t begin, int64_t end, T* u) {
+// Offset of row `in`, column `out` and tap 0 of a sum of gradients; taps are kBlock apart.
+template <typename T>
+NSDBENCH_INLINE int64_t tap_offset(const WeightSizes& sizes, int64_t in, int64_t out) {
+  return (in * sizes.out_padded + out / kBlock<T> * kBlock<T>) * 9 + out % kBlock<T>;
+}
+
+template <typename T, int kBytes, typename F>
+NSDBENCH_INLINE void weight_vectors(const WeightSizes& sizes, bool transposed, const T* weight,
+                                    int64_t begin, int64_t end, T* u) {
   using V = typename NativeVector<T, kBytes>::type;
   constexpr int64_t kWidth = NativeVector<T, kBytes>::kWidth;
+  constexpr int n = F::kIn;
   const int64_t in_stride = transposed ? 9 * sizes.out : 9;
   const int64_t out_stride = transposed ? 9 : 9 * sizes.in;
   for (int64_t in = begin; in < end; ++in) {
@@ -195,77 +283,108 @@ NSDBENCH_INLINE void weight_body(const WeightSizes& sizes, bool transposed, cons
         const T* g = weight + in * in_stride + (out + lane) * out_stride;
         for (int k = 0; k < 9; ++k) tap[k][lane] = out + lane < sizes.out ? g[k] : T(0);
       }
-      V rows[4][3];
+      V half[3][n], line[3], whole[n];
+#pragma GCC unroll 6
       for (int j = 0; j < 3; ++j) {
-        const V a = load<V>(tap[j]), b = load<V>(tap[3 + j]), c = load<V>(tap[6 + j]);
-        rows[0][j] = a;
-        rows[1][j] = T(0.5) * (a + b + c);
-        rows[2][j] = T(0.5) * (a - b + c);
-        rows[3][j] = c;
+#pragma GCC unroll 6
+        for (int i = 0; i < 3; ++i) line[i] = load<V>(tap[3 * i + j]);
+        F::template weight<T>(line, half[j]);
       }
       T* target = u + panel_offset(sizes, in, out);
-      for (int i = 0; i < 4; ++i) {
-        const V a = rows[i][0], b = rows[i][1], c = rows[i][2];
-        T* position = target + 4 * i * sizes.matrix();
-        store<V>(position, a);
-        store<V>(position + sizes.matrix(), T(0.5) * (a + b + c));
-        store<V>(position + 2 * sizes.matrix(), T(0.5) * (a - b + c));
-        store<V>(position + 3 * sizes.matrix(), c);
+#pragma GCC unroll 6
+      for (int i = 0; i < n; ++i) {
+#pragma GCC unroll 6
+        for (int j = 0; j < 3; ++j) line[j] = half[j][i];
+        F::template weight<T>(line, whole);
+#pragma GCC unroll 6
+        for (int j = 0; j < n; ++j) store<V>(target + (n * i + j) * sizes.matrix(), whole[j]);
+      }
+    }
+  }
+}
+
+template <typename T, int kBytes, typename F>
+NSDBENCH_INLINE void weight_transposed_vectors(const WeightSizes& sizes, const T* du, T* taps) {
+  using V = typename NativeVector<T, kBytes>::type;
+  constexpr int64_t kWidth = NativeVector<T, kBytes>::kWidth;
+  constexpr int n = F::kIn;
+  for (int64_t in = 0; in < sizes.in; ++in) {
+    for (int64_t out = 0; out < sizes.out_padded; out += kWidth) {
+      const T* source = du + panel_offset(sizes, in, out);
+      V half[n][3], line[n], whole[3];
+#pragma GCC unroll 6
+      for (int j = 0; j < n; ++j) {
+#pragma GCC unroll 6
+        for (int i = 0; i < n; ++i) line[i] = load<V>(source + (n * i + j) * sizes.matrix());
+        F::template weight_transposed<T>(line, half[j]);
+      }
+      T* target = taps + tap_offset<T>(sizes, in, out);
+#pragma GCC unroll 6
+      for (int i = 0; i < 3; ++i) {
+#pragma GCC unroll 6
+        for (int j = 0; j < n; ++j) line[j] = half[j][i];
+        F::template weight_transposed<T>(line, whole);
+#pragma GCC unroll 6
+        for (int j = 0; j < 3; ++j) store<V>(target + (3 * i + j) * kBlock<T>, whole[j]);
       }
     }
   }
 }
 
 template <typename T, int kBytes>
-NSDBENCH_INLINE void weight_transposed_body(const WeightSizes& sizes, const T* du, int64_t parts,
-                                            int64_t part_stride, int64_t begin, int64_t end,
-                                            T* grad_weight) {
+NSDBENCH_INLINE void taps_body(const WeightSizes& sizes, const T* taps, int64_t parts,
+                               int64_t part_stride, int64_t begin, int64_t end, T* grad_weight) {
   using V = typename NativeVector<T, kBytes>::type;
   constexpr int64_t kWidth = NativeVector<T, kBytes>::kWidth;
   for (int64_t in = begin; in < end; ++in) {
     for (int64_t out = 0; out < sizes.out_padded; out += kWidth) {
-      V sum[4][4];
-      const T* first = du + panel_offset(sizes, in, out);
-      for (int p = 0; p < 16; ++p) {
-        const T* source = first + p * sizes.matrix();
-        V total = load<V>(source);
-        for (int64_t part = 1; part < parts; ++part) total += load<V>(source + part * part_stride);
-        sum[p / 4][p % 4] = total;
-      }
-      V rows[3][4];
-      for (int j = 0; j < 4; ++j) {
-        const V both = T(0.5) * (sum[1][j] + sum[2][j]);
-        rows[0][j] = sum[0][j] + both;
-        rows[1][j] = T(0.5) * (sum[1][j] - sum[2][j]);
-        rows[2][j] = both + sum[3][j];
-      }
-      T tap[9][kWidth];
-      for (int i = 0; i < 3; ++i) {
-        const V both = T(0.5) * (rows[i][1] + rows[i][2]);
-        store<V>(tap[3 * i], rows[i][0] + both);
-        store<V>(tap[3 * i + 1], T(0.5) * (rows[i][1] - rows[i][2]));
-        store<V>(tap[3 * i + 2], both + rows[i][3]);
+      const T* first = taps + tap_offset<T>(sizes, in, out);
+      T sum[9][kWidth];
+      for (int k = 0; k < 9; ++k) {
+        V total = load<V>(first + k * kBlock<T>);
+        for (int64_t part = 1; part < parts; ++part) {
+          total += load<V>(first + k * kBlock<T> + part * part_stride);
+        }
+        store<V>(sum[k], total);
       }
       for (int64_t lane = 0; lane < kWidth && out + lane < sizes.out; ++lane) {
         T* g = grad_weight + ((out + lane) * sizes.in + in) * 9;
-        for (int k = 0; k < 9; ++k) g[k] = tap[k][lane];
+        for (int k = 0; k < 9; ++k) g[k] = sum[k][lane];
       }
     }
   }
 }
 
-NSDBENCH_MULTIVERSION(input, (const TileRange& range, const T* a, T* v), (range, a, v))
-NSDBENCH_MULTIVERSION(input_transposed, (const TileRange& range, const T* v, T* a), (range, v, a))
-NSDBENCH_MULTIVERSION(output, (const TileRange& range, const T* m, T* z), (range, m, z))
-NSDBENCH_MULTIVERSION(output_transposed, (const TileRange& range, const T* z, T* m), (range, z, m))
-NSDBENCH_MULTIVERSION(weight,
-                      (const WeightSizes& sizes, bool transposed, const T* g, int64_t begin,
-                       int64_t end, T* u),
-                      (sizes, transposed, g, begin, end, u))
-NSDBENCH_MULTIVERSION(weight_transposed,
-                      (const WeightSizes& sizes, const T* du, int64_t parts, int64_t part_stride,
-                       int64_t begin, int64_t end, T* g),
-                      (sizes, du, parts, part_stride, begin, end, g))
+// `name_body` for both sizes of tile.
+#define NSDBENCH_BOTH_TILES(name, function, tile, parameters, arguments) \
+  template <typename T, int kBytes>                                      \
+  NSDBENCH_INLINE void name##_body parameters {                          \
+    if (tile == FourByFour::kOut) {                                      \
+      function<T, kBytes, FourByFour> arguments;                         \
+    } else {                                                             \
+      function<T, kBytes, TwoByTwo> arguments;                           \
+    }                                                                    \
+  }                                                                      \
+  NSDBENCH_MULTIVERSION(name, parameters, arguments)
+
+NSDBENCH_BOTH_TILES(input, input_tiles, range.map.tile,
+                    (const TileRange& range, const T* a, T* v), (range, a, v))
+NSDBENCH_BOTH_TILES(input_transposed, input_transposed_tiles, range.map.tile,
+                    (const TileRange& range, const T* v, T* a), (range, v, a))
+NSDBENCH_BOTH_TILES(output, output_tiles, range.map.tile,
+                    (const TileRange& range, const T* m, T* z), (range, m, z))
+NSDBENCH_BOTH_TILES(output_transposed, output_transposed_tiles, range.map.tile,
+                    (const TileRange& range, const T* z, T* m), (range, z, m))
+NSDBENCH_BOTH_TILES(weight, weight_vectors, sizes.tile,
+                    (const WeightSizes& sizes, bool transposed, const T* g, int64_t begin,
+                     int64_t end, T* u),
+                    (sizes, transposed, g, begin, end, u))
+NSDBENCH_BOTH_TILES(weight_transposed, weight_transposed_vectors, sizes.tile,
+                    (const WeightSizes& sizes, const T* du, T* g), (sizes, du, g))
+NSDBENCH_MULTIVERSION(taps,
+                      (const WeightSizes& sizes, const T* g, int64_t parts, int64_t part_stride,
+                       int64_t begin, int64_t end, T* grad_weight),
+                      (sizes, g, parts, part_stride, begin, end, grad_weight))
 
 }  // namespace
 
@@ -296,19 +415,25 @@ void transform_weight(const WeightSizes& sizes, bool transposed, const T* g, int
 }
 
 template <typename T>
-void transform_weight_transposed(const WeightSizes& sizes, const T* du, int64_t parts,
-                                 int64_t part_stride, int64_t begin, int64_t end, T* grad_weight) {
-  weight_transposed<T>(sizes, du, parts, part_stride, begin, end, grad_weight);
+void transform_weight_transposed(const WeightSizes& sizes, const T* du, T* g) {
+  weight_transposed<T>(sizes, du, g);
 }
 
-#define NSDBENCH_INSTANTIATE(T)                                                                    \
-  template void transform_input<T>(const TileRange&, const T*, T*);                                \
-  template void transform_input_transposed<T>(const TileRange&, const T*, T*);                     \
-  template void transform_output<T>(const TileRange&, const T*, T*);                               \
-  template void transform_output_transposed<T>(const TileRange&, const T*, T*);                    \
-  template void transform_weight<T>(const WeightSizes&, bool, const T*, int64_t, int64_t, T*);     \
-  template void transform_weight_transposed<T>(const WeightSizes&, const T*, int64_t, int64_t,     \
-                                               int64_t, int64_t, T*);
+template <typename T>
+void sum_weight_gradients(const WeightSizes& sizes, const T* g, int64_t parts,
+                          int64_t part_stride, int64_t begin, int64_t end, T* grad_weight) {
+  taps<T>(sizes, g, parts, part_stride, begin, end, grad_weight);
+}
+
+#define NSDBENCH_INSTANTIATE(T)                                                                  \
+  template void transform_input<T>(const TileRange&, const T*, T*);                              \
+  template void transform_input_transposed<T>(const TileRange&, const T*, T*);                   \
+  template void transform_output<T>(const TileRange&, const T*, T*);                             \
+  template void transform_output_transposed<T>(const TileRange&, const T*, T*);                  \
+  template void transform_weight<T>(const WeightSizes&, bool, const T*, int64_t, int64_t, T*);   \
+  template void transform_weight_transposed<T>(const WeightSizes&, const T*, T*);                \
+  template void sum_weight_gradients<T>(const WeightSizes&, const T*, int64_t, int64_t, int64_t, \
+                                        int64_t, T*);
 NSDBENCH_INSTANTIATE(float)
 NSDBENCH_INSTANTIATE(double)
 

@@ -61,8 +61,9 @@ cpu::ConvNetPass<T> pass_of(const Call& call) {
 }
 
 int64_t activation_size(const Call& call) {
-  return call.x.scalar_type() == ScalarType::Float ? cpu::activation_size<float>(call.net)
-                                                   : cpu::activation_size<double>(call.net);
+  return call.x.scalar_type() == ScalarType::Float
+             ? cpu::activation_size<float>(call.net, call.images)
+             : cpu::activation_size<double>(call.net, call.images);
 }
 
 std::tuple<Tensor, Tensor> features(const Tensor& theta, const Tensor& x, int64_t depth,
