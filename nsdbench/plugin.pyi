@@ -7,7 +7,9 @@ from .distillation.objectives.base import ObjectiveContext as ObjectiveContext
 from .distillation.objectives.classwise import ClasswiseObjective as ClasswiseObjective
 from .distillation.objectives.families import ClasswiseSettings as ClasswiseSettings
 from .distillation.objectives.families import classwise_work as classwise_work
+from .distillation.objectives.registry import KernelWork as KernelWork
 from .distillation.objectives.registry import ObjectiveFamily as ObjectiveFamily
+from .distillation.objectives.registry import Sizes as Sizes
 from .distillation.objectives.registry import StepWork as StepWork
 from .registry import Count as Count
 from .registry import Rate as Rate
