@@ -461,6 +461,11 @@ def _training_set(
         return TrainingSet(len(source), _centred_batches(source) if regresses else source.batch)
     if isinstance(source, ForeignSet):
         origin = source.origin
+        if source.drawn_from is not None and meaning.pixels != "normalised":
+            raise ValueError(
+                f"{origin}: --pixels {meaning.pixels} (pixels=) has no effect on images that are "
+                "decoded anew for every epoch; leave it out"
+            )
         images = network_inputs(source.images, origin, data, transform, meaning.pixels)
         read = centred_targets if regresses else targets
         labels = read(source.labels, len(images), data.num_classes, origin, meaning.labels_are)

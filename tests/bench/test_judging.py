@@ -143,6 +143,33 @@ def test_ours_is_judged_too(run, tmp_path, real):
         judge(ask([path], said=Meaning(pixels="unit")), run)
 
 
+def test_bases_of_haba_are_seen_anew_in_every_epoch(run, tmp_path, real):
+    """As an artefact of the same module is, number by number."""
+    settings = {"name": "hallucinator", "num_hallucinators": 2, "over_budget": True}
+    module = parameterizations.build(settings, data.load(NAME).spec, 1)
+    module.initialize(real, torch.Generator().manual_seed(0))
+    names = {"enc.weight": "conv", "enc.bias": "conv_bias", "dec.weight": "transposed",
+             "dec.bias": "transposed_bias"}  # fmt: skip
+    state = {
+        f"{view}.{theirs}": getattr(module, ours)[view].detach().clone()
+        for theirs, ours in names.items()
+        for view in range(2)
+    }
+    for view in range(2):
+        for name in ("scale", "shift"):
+            state[f"{view}.{name}"] = getattr(module, name)[view][None].detach().clone()
+    torch.save(module.bases.detach(), tmp_path / "images_best.pt")
+    torch.save(state, tmp_path / "weights_best.pt")
+    files = [tmp_path / "images_best.pt", tmp_path / "weights_best.pt"]
+    _, (record,) = judge(ask(files, repeats=2), run)
+    kind = {"preprocessing": "standardise", "preprocessing_hash": real.preprocessing.hash}
+    ours = evaluate(Artefact(module, kind), NAME, ARCH, "common-2ep", 2)
+    assert record.accuracy.values == (ours.accuracies,)
+    assert record.budget.stored_bits == module.ledger().stored_bits
+    with pytest.raises(ValueError, match="--pixels unit .* decoded anew for every epoch"):
+        judge(ask(files, said=Meaning(pixels="unit")), run)
+
+
 def test_a_preprocessing_that_contradicts_the_images_is_noted(run, tmp_path):
     digits = data.load("Digits16")
     rows = torch.cat([torch.nonzero(digits.train.labels == c)[0] for c in range(10)])
