@@ -180,6 +180,15 @@ def test_light_and_dark_are_readable(browser, address):
     assert seen == {True, False}
 
 
+def test_paper_has_all_columns_and_nothing_to_press(browser, address):
+    opened(browser, address, 688)  # A4 within its margins
+    assert not shown(browser, "#table1 th.wide") and shown(browser, "#filters")
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print"})
+    assert shown(browser, "#table1 .cells th.wide") and not shown(browser, "#filters, nav")
+    assert is_fitting(browser)
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": ""})
+
+
 def test_names_of_users_run_nothing(browser, tmp_path, monkeypatch):
     (tmp_path / "evil.toml").write_text(TABLE.format(evil=EVIL, folder=EVIL_FOLDER))
     monkeypatch.setenv(tables.FOLDERS_VARIABLE, str(tmp_path))
