@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING
-from zipfile import ZipFile
+from zipfile import BadZipFile, ZipFile
 
 if TYPE_CHECKING:
     import numpy as np
@@ -25,6 +25,15 @@ def read_arrays(source: Path, names: Sequence[str]) -> "list[np.ndarray]":
     except Exception as error:  # damaged files make zlib and numpy raise almost anything
         reason = next(iter(str(error).splitlines()), type(error).__name__)
         raise ValueError(f"{source} does not hold {', '.join(names)} ({reason})") from error
+
+
+def has_array(source: Path, name: str) -> bool:
+    """Say whether an npz file lists an array; one that is damaged lists none."""
+    try:
+        with ZipFile(source) as archive:
+            return f"{name}.npy" in archive.namelist()
+    except (OSError, ValueError, BadZipFile):
+        return False
 
 
 def _read(archive: ZipFile, name: str) -> "np.ndarray":

@@ -22,6 +22,7 @@ from nsdbench.report.grids import (
     measured_matrices,
     published_grid,
 )
+from nsdbench.report.pictures import what_is_drawn
 
 if TYPE_CHECKING:
     from nsdbench.bench.tables import Table
@@ -179,6 +180,6 @@ def _pictures(cells: list[CellReport], folder: Path) -> list[Picture]:
         source = folder / f"{entry.cell.id}.npz"
         if source.is_file():
             what = f"{entry.row.label}, {entry.cell.dataset}, ipc {entry.cell.ipc}"
-            caption = f"{what}: decoded images, a column a class"
+            caption = f"{what}: {what_is_drawn(source)}"
             pictures.append(Picture(source, entry.cell.id, caption))
     return pictures

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from nsdbench.bench.arrays import read_arrays
+from nsdbench.bench.arrays import has_array, read_arrays
 
 _SMALLEST_HEIGHT = 64  # pixels of an image as drawn
 _GAP = 1  # pixels between images, before they are enlarged
@@ -46,6 +46,16 @@ def draw_images(source: Path, per_class: int | None = None, *, is_enlarged: bool
     stream = io.BytesIO()
     picture.save(stream, "PNG", optimize=not is_enlarged)
     return stream.getvalue()
+
+
+def what_is_drawn(source: Path) -> str:
+    """Say what `draw_images` shows of a file, and how images beyond black or white are drawn.
+
+    Files of older versions have clipped them; newer ones say the range of each.
+    """
+    is_whole = has_array(source, "range")
+    beyond = "are clipped" if not is_whole else "have their own contrast"
+    return f"decoded images, a column a class; those beyond black or white {beyond}"
 
 
 def _spread(images: np.ndarray, most: int | None) -> np.ndarray:

@@ -22,7 +22,7 @@ from nsdbench.evaluation import protocols
 from nsdbench.report import Document, Grid, build, collect, writers
 from nsdbench.report.content import gain
 from nsdbench.report.grids import published_grid
-from nsdbench.report.pictures import draw_images
+from nsdbench.report.pictures import draw_images, what_is_drawn
 from nsdbench.report.writers import write
 from nsdbench.spread import summary
 
@@ -584,6 +584,17 @@ def test_a_drawing_has_a_column_a_class(tmp_path):
     assert pixels.shape == (2 * 67, 2 * 67, 3), "two images, three gaps, enlarged by 2"
     middles = pixels[[33, 99]][:, [33, 99], 0]
     assert middles.tolist() == [[50, 0], [255, 100]], "class 2 is on the left, white where none is"
+
+
+def test_captions_say_whether_images_are_clipped(tmp_path):
+    arrays = {"images": np.zeros((2, 1, 4, 4), dtype=np.uint8), "labels": np.zeros(2, dtype=int)}
+    np.savez(tmp_path / "older.npz", **arrays)
+    np.savez(tmp_path / "newer.npz", range=np.array([[0.0, 1.0]] * 2), **arrays)
+    (tmp_path / "damaged.npz").write_bytes(b"PK")
+    said = {name: what_is_drawn(tmp_path / f"{name}.npz") for name in ("older", "newer", "damaged")}
+    assert said["older"].endswith("beyond black or white are clipped")
+    assert said["newer"].endswith("beyond black or white have their own contrast")
+    assert said["damaged"] == said["older"]
 
 
 def test_a_drawing_shows_the_pixels(tmp_path):

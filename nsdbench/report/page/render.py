@@ -16,7 +16,7 @@ from nsdbench.bench import tables
 from nsdbench.bench.record import Record
 from nsdbench.report.page.details import Details, describe
 from nsdbench.report.page.view import view
-from nsdbench.report.pictures import draw_images
+from nsdbench.report.pictures import draw_images, what_is_drawn
 
 if TYPE_CHECKING:
     from nsdbench.report.content import CellReport
@@ -97,7 +97,7 @@ def _picture(cell: CellReport, images: Path) -> tuple[str, str]:
     except ValueError as error:
         return "", f"No picture: {error}"
     address = f"data:image/png;base64,{base64.b64encode(png).decode()}"
-    return address, f"Decoded images, a column a class, at most {_PER_CLASS} of each"
+    return address, f"{what_is_drawn(source).capitalize()}; at most {_PER_CLASS} of a class"
 
 
 def _sum(path: Path) -> str:
