@@ -1,5 +1,6 @@
 """Sets of anybody are judged beside Random; what is judged once is kept; claims get a verdict."""
 
+import numpy as np
 import pytest
 import torch
 
@@ -14,7 +15,7 @@ from nsdbench.errors import DataCorrupt
 from nsdbench.evaluation import evaluate
 from nsdbench.experts import Run
 from nsdbench.sets import Artefact, parameterizations
-from nsdbench.sets.meaning import Meaning
+from nsdbench.sets.meaning import UNSAID, Meaning
 
 NAME = "synthetic:4x3x16x16@40+8"
 ARCH = "convnet1-w8"
@@ -141,6 +142,29 @@ def test_ours_is_judged_too(run, tmp_path, real):
     assert record.budget.strict_ipc == 1
     with pytest.raises(ValueError, match="has no effect: an artefact of ours says itself"):
         judge(ask([path], said=Meaning(pixels="unit")), run)
+
+
+def test_what_a_format_says_of_its_numbers_holds(run, tmp_path, real):
+    """As if the owner had said it of plain arrays."""
+    images, labels = real.batch(real.labels.argsort()[::20])
+    logits = 3 * torch.eye(4)[labels] + torch.rand(len(labels), 4)
+    pixels, centred = torch.rand(8, 3, 16, 16), torch.eye(4)[labels] - 0.25
+    torch.save(images, tmp_path / "images_best.pt")
+    torch.save(logits, tmp_path / "labels_best.pt")
+    torch.save(torch.tensor(0.02), tmp_path / "lr_best.pt")
+    torch.save([pixels, labels], tmp_path / "data.pt")
+    last = images.permute(0, 2, 3, 1).numpy()
+    np.savez(tmp_path / "frepo.npz", image=last, label=centred.numpy())
+    for names, said, source, options in (
+        (("images_best.pt", "labels_best.pt", "lr_best.pt"), UNSAID, (images, logits),
+         {"labels_are": "logits"}),
+        (("data.pt",), Meaning(factor=1), (pixels, labels), {"pixels": "unit"}),
+        (("frepo.npz",), UNSAID, (images, centred), {"labels_are": "centred"}),
+    ):  # fmt: skip
+        files = [tmp_path / name for name in names]
+        _, (record,) = judge(ask(files, repeats=1, said=said), run)
+        expected = evaluate(source, NAME, ARCH, "common-2ep", 1, **options)
+        assert record.accuracy.values == (expected.accuracies,), names
 
 
 def test_bases_of_haba_are_seen_anew_in_every_epoch(run, tmp_path, real):
