@@ -71,8 +71,8 @@ def run_plan(
         missing: why data sets are missing, by name, in the words of the failure records.
         measure: measures a cell; importable by name, for the processes.
         seconds: the time limit. The run ends before the first piece of work (a step, an expert's
-            epoch, a network that is judged) that would begin after it; what it was at is kept, in
-            processes of their own as of the last checkpoint.
+            epoch, a prior, a network that is judged) that would begin after it; what it was at is
+            kept, in processes of their own as of the last checkpoint.
 
     Returns:
         How it went; after Ctrl-C what was finished is recorded and the rest goes on next time.
@@ -129,7 +129,8 @@ class _Counting:
 
     def progress(self, task: Task, phase: str, done: int, total: int, note: str = "") -> None:
         self._display.progress(task, phase, done, total, note)
-        if (phase, done) != ("evaluate", total):  # then nothing but its record is to be written
+        # a prior that is stopped starts anew; behind the last network only a record is written
+        if phase != "prior" and (phase, done) != ("evaluate", total):
             self._check_time()
 
     def _check_time(self) -> None:

@@ -1,7 +1,8 @@
 """The command line: its commands, exit codes, and how errors are printed.
 
 Exit codes: 0 everything selected is done (or its method is not implemented yet, which is printed),
-2 wrong usage, 3 some cells failed or lack their data, 130 stopped by Ctrl-C or SIGTERM.
+2 wrong usage, 3 some cells failed or lack their data, 4 the time limit was reached, 130 stopped by
+Ctrl-C or SIGTERM.
 """
 
 import json

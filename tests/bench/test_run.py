@@ -46,6 +46,12 @@ def fake_measure(task, run):
         time.sleep(0.5)
     if cell.method == "silent":
         time.sleep(120)
+    for epoch in range(10 if cell.method == "prior" else 0):
+        time.sleep(0.05)
+        progress("prior", epoch + 1, 10, "")
+    if cell.method == "prior":
+        (results / "prior-is-kept").touch()
+        progress("distill", 0, 1, "")
     for step in range(600 if cell.method == "endless" else 0):
         progress("distill", step, 600, "")
         time.sleep(0.1)
@@ -221,6 +227,14 @@ def test_the_record_of_a_judged_cell_is_written_after_its_time(tmp_path):
     plan = Plan("smoke", (planned_cell("good"), planned_cell("fine")))
     outcome = run_plan(plan, Run(tmp_path), Slow(), measure=fake_measure, seconds=0.25)
     assert outcome.is_time_up and outcome.done == [planned_cell("good").cell.id]
+
+
+def test_a_prior_in_the_making_is_finished_before_the_time_is_up(tmp_path):
+    """Stopped halfway, it would start anew, and a short limit would never get beyond it."""
+    plan = Plan("smoke", (planned_cell("prior"),))
+    outcome = run_plan(plan, Run(tmp_path), Events(), measure=fake_measure, seconds=0.1)
+    assert outcome.is_time_up and outcome.done == []
+    assert (tmp_path / "prior-is-kept").exists()
 
 
 @pytest.mark.slow
