@@ -373,17 +373,15 @@ def _random_feature_work(
     return StepWork(passes, steps, m + 1, 2 * at_once)
 
 
-def _random_feature_kernel(settings: RandomFeatureRidgeSettings, sizes: Sizes) -> KernelWork:
-    """Refuse a single class, of which there is nothing to predict."""
+def _no_kernel(settings: Settings, sizes: Sizes) -> KernelWork:
+    """Refuse a single class, of which there is nothing to predict; kernels are small."""
     _check_classes(sizes.num_classes)
     return KernelWork()
 
 
 def _check_classes(num_classes: int) -> None:
     if num_classes < 2:
-        raise ValueError(
-            f"a kernel regression tells classes apart and needs at least 2, got {num_classes}"
-        )
+        raise ValueError(f"regression tells classes apart and needs at least 2, got {num_classes}")
 
 
 _ARRAYS_KEPT = 10  # measured: of a ReLU, for its gradient
@@ -482,6 +480,7 @@ FEATURE_REGRESSION = ObjectiveFamily(
     f"{_HERE}.feature_regression:FeatureRegression",
     _feature_regression_work,
     trains_batch_norm=True,
+    kernel_work=_no_kernel,
 )
 CONV_GRADIENT = ObjectiveFamily(
     ConvGradientSettings, f"{_HERE}.conv_gradient:ConvGradientMatching", _conv_gradient_work
@@ -490,7 +489,7 @@ RANDOM_FEATURE_RIDGE = ObjectiveFamily(
     RandomFeatureRidgeSettings,
     f"{_HERE}.random_feature_ridge:RandomFeatureRidge",
     _random_feature_work,
-    kernel_work=_random_feature_kernel,
+    kernel_work=_no_kernel,
 )
 NTK_RIDGE = ObjectiveFamily(
     NtkRidgeSettings, f"{_HERE}.ntk_ridge:NtkRidge", _ntk_work, kernel_work=_ntk_kernel

@@ -159,6 +159,7 @@ def test_other_networks_have_no_such_kernel(section, real):
 REFUSED = [
     ("kip", "synthetic:1x1x8x8", {}, "objective 'ntk-ridge': .* needs at least 2, got 1"),
     ("rfad", "synthetic:1x1x8x8", {}, "objective 'random-feature-ridge': .* at least 2, got 1"),
+    ("frepo", "synthetic:1x1x8x8", {}, "objective 'feature-regression': .* at least 2, got 1"),
     (
         "kip",
         "synthetic:3x1x64x64",
