@@ -81,7 +81,7 @@ def parse_claim(text: str) -> Claim:
         ValueError: it is none of them, or not 0 to 100.
     """
     match = _CLAIM.fullmatch(text)
-    if match is None or float(match[1]) > 100:
+    if match is None or any(float(part) > 100 for part in match.groups() if part):
         raise ValueError(f"claimed {text!r}: expected per cent, as 46.3+-0.8 or 46.3")
     return Claim(mean=float(match[1]), std=None if match[2] is None else float(match[2]))
 

@@ -75,7 +75,8 @@ def judge(
         None if claimed is None else judging.parse_claim(claimed),
     )
     command = shlex.join(["python", "-m", "nsdbench", *sys.argv[1:]])
-    with StepDisplay(make_console(is_error=True)) as display:
+    messages = make_console(is_error=True)
+    with resumable(messages), StepDisplay(messages) as display:
         run = Run(results, data_root, resolve_device(device), command, display.progress)
         reading, records = judging.judge(question, run)
     if as_json:
@@ -149,7 +150,7 @@ def export(
     target = out if out is not None else default_out(file, form)
     check_export(target, form)
     artefact = load_artefact(file)
-    data = None if data_root is None else load(artefact.metadata["dataset"], data_root)
+    data = None if data_root is None else load(artefact.dataset_name, data_root)
     written = export_set(artefact, target, form, data)
     make_console().print(f"wrote {written}: {counted(len(artefact.labels()), 'picture')}")
 

@@ -209,6 +209,7 @@ class Judge:
             self.notice = contradiction(images, data, self.preprocessing)
         self._data = data
         self._arch = models.resolve_id(arch, data.spec)
+        models.network_size(protocol.network(self._arch), data.image_shape, data.num_classes)
         self._protocol = protocol
         self._device = device
 

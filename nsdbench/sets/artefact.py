@@ -44,6 +44,7 @@ class _Metadata(BaseModel):
 
     model_config = ConfigDict(extra="allow", strict=True)
 
+    dataset: str | None = None
     preprocessing: str | None = None
     preprocessing_hash: str | None = None
     commit: Annotated[list[str | bool | None], Field(min_length=2, max_length=2)] = [None, None]
@@ -88,6 +89,14 @@ class Artefact:
         """Return images and labels as a plain torch data set."""
         return TensorDataset(self.images(), self.labels())
 
+    @property
+    def dataset_name(self) -> str:
+        """Name of the data set that was distilled; ValueError if the artefact does not say."""
+        name = self.metadata.get("dataset")
+        if name is None:
+            raise ValueError("the artefact does not say of which data set it is")
+        return name
+
     def pictures(self, data: Dataset | None = None) -> Tensor:
         """Decode all images [n, C, H, W] as pictures: black is 0, white is 1, nothing is clipped.
 
@@ -100,7 +109,7 @@ class Artefact:
             DataMissing: the data set is needed and is not on this machine.
         """
         if data is None:
-            name, kind = self.metadata.get("dataset", ""), self.metadata.get("preprocessing")
+            name, kind = self.dataset_name, self.metadata.get("preprocessing")
             standard = standardising(kind, spec(name))
             transform = (
                 self._checked(standard, name) if standard else self.preprocessing(load(name))

@@ -90,7 +90,7 @@ def export_set(
         text = json.dumps(about)
         write_atomically(path, lambda partial: _write_arrays(partial, form, tensors, text))
         return path
-    described = data.spec if data is not None else spec(artefact.metadata["dataset"])
+    described = data.spec if data is not None else spec(artefact.dataset_name)
     if form == "folder":
         _write_folder(path, lambda partial: _write_classes(partial, tensors, described))
     else:

@@ -237,7 +237,9 @@ def test_claims_are_read(text, mean, std):
     assert parse_claim(text) == Claim(mean=mean, std=std)
 
 
-@pytest.mark.parametrize("text", ["", "x", "-1", "101", "46.3+0.8", "46,3", "46.3+-", "nan"])
+@pytest.mark.parametrize(
+    "text", ["", "x", "-1", "101", "46.3+0.8", "46,3", "46.3+-", "nan", "46.3+-800"]
+)
 def test_what_is_no_claim(text):
     with pytest.raises(ValueError, match="expected per cent, as 46.3.-0.8"):
         parse_claim(text)
@@ -259,3 +261,5 @@ def test_failures_are_records_and_mistakes_are_not(run, pair, tmp_path):
         judge(ask(pair[:1]), run)
     with pytest.raises(ValueError, match="is for the full data"):
         judge(ask(pair, protocols=("full-2ep",)), run)
+    with pytest.raises(ValueError, match="depth 9 needs images of at least"):
+        judge(ask(pair, archs=("convnet9-w8",)), run)

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from nsdbench import experts, methods, models
-from nsdbench.bench import artefacts, tables
+from nsdbench import data, experts, methods, models
+from nsdbench.bench import artefacts, judging, tables
 from nsdbench.bench import plan as planning
 from nsdbench.bench import run as running
 from nsdbench.bench.store import Store
@@ -21,6 +21,7 @@ from nsdbench.cli import app as cli
 from nsdbench.cli import doctor
 from nsdbench.data import names as dataset_names
 from nsdbench.experts import Run
+from nsdbench.sets import Artefact, parameterizations
 from nsdbench.student import unroll
 
 TABLE = """
@@ -803,3 +804,21 @@ def test_a_shell_completes_names(monkeypatch, capsys, words, offered):
         cli.main()
     assert stopped.value.code in (0, None)
     assert set(capsys.readouterr().out.split()) == offered
+
+
+def test_a_judgement_that_is_stopped_says_that_it_goes_on(nsdbench, monkeypatch):
+    def stopped(question, run):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(judging, "judge", stopped)
+    code, _, error = nsdbench("judge x.pt --dataset Digits16")
+    assert code == 130 and error == "Stopped. The same command goes on from here.\n"
+
+
+@pytest.mark.parametrize("option", ["", " --data-root ."])
+def test_an_export_names_what_the_artefact_lacks(nsdbench, folder, option):
+    spec = data.spec("Digits16")
+    pixels = parameterizations.build({"name": "pixels"}, spec, 1)
+    Artefact(pixels, {"preprocessing": "standardise"}).save(folder / "set.safetensors")
+    code, _, error = nsdbench(f"export set.safetensors --format npz{option}")
+    assert code == 2 and error == "error: the artefact does not say of which data set it is\n"

@@ -94,6 +94,7 @@ def header_of(path):
         ("metadata", {"learned": {"lr": float("inf")}}, "`learned.lr` is inf"),
         ("metadata", {"learned": [0.1]}, "`learned` is"),
         ("metadata", {"preprocessing": 3}, "`preprocessing` is 3"),
+        ("metadata", {"dataset": 3}, "`dataset` is 3"),
         ("metadata", {"commit": "abc"}, "`commit` is 'abc'"),
         ("metadata", {"cost": {"distill": "long"}}, "`cost.distill` is 'long'"),
     ],

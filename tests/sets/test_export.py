@@ -1,6 +1,7 @@
 """Exported sets: their pictures are un-normalised, and others read them as what they are."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -158,6 +159,13 @@ def test_learned_labels_are_exported_where_they_can_be(drawn, tmp_path, learned)
     with pytest.raises(ValueError, match="learned labels; choose one of npz, pt, safetensors, hf"):
         export_set(drawn, tmp_path / "set", "folder")
     assert not (tmp_path / "set").exists()
+
+
+@pytest.mark.parametrize("form", ["npz", "hf"])
+def test_an_artefact_that_does_not_name_its_data_set_is_refused(drawn, tmp_path, form):
+    nameless = replace(drawn, metadata=drawn.metadata | {"dataset": None})
+    with pytest.raises(ValueError, match="does not say of which data set it is"):
+        export_set(nameless, tmp_path / ("set.npz" if form == "npz" else "set"), form)
 
 
 def test_places_that_will_not_do(tmp_path):
