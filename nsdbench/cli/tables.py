@@ -264,7 +264,10 @@ def _fill_pages(pages: list[Path], results: Path) -> None:
 
     records, console = _records(results, None), make_console()
     for page in pages:
-        text = page.read_text(encoding="utf-8")
+        try:
+            text = page.read_text(encoding="utf-8")
+        except UnicodeDecodeError as error:
+            raise ValueError(f"{page}: expected text in UTF-8 ({error})") from None
         try:
             filled = fill(text, records)
         except ValueError as error:

@@ -101,7 +101,8 @@ def _cells(
     """Collect the cells of some tables that a block asks for, each once."""
     scale = options["scale"]
     where = {key: options[key].split("|") for key in WHERE_KEYS if key in options}
-    (protocol,) = where.pop("protocol", [None])
+    where.pop("protocol", None)
+    protocol = options.get("protocol")
     found: dict[str, CellReport] = {}
     for table in tables.choose(names, scale):
         for cell in collect(table, scale, records, protocol):

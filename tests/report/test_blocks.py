@@ -122,6 +122,7 @@ def test_a_stale_record_says_so():
         (block("cells scale=smoke"), "expected a table and scale="),
         (block("cells table1 scale=smoke width=3"), "unknown option 'width'; known: scale, rows"),
         (block("cells table1 scale=smoke ipc=3"), "ipc=3 matches no cell; ipc is one of 1, 10"),
+        (block("cells table1 scale=smoke protocol=dc|mtt"), r"unknown protocol 'dc\|mtt'"),
         (block("cells table1 scale=smoke rows=NDS"), "no row 'NDS'; did you mean NSD"),
         (
             block("difference table1 scale=smoke rows=Random ipc=1"),
@@ -139,6 +140,17 @@ def test_a_stale_record_says_so():
 def test_wrong_blocks_are_named(page, message):
     with pytest.raises(ValueError, match=message):
         fill(page, records(random1=RANDOM))
+
+
+def test_a_page_that_is_no_text_is_named(tmp_path, capsys, monkeypatch):
+    page = tmp_path / "page.md"
+    page.write_bytes(b"\xff\xfe")
+    monkeypatch.setattr("sys.argv", ["nsdbench", "report", "--fill", str(page)])
+    with pytest.raises(SystemExit) as stopped:
+        app.main()
+    error = capsys.readouterr().err
+    assert stopped.value.code == 2 and error.count("\n") == 1
+    assert f"{page}: expected text in UTF-8" in error
 
 
 def test_the_command_fills_pages(tmp_path, capsys, monkeypatch):
