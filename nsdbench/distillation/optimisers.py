@@ -12,20 +12,54 @@ from torch import Tensor
 from nsdbench.errors import nearest
 
 
-class AdaBelief(torch.optim.Optimizer):
+class _WithMoments(torch.optim.Optimizer):
+    """An optimiser that keeps two moments of every gradient, and updates tensor by tensor.
+
+    Args:
+        params: tensors, or groups with an `lr` of their own.
+        lr: step size.
+        betas: b1 and b2.
+        eps: of the formula.
+    """
+
+    _moments: tuple[str, str]  # their names in the state
+
+    def __init__(self, params: Any, lr: float, betas: tuple[float, float], eps: float) -> None:
+        super().__init__(params, {"lr": lr, "betas": betas, "eps": eps})
+
+    @torch.no_grad()
+    def step(self, closure: None = None) -> None:  # type: ignore[override]  # takes no closure
+        """Update every tensor that has a gradient."""
+        for group in self.param_groups:
+            for tensor in group["params"]:
+                if tensor.grad is None:
+                    continue
+                state = self.state[tensor]
+                if not state:
+                    state["step"] = torch.tensor(0.0)
+                    state |= {name: torch.zeros_like(tensor) for name in self._moments}
+                state["step"] += 1
+                mean, second = (state[name] for name in self._moments)
+                self._update(tensor, tensor.grad, mean, second, int(state["step"]), group)
+
+    def _update(
+        self, tensor: Tensor, grad: Tensor, mean: Tensor, second: Tensor, count: int, group: dict
+    ) -> None:
+        """Update a tensor and its moments in place, in step `count` from 1."""
+        raise NotImplementedError
+
+
+class AdaBelief(_WithMoments):
     """Adam whose second moment is that of the gradient about its running mean.
 
         m <- b1 m + (1 - b1) g        s <- b2 s + (1 - b2) (g - m)^2 + eps
         p <- p - lr * m / (1 - b1^t) / (sqrt(s / (1 - b2^t)) + eps)
 
     Zhuang et al., AdaBelief Optimizer, NeurIPS 2020, algorithm 2, without decay or rectification.
-
-    Args:
-        params: tensors, or groups with an `lr` of their own.
-        lr: step size.
-        betas: b1 and b2.
-        eps: RFAD's code sets 1e-16.
+    Arguments as of the base class; RFAD's code sets eps to 1e-16.
     """
+
+    _moments = ("mean", "variance")
 
     def __init__(
         self,
@@ -34,34 +68,20 @@ class AdaBelief(torch.optim.Optimizer):
         betas: tuple[float, float] = (0.9, 0.999),
         eps: float = 1e-16,
     ) -> None:
-        super().__init__(params, {"lr": lr, "betas": betas, "eps": eps})
+        super().__init__(params, lr, betas, eps)
 
-    @torch.no_grad()
-    def step(self, closure: None = None) -> None:  # type: ignore[override]  # takes no closure
-        """Update every tensor that has a gradient."""
-        for group in self.param_groups:
-            for tensor in group["params"]:
-                if tensor.grad is not None:
-                    self._update(tensor, tensor.grad, group)
-
-    def _update(self, tensor: Tensor, grad: Tensor, group: dict) -> None:
-        state = self.state[tensor]
-        if not state:
-            state["step"] = torch.tensor(0.0)
-            state["mean"] = torch.zeros_like(tensor)
-            state["variance"] = torch.zeros_like(tensor)
-        (first, second), eps = group["betas"], group["eps"]
-        mean, variance = state["mean"], state["variance"]
-        state["step"] += 1
-        count = int(state["step"])
-        mean.lerp_(grad, 1 - first)
+    def _update(
+        self, tensor: Tensor, grad: Tensor, mean: Tensor, second: Tensor, count: int, group: dict
+    ) -> None:
+        (b1, b2), eps = group["betas"], group["eps"]
+        mean.lerp_(grad, 1 - b1)
         deviation = grad - mean
-        variance.mul_(second).addcmul_(deviation, deviation, value=1 - second).add_(eps)
-        scale = (variance / (1 - second**count)).sqrt_().add_(eps)
-        tensor.addcdiv_(mean, scale, value=-group["lr"] / (1 - first**count))
+        second.mul_(b2).addcmul_(deviation, deviation, value=1 - b2).add_(eps)
+        scale = (second / (1 - b2**count)).sqrt_().add_(eps)
+        tensor.addcdiv_(mean, scale, value=-group["lr"] / (1 - b1**count))
 
 
-class Lamb(torch.optim.Optimizer):
+class Lamb(_WithMoments):
     """Adam whose step has the length of what it changes, tensor by tensor, times the rate.
 
         m <- b1 m + (1 - b1) g        v <- b2 v + (1 - b2) g^2
@@ -70,13 +90,10 @@ class Lamb(torch.optim.Optimizer):
 
     The ratio is 1 where |p| or |u| is 0. You et al., Large Batch Optimization for Deep Learning,
     ICLR 2020, without decay and without a bound on |p|, as FRePo's code has it from optax.
-
-    Args:
-        params: tensors, or groups with an `lr` of their own.
-        lr: step size.
-        betas: b1 and b2.
-        eps: optax sets 1e-6.
+    Arguments as of the base class; optax sets eps to 1e-6.
     """
+
+    _moments = ("mean", "square")
 
     def __init__(
         self,
@@ -85,28 +102,15 @@ class Lamb(torch.optim.Optimizer):
         betas: tuple[float, float] = (0.9, 0.999),
         eps: float = 1e-6,
     ) -> None:
-        super().__init__(params, {"lr": lr, "betas": betas, "eps": eps})
+        super().__init__(params, lr, betas, eps)
 
-    @torch.no_grad()
-    def step(self, closure: None = None) -> None:  # type: ignore[override]  # takes no closure
-        """Update every tensor that has a gradient."""
-        for group in self.param_groups:
-            for tensor in group["params"]:
-                if tensor.grad is not None:
-                    self._update(tensor, tensor.grad, group)
-
-    def _update(self, tensor: Tensor, grad: Tensor, group: dict) -> None:
-        state = self.state[tensor]
-        if not state:
-            state["step"] = torch.tensor(0.0)
-            state["mean"] = torch.zeros_like(tensor)
-            state["square"] = torch.zeros_like(tensor)
-        (first, second), eps = group["betas"], group["eps"]
-        state["step"] += 1
-        count = int(state["step"])
-        mean = state["mean"].lerp_(grad, 1 - first)
-        square = state["square"].mul_(second).addcmul_(grad, grad, value=1 - second)
-        update = mean / (1 - first**count) / ((square / (1 - second**count)).sqrt() + eps)
+    def _update(
+        self, tensor: Tensor, grad: Tensor, mean: Tensor, second: Tensor, count: int, group: dict
+    ) -> None:
+        (b1, b2), eps = group["betas"], group["eps"]
+        mean.lerp_(grad, 1 - b1)
+        second.mul_(b2).addcmul_(grad, grad, value=1 - b2)
+        update = mean / (1 - b1**count) / ((second / (1 - b2**count)).sqrt() + eps)
         lengths = tensor.norm(), update.norm()
         ratio = torch.where(lengths[0] * lengths[1] > 0, lengths[0] / lengths[1], 1.0)
         tensor.sub_(group["lr"] * ratio * update)
