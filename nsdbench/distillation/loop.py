@@ -155,7 +155,9 @@ def _distill(
     # First what may be refused: whitening takes minutes, recording experts can take hours.
     norm = recipe.values["network"].get("norm", "instance_norm")
     objectives.check_network(recipe.values["objective"], norm)
-    shape = parameterizations.plan(recipe.values["parameterization"], data.spec, recipe.ipc)
+    section = recipe.values["parameterization"]
+    objectives.check_labels(recipe.values["objective"], parameterizations.learns_labels(section))
+    shape = parameterizations.plan(section, data.spec, recipe.ipc)
     objectives.kernel_work(recipe, data.spec, shape.num_images)
     models.network_size(experts.student_arch(recipe, data.spec), data.image_shape, data.num_classes)
     parameterization, making_seconds = _prepared(recipe, data, run)

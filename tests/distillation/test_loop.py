@@ -253,6 +253,14 @@ def test_images_that_a_network_cannot_take_are_refused_before_the_work(monkeypat
         distillation.distill(method, "Digits16", 1, overrides={"network.depth": 5})
 
 
+@pytest.mark.parametrize("method", ["mtt", "dm"])
+def test_labels_that_nothing_would_learn_are_refused_before_the_work(monkeypatch, method):
+    monkeypatch.setattr(distillation, "preprocessing", lambda *_: pytest.fail("work has begun"))
+    overrides = {"parameterization.learned_labels": True, "optimiser.lr_labels": 0.1}
+    with pytest.raises(ValueError, match="would leave learned labels as they start"):
+        distillation.distill(method, "Digits16", 1, overrides=overrides)
+
+
 @pytest.mark.parametrize("method", ["mtt", "dm", "rtp"])
 def test_batch_norm_is_refused_before_the_work_where_steps_cannot_be_replayed(monkeypatch, method):
     monkeypatch.setattr(distillation, "preprocessing", lambda *_: pytest.fail("work has begun"))

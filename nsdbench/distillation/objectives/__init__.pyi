@@ -14,6 +14,7 @@ from .registry import ObjectiveFamily as ObjectiveFamily
 from .registry import Sizes as Sizes
 from .registry import StepWork as StepWork
 from .registry import build as build
+from .registry import check_labels as check_labels
 from .registry import check_network as check_network
 from .registry import kernel_work as kernel_work
 from .registry import names as names

@@ -480,6 +480,7 @@ FEATURE_REGRESSION = ObjectiveFamily(
     f"{_HERE}.feature_regression:FeatureRegression",
     _feature_regression_work,
     trains_batch_norm=True,
+    learns_labels=True,
     kernel_work=_no_kernel,
 )
 CONV_GRADIENT = ObjectiveFamily(
@@ -489,8 +490,13 @@ RANDOM_FEATURE_RIDGE = ObjectiveFamily(
     RandomFeatureRidgeSettings,
     f"{_HERE}.random_feature_ridge:RandomFeatureRidge",
     _random_feature_work,
+    learns_labels=True,
     kernel_work=_no_kernel,
 )
 NTK_RIDGE = ObjectiveFamily(
-    NtkRidgeSettings, f"{_HERE}.ntk_ridge:NtkRidge", _ntk_work, kernel_work=_ntk_kernel
+    NtkRidgeSettings,
+    f"{_HERE}.ntk_ridge:NtkRidge",
+    _ntk_work,
+    learns_labels=True,
+    kernel_work=_ntk_kernel,
 )

@@ -72,12 +72,14 @@ class ObjectiveFamily(Family):
         work: called as work(settings, num_images, num_classes), of the decoded set; prices one
             outer step.
         trains_batch_norm: whether it knows what to do with running statistics.
+        learns_labels: whether its loss depends on labels that are learned, not on classes alone.
         kernel_work: called as kernel_work(settings, sizes) by plans, and before a distillation does
             any work; raises ValueError for sizes that the objective cannot take.
     """
 
     work: Callable[[Any, int, int], StepWork]
     trains_batch_norm: bool = False
+    learns_labels: bool = False
     kernel_work: Callable[[Any, Sizes], KernelWork] = lambda settings, sizes: KernelWork()
 
 
@@ -119,6 +121,24 @@ def check_network(section: Mapping[str, Any], norm: str) -> None:
             f"objective {section['name']!r} takes no networks with batch norm: running statistics "
             "change in every step, so that the exact gradient through a student cannot replay it, "
             "and experts do not keep them; set network.norm to instance_norm or none"
+        )
+
+
+def check_labels(section: Mapping[str, Any], are_learned: bool) -> None:
+    """Refuse learned labels where an objective would leave them as they start.
+
+    Args:
+        section: a recipe's `objective`.
+        are_learned: whether its parameterization stores labels that are learned.
+
+    Raises:
+        ValueError: as of `Registry.read`, or the objective looks at classes alone.
+    """
+    family, _ = read(section)
+    if are_learned and not family.learns_labels:
+        raise ValueError(
+            f"objective {section['name']!r} looks at classes and would leave learned labels as "
+            "they start; set parameterization.learned_labels to false"
         )
 
 

@@ -3,6 +3,7 @@ from .registry import DecodingWork as DecodingWork
 from .registry import ParameterizationFamily as ParameterizationFamily
 from .registry import Shape as Shape
 from .registry import build as build
+from .registry import learns_labels as learns_labels
 from .registry import may_exceed as may_exceed
 from .registry import names as names
 from .registry import plan as plan

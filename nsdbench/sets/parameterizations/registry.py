@@ -60,7 +60,8 @@ class ParameterizationFamily(Family):
     Attributes:
         plan: called as plan(settings, budget); returns the sizes, which are checked against the
             budget, or raises BudgetExceeded.
-        settings: where they have `over_budget`, a recipe may set it to store more than Eq. 3 lets.
+        settings: where they have `over_budget`, a recipe may set it to store more than Eq. 3 lets;
+            where they have `learned_labels`, to store labels that are learned.
         shape: the dataclass of its sizes, whose fields are the `settings` that an artefact holds.
         work: called as work(settings, budget, train_size); prices decoding. Nothing by default.
     """
@@ -122,6 +123,11 @@ def plan(section: Mapping[str, Any], spec: DatasetSpec, ipc: int) -> Shape:
 def may_exceed(section: Mapping[str, Any]) -> bool:
     """Say whether a recipe's section declares that it stores more than Eq. 3 allows."""
     return getattr(read(section)[1], "over_budget", False)
+
+
+def learns_labels(section: Mapping[str, Any]) -> bool:
+    """Say whether a recipe's section stores labels that are learned."""
+    return getattr(read(section)[1], "learned_labels", False)
 
 
 def build(section: Mapping[str, Any], spec: DatasetSpec, ipc: int) -> "Parameterization":

@@ -86,6 +86,11 @@ def test_any_separable_set_can_have_them_in_a_group_of_their_own():
     assert groups[2]["params"] == [module.soft_labels]
 
 
+def test_a_scale_of_labels_that_are_not_learned_is_refused():
+    with pytest.raises(ValueError, match="`label_scale` is 0.5 and scales labels that are learned"):
+        parameterizations.plan({"name": "pixels", "label_scale": 0.5}, SPEC, 2)
+
+
 @pytest.mark.parametrize("scale", [0.0, -1.0, float("inf"), float("nan")])
 def test_a_scale_that_is_no_positive_number_is_refused(scale):
     with pytest.raises(ValueError, match="label_scale is .*; expected a positive number"):

@@ -3,7 +3,7 @@
 from dataclasses import replace
 from typing import Annotated
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from nsdbench.registry import Settings
 from nsdbench.sets.budget import Budget
@@ -25,6 +25,15 @@ class PixelsSettings(Settings):
     learned_labels: bool = False
     label_scale: Annotated[float, Field(gt=0, le=1e6)] = 1.0
     over_budget: bool = False
+
+    @model_validator(mode="after")
+    def _scales_what_is_learned(self) -> "PixelsSettings":
+        if self.label_scale != 1 and not self.learned_labels:
+            raise ValueError(
+                f"`label_scale` is {self.label_scale:g} and scales labels that are learned; set "
+                "`learned_labels` to true, or leave it at 1"
+            )
+        return self
 
 
 def _plan(settings: PixelsSettings, budget: Budget) -> SeparableShape:
