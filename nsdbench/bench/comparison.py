@@ -16,6 +16,8 @@ from nsdbench.spread import Estimate
 def gain_over_random(record: Result, by_cell: Mapping[Cell, Record]) -> Estimate | None:
     """Subtract Random's accuracy under the same protocol, data, budget and network.
 
+    A set over budget has more room than that Random.
+
     Returns:
         The difference of independent means; None for Random itself and the full data, and where
         Random is not measured, or would be measured otherwise now.

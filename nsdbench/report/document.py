@@ -122,7 +122,7 @@ def _paragraphs(
         "one they are over its networks and leave out the variation between sets, of which the "
         'column "between sets" has an estimate if one was measured (standard deviation in points). '
         "The gain over Random is under the same protocol, data, budget and network, with Welch's "
-        "interval."
+        "interval; a set that stores more than its budget has more room than that Random."
     )
     counts = Counter(cell.status for cell in cells)
     statuses = ", ".join(f"{counts[s]} {s}" for s in STATUSES if counts[s])

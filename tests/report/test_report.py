@@ -216,6 +216,7 @@ def test_a_set_over_its_budget_says_what_it_stores_and_is_never_compared():
     assert details["difference"] == "-" and details["verdict"].startswith("not comparable")
     same = replace(haba.published, protocol=haba.cell.protocol)
     assert verdict(record, same).reason == "over budget (190.6 %)"
+    assert "stores more than its budget has more room than that Random" in document.paragraphs[-1]
 
 
 def test_the_time_of_a_prior_is_shown_where_a_cell_has_one():
