@@ -53,6 +53,10 @@ SomeTables = Annotated[
     typer.Argument(metavar="[TABLE]...", help="default: all", autocompletion=_tables),
 ]
 Scale = Annotated[str, typer.Option(help="smoke, small or paper", autocompletion=_scales)]
+SomeScale = Annotated[
+    str | None,
+    typer.Option(help="of tables: smoke (the default), small or paper", autocompletion=_scales),
+]
 Method = Annotated[str, typer.Option(help="see `list methods`", autocompletion=_methods)]
 Dataset = Annotated[
     str,

@@ -28,6 +28,7 @@ from nsdbench.cli.options import (
     Results,
     Scale,
     Seeds,
+    SomeScale,
     SomeTables,
     Tables,
     Where,
@@ -162,7 +163,7 @@ def status(
 
 def report(
     table: SomeTables = None,
-    scale: Scale = "smoke",
+    scale: SomeScale = None,
     protocol: JudgedBy = None,
     results: Results = Path("results"),
     markdown: Annotated[bool, typer.Option("--markdown", help="the default")] = False,
@@ -189,7 +190,7 @@ def report(
     from nsdbench.report.page.render import page_path, render
 
     if fill:
-        if table or protocol or markdown or latex or csv or as_json or html or images:
+        if table or scale or protocol or markdown or latex or csv or as_json or html or images:
             raise ValueError("--fill goes with --results alone: blocks say what they show")
         _fill_pages(fill, results)
         return
@@ -198,12 +199,13 @@ def report(
     chosen_kinds = {"latex": latex, "csv": csv, "json": as_json}
     kind = next((name for name, is_chosen in chosen_kinds.items() if is_chosen), "markdown")
     if judged.NAME in (table or ()):
-        if len(table or ()) > 1 or html or images or protocol:
+        if len(table or ()) > 1 or scale or html or images or protocol:
             raise ValueError(
                 "`report judged` goes with --markdown, --latex, --csv, --json or --results alone"
             )
         sys.stdout.write(writers.write_judged(_records(results, judged.NAME), kind))
         return
+    scale = scale or "smoke"
     chosen = tables.choose(table or None, scale)
     html = html and page_path(html)
     figures, pictures = (results / name / scale for name in ("figures", "images"))
@@ -226,9 +228,7 @@ def report(
 
 def explain(
     cell: Annotated[str, typer.Argument(help="a cell id, or a table together with --where")],
-    scale: Annotated[
-        str | None, typer.Option(help="of a table: smoke (the default), small or paper")
-    ] = None,
+    scale: SomeScale = None,
     where: Where = None,
     protocol: JudgedBy = None,
 ) -> None:

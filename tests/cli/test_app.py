@@ -677,6 +677,7 @@ def test_judge_and_report_judged(nsdbench, folder):
         (line.replace("mtt-1ep", "common-2ep"), "--lr 0.02 has no effect"),
         ("report judged mine", "`report judged` goes with"),
         ("report judged --protocol dc", "`report judged` goes with"),
+        ("report judged --scale small", "`report judged` goes with"),
         ("report judged --html r.html", "`report judged` goes with"),
     ):
         code, out, err = nsdbench(wrong)

@@ -171,4 +171,4 @@ def test_the_command_fills_pages(tmp_path, capsys, monkeypatch):
     assert "63.0 ± 2.2" in page.read_text() and "stale" in other.read_text()
     out = capsys.readouterr().out.replace("\n", " ")
     assert "1 block filled" in out and "cells table6 scale=smoke" in out
-    assert run("table1", "--fill", page) == 2
+    assert run("table1", "--fill", page) == run("--scale", "small", "--fill", page) == 2
