@@ -38,6 +38,8 @@ def load(path: Path) -> Any:
 def _reason(error: Exception) -> str:
     """Say in a few words what torch says in many."""
     text = str(error).strip()
+    if isinstance(error, KeyError):  # torch's words for an opcode that pickles do not have
+        return "it is no pickle"
     if asked := re.search(r"GLOBAL (\S+) was not", text):
         return f"it asks for {asked[1]:.100}, which is not data"
     fault = re.search(r"WeightsUnpickler error: (.*)", text)

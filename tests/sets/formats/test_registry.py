@@ -131,3 +131,10 @@ def test_a_small_file_that_unpacks_to_much_is_refused(read, tmp_path):
         archive.infolist()[0].file_size = 2**40
     with pytest.raises(DataCorrupt, match="bomb.npz: unpacks to 1099511627776 bytes; expected"):
         read("bomb.npz")
+
+
+def test_what_is_no_pickle_is_called_so(tmp_path):
+    path = tmp_path / "junk.pt"
+    path.write_text("junk\n")
+    with pytest.raises(DataCorrupt, match=r"junk.pt: torch cannot read it .*\(it is no pickle\)"):
+        open_path(path)
