@@ -297,7 +297,7 @@ def test_published_settings(ipc, student):
     }  # fmt: skip
     assert values["data"]["preprocessing"] == "zca"
     mtt = methods.resolve("mtt", "CIFAR10", ipc, "paper").values["experts"]
-    assert values["experts"] == mtt | {"standardises_batches": True}
+    assert values["experts"] == mtt | {"standardises_batches": True, "epochs": 50}
 
 
 @pytest.mark.parametrize(
