@@ -1,12 +1,13 @@
 // Images are independent of each other up to the sums over the batch, so a group of images is taken
 // through the whole pass, forward and backward, a few images at a time in memory that stays in
-// cache. How a batch is cut depends on its size only, and sums over groups are made in order at the
-// end: results do not depend on the number of threads. The forward part is the same code with and
-// without tangents and derivatives, so a recomputation repeats the first pass bit by bit.
+// cache. How a batch is cut depends on its size only, and the sums of groups are added in order:
+// results do not depend on the number of threads. The forward part is the same code with and without
+// tangents and derivatives, so a recomputation repeats the first pass bit by bit.
 
 #include "convnet.h"
 
 #include <algorithm>
+#include <atomic>
 
 #include "convnet_layout.h"
 #include "convnet_runner.h"
@@ -16,19 +17,18 @@ namespace nsdbench::cpu {
 
 template <typename T>
 void Runner<T>::place(Pieces<T>& pieces) {
-  const auto pair = [&](int64_t count) -> Pair<T> {
-    T* p = pieces.take(count);
-    return {p, has_tangent_ ? pieces.take(count) : nullptr};
+  const auto pair_of = [&](Pieces<T>& source, int64_t count) -> Pair<T> {
+    T* p = source.take(count);
+    return {p, has_tangent_ ? source.take(count) : nullptr};
   };
+  const auto pair = [&](int64_t count) { return pair_of(pieces, count); };
   const int64_t n = cut_.chunk;
   int64_t halo = 0, plain = 0;
   for (int64_t l = 1; l < net_.depth; ++l) {
     halo = std::max(halo, layout_.map[l].halo_size());
     plain = std::max(plain, layout_.map[l].size());
   }
-  if (pass_.activations == nullptr || has_tangent_) {
-    record_ = pair(n * layout_.record);
-  }
+  if (!has_kept_records()) record_ = pair(n * layout_.record);
   features_ = pair(n * layout_.features);
   grad_features_ = pair(n * layout_.features);
   logits_ = pair(n * layout_.padded_classes);
@@ -38,14 +38,22 @@ void Runner<T>::place(Pieces<T>& pieces) {
   for (int64_t l = 1; l < net_.depth; ++l) {
     positions = std::max(positions, positions_of(layout_.map[l].tile));
   }
-  v_ = pair(positions * position_);
-  m_ = pair(positions * position_);
+  // The taps are made of du_ after all transforms have been used, so they lie in the same memory.
+  const auto place_both = [&](T* memory) {
+    Pieces<T> transforms(memory), taps(memory);
+    v_ = pair_of(transforms, positions * position_);
+    m_ = pair_of(transforms, positions * position_);
+    if (pass_.grad_theta != nullptr) sums_.place_taps(layout_, taps);
+    return std::max(transforms.used(), taps.used());
+  };
+  place_both(pieces.take(place_both(nullptr)));
+  sums_.place(layout_, pieces);
   for (int64_t l = 1; l < net_.depth && pass_.grad_theta != nullptr; ++l) {
     du_[l] = pieces.take(layout_.weight[l].transformed());
   }
   if (has_backward_) {
     da_ = pair(n * halo);
-    dz_ = pair(n * plain);
+    if (has_kept_records()) dz_ = pair(n * plain);
   }
   z_first_ = pair(kFirstBlocks * layout_.map[0].plane());
   x_padded_ = pair(net_.in_channels * layout_.first.input_plane());
@@ -56,9 +64,8 @@ void Runner<T>::place(Pieces<T>& pieces) {
 }
 
 template <typename T>
-void Runner<T>::run(int64_t begin, int64_t end, const WeightSums<T>& sums, double& loss,
-                    double& loss_t) {
-  sums_ = sums;
+void Runner<T>::run(int64_t begin, int64_t end, double& loss, double& loss_t) {
+  std::fill_n(sums_.first, sums_.before_taps, T(0));
   begin_ = begin;
   for (first_ = begin; first_ < end; first_ += count_) {
     count_ = std::min(cut_.chunk, end - first_);
@@ -152,21 +159,16 @@ void run_convnet(const ConvNetPass<T>& pass) {
   const bool has_backward = pass.grad_theta != nullptr || pass.grad_x != nullptr;
 
   PreparedWeights<T> weights{}, weights_t{};
-  WeightSums<T> sums{};
+  WeightSums<T> total{};
   double *loss = nullptr, *loss_t = nullptr;
-  int64_t group_stride = 0;
   const auto place = [&](Pieces<T> pieces) {
     weights.place(layout, pieces);
     if (has_tangent) weights_t.place(layout, pieces);
     loss = reinterpret_cast<double*>(pieces.take(2 * cut.groups));
     loss_t = reinterpret_cast<double*>(pieces.take(2 * cut.groups));
-    Pieces<T> one;
-    WeightSums<T>{}.place(layout, one);
-    group_stride = one.used();
-    T* all = pieces.take(group_stride * cut.groups);
-    if (all != nullptr) {
-      Pieces<T> first(all);
-      sums.place(layout, first);
+    if (pass.grad_theta != nullptr) {
+      total.place(layout, pieces);
+      total.place_taps(layout, pieces);
     }
     return pieces.used();
   };
@@ -175,32 +177,39 @@ void run_convnet(const ConvNetPass<T>& pass) {
   prepare_weights<T>(layout, pass.theta, has_backward, weights);
   if (has_tangent) prepare_weights<T>(layout, pass.theta_t, has_backward, weights_t);
 
-  parallel_for(0, cut.groups, 1, [&](int64_t begin, int64_t end) {
+  // Groups are begun in order, so the one whose turn it is to be added is never waited for in vain.
+  const int64_t groups = pass.images == 0 ? 0 : cut.groups;
+  std::atomic<int64_t> begun = 0, added = 0;
+  parallel_for(0, groups, 1, [&](int64_t begin, int64_t end) {
     thread_local Workspace own_memory;
     Runner<T> runner(pass, layout, cut, weights, weights_t);
     Pieces<T> counted;
     runner.place(counted);
     Pieces<T> pieces(own_memory.get<T>(counted.used()));
     runner.place(pieces);
-    for (int64_t group = begin; group < end; ++group) {
-      WeightSums<T> own{};
-      Pieces<T> place_of_group(sums.first + group * group_stride);
-      own.place(layout, place_of_group);
-      std::fill_n(own.first, pass.images == 0 ? group_stride : own.before_taps, T(0));
+    for (int64_t n = begin; n < end; ++n) {
+      const int64_t group = begun++;
       loss[group] = loss_t[group] = 0;
-      if (pass.images == 0) continue;
-      runner.run(cut.first(group, pass.images), cut.first(group + 1, pass.images), own,
-                 loss[group], loss_t[group]);
+      runner.run(cut.first(group, pass.images), cut.first(group + 1, pass.images), loss[group],
+                 loss_t[group]);
+      if (pass.grad_theta == nullptr) continue;
+      for (int64_t turn = added; turn != group; turn = added) added.wait(turn);
+      add_weight_sums<T>(layout, runner.sums(), group == 0, total);
+      ++added;
+      added.notify_all();
     }
   });
   if (pass.loss != nullptr) *pass.loss = 0;
   if (pass.loss_t != nullptr) *pass.loss_t = 0;
-  for (int64_t group = 0; group < cut.groups; ++group) {
+  for (int64_t group = 0; group < groups; ++group) {
     if (pass.loss != nullptr) *pass.loss += loss[group];
     if (pass.loss_t != nullptr) *pass.loss_t += loss_t[group];
   }
-  if (pass.grad_theta != nullptr) {
-    finish_weight_sums<T>(layout, sums, cut.groups, group_stride, pass.grad_theta);
+  if (pass.grad_theta == nullptr) return;
+  if (groups > 0) {
+    write_weight_sums<T>(layout, total, pass.grad_theta);
+  } else {
+    std::fill_n(pass.grad_theta, pass.net.parameters(), T(0));
   }
 }
 

@@ -95,26 +95,36 @@ void prepare_weights(const Layout<T>& layout, const T* theta, bool with_transpos
 }
 
 template <typename T>
-void finish_weight_sums(const Layout<T>& layout, const WeightSums<T>& sums, int64_t parts,
-                        int64_t part_stride, T* grad_theta) {
-  const ConvNet& net = layout.net;
-  const auto total = [=](const T* first) {
-    T sum = *first;
-    for (int64_t part = 1; part < parts; ++part) sum += first[part * part_stride];
-    return sum;
+void add_weight_sums(const Layout<T>& layout, const WeightSums<T>& part, bool is_first,
+                     const WeightSums<T>& total) {
+  const auto add = [=](int64_t count, const T* source, T* target) {
+    if (is_first) {
+      std::copy_n(source, count, target);
+    } else {
+      for (int64_t n = 0; n < count; ++n) target[n] += source[n];
+    }
   };
+  add(part.before_taps, part.first, total.first);
+  for (int64_t l = 1; l < layout.net.depth; ++l) {
+    add(9 * layout.weight[l].matrix(), part.taps[l], total.taps[l]);
+  }
+}
+
+template <typename T>
+void write_weight_sums(const Layout<T>& layout, const WeightSums<T>& sums, T* grad_theta) {
+  const ConvNet& net = layout.net;
   const auto add_vectors = [&] {
     const int64_t taps = layout.first.taps();
     for (int64_t c = 0; c < net.width; ++c) {
       for (int64_t tap = 0; tap < taps; ++tap) {
-        grad_theta[c * taps + tap] = total(sums.first + tap * layout.channels + c);
+        grad_theta[c * taps + tap] = sums.first[tap * layout.channels + c];
       }
     }
     for (int64_t l = 0; l < net.depth; ++l) {
       std::fill_n(grad_theta + net.conv_bias(l), net.width, T(0));
       for (int64_t c = 0; c < net.width; ++c) {
-        grad_theta[net.norm_weight(l) + c] = total(sums.gamma[l] + c);
-        grad_theta[net.norm_bias(l) + c] = total(sums.beta[l] + c);
+        grad_theta[net.norm_weight(l) + c] = sums.gamma[l][c];
+        grad_theta[net.norm_bias(l) + c] = sums.beta[l][c];
       }
     }
   };
@@ -122,11 +132,10 @@ void finish_weight_sums(const Layout<T>& layout, const WeightSums<T>& sums, int6
     T* target = grad_theta + net.classifier_weight() + k * net.features();
     for (int64_t c = 0; c < net.width; ++c) {
       for (int64_t p = 0; p < layout.pixels; ++p) {
-        *target++ = total(sums.classifier +
-                          blocked_feature(layout, c, p) * layout.padded_classes + k);
+        *target++ = sums.classifier[blocked_feature(layout, c, p) * layout.padded_classes + k];
       }
     }
-    grad_theta[net.classifier_bias() + k] = total(sums.classifier_bias + k);
+    grad_theta[net.classifier_bias() + k] = sums.classifier_bias[k];
   };
   const int64_t pieces = (net.width + kChannelsInTask - 1) / kChannelsInTask;
   const int64_t convolutions = (net.depth - 1) * pieces;
@@ -134,9 +143,9 @@ void finish_weight_sums(const Layout<T>& layout, const WeightSums<T>& sums, int6
     for (int64_t task = begin; task < end; ++task) {
       if (task < convolutions) {
         const int64_t l = 1 + task / pieces, first = task % pieces * kChannelsInTask;
-        sum_weight_gradients<T>(layout.weight[l], sums.taps[l], parts, part_stride, first,
-                                std::min(first + kChannelsInTask, net.width),
-                                grad_theta + net.conv_weight(l));
+        write_weight_gradient<T>(layout.weight[l], sums.taps[l], first,
+                                 std::min(first + kChannelsInTask, net.width),
+                                 grad_theta + net.conv_weight(l));
       } else if (task == convolutions) {
         add_vectors();
       } else {
@@ -148,8 +157,9 @@ void finish_weight_sums(const Layout<T>& layout, const WeightSums<T>& sums, int6
 
 #define NSDBENCH_INSTANTIATE(T)                                                                \
   template void prepare_weights<T>(const Layout<T>&, const T*, bool, const PreparedWeights<T>&); \
-  template void finish_weight_sums<T>(const Layout<T>&, const WeightSums<T>&, int64_t, int64_t,  \
-                                      T*);
+  template void add_weight_sums<T>(const Layout<T>&, const WeightSums<T>&, bool,                 \
+                                   const WeightSums<T>&);                                        \
+  template void write_weight_sums<T>(const Layout<T>&, const WeightSums<T>&, T*);
 NSDBENCH_INSTANTIATE(float)
 NSDBENCH_INSTANTIATE(double)
 

@@ -127,7 +127,7 @@ struct WeightSums {
   T* classifier;             // [features, padded_classes]
   T* classifier_bias;        // [padded_classes]
   PerLayer<T*> taps;         // [in][block of out][9][kBlock], of all convolutions but the first
-  int64_t before_taps;       // elements from `first` on before taps; sums start there at 0
+  int64_t before_taps;       // elements from `first` on that are not taps
 
   void place(const Layout<T>& layout, Pieces<T>& pieces) {
     const int64_t start = pieces.used();
@@ -139,15 +139,21 @@ struct WeightSums {
     classifier = pieces.take(layout.features * layout.padded_classes);
     classifier_bias = pieces.take(layout.padded_classes);
     before_taps = pieces.used() - start;
+  }
+  void place_taps(const Layout<T>& layout, Pieces<T>& pieces) {
     for (int64_t l = 1; l < layout.net.depth; ++l) {
       taps[l] = pieces.take(9 * layout.weight[l].matrix());
     }
   }
 };
 
-// Adds `parts` sums, part_stride elements apart, in order, and writes them as grad_theta.
+// Adds `part` to `total`, or starts it with `part`.
 template <typename T>
-void finish_weight_sums(const Layout<T>& layout, const WeightSums<T>& sums, int64_t parts,
-                        int64_t part_stride, T* grad_theta);
+void add_weight_sums(const Layout<T>& layout, const WeightSums<T>& part, bool is_first,
+                     const WeightSums<T>& total);
+
+// Writes the sums as grad_theta.
+template <typename T>
+void write_weight_sums(const Layout<T>& layout, const WeightSums<T>& sums, T* grad_theta);
 
 }  // namespace nsdbench::cpu

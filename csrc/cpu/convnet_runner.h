@@ -15,7 +15,7 @@ namespace nsdbench::cpu {
 constexpr int64_t kFirstBlocks = 2;  // channel blocks of the first convolution done at a time
 
 constexpr int64_t kPixels = 96;        // of the first layer's input gradient, done at a time
-constexpr int64_t kMaxGroups = 16;     // each holds sums as large as the weights
+constexpr int64_t kMaxGroups = 16;     // each adds sums as large as the weights
 constexpr int64_t kImagesInGroup = 8;  // at least, where there are enough images
 constexpr int64_t kStrip = 64;         // tiles; half as many with tangents: the same memory
 constexpr int64_t kChunkPixels = 256;  // of the smallest map, at least
@@ -70,14 +70,19 @@ class Runner {
   // Places all working memory of this runner; call with memory before run().
   void place(Pieces<T>& pieces);
 
-  // Images [begin, end), at least one; all sums but `taps` were zeroed, loss and loss_t are added
-  // to.
-  void run(int64_t begin, int64_t end, const WeightSums<T>& sums, double& loss, double& loss_t);
+  // Images [begin, end), at least one; loss and loss_t are added to.
+  void run(int64_t begin, int64_t end, double& loss, double& loss_t);
+
+  // Of the images of the last run.
+  const WeightSums<T>& sums() const { return sums_; }
 
  private:
+  // Whether records are the caller's, and must stay as the forward pass left them.
+  bool has_kept_records() const { return pass_.activations != nullptr && !has_tangent_; }
+
   // The record of image i of the chunk.
   Pair<T> record(int64_t i) const {
-    if (pass_.activations != nullptr && !has_tangent_) {
+    if (has_kept_records()) {
       return {pass_.activations + (first_ + i) * layout_.record, nullptr};
     }
     return record_.at(i * layout_.record);

@@ -68,19 +68,23 @@ void Runner<T>::forward_layer(int64_t l) const {
 template <typename T>
 void Runner<T>::backward_layer(int64_t l) const {
   const TileMap& map = layout_.map[l];
+  // The output is not read again: its gradient takes its place where it may.
+  const Pair<T> z = record(0).at(layout_.z[l]), dz = has_kept_records() ? dz_ : z;
+  const int64_t dz_stride = has_kept_records() ? map.size() : layout_.record;
   for (int64_t i = 0; i < count_; ++i) {
     for (int64_t block = 0; block < layout_.blocks; ++block) {
-      norm_and_pool_backward(l, i, block, record(i).at(layout_.z[l] + block * map.plane()),
-                             dz_.at(i * map.size() + block * map.plane()));
+      const int64_t plane = block * map.plane();
+      norm_and_pool_backward(l, i, block, z.at(i * layout_.record + plane),
+                             dz.at(i * dz_stride + plane));
     }
   }
   std::fill_n(da_.p, count_ * map.halo_size(), T(0));
   if (has_tangent_) std::fill_n(da_.t, count_ * map.halo_size(), T(0));
   const Pair<T> a = record(0).at(layout_.a[l - 1]);
   const bool needs_weights = pass_.grad_theta != nullptr;
-  for_strips(l, layout_.record, map.size(), [&](const TileRange& in, const TileRange& out) {
-    transform_output_transposed<T>(out, dz_.p, m_.p);
-    if (has_tangent_) transform_output_transposed<T>(out, dz_.t, m_.t);
+  for_strips(l, layout_.record, dz_stride, [&](const TileRange& in, const TileRange& out) {
+    transform_output_transposed<T>(out, dz.p, m_.p);
+    if (has_tangent_) transform_output_transposed<T>(out, dz.t, m_.t);
     if (needs_weights) {
       transform_input<T>(in, a.p, v_.p);
       if (has_tangent_) transform_input<T>(in, a.t, v_.t);

@@ -331,30 +331,6 @@ NSDBENCH_INLINE void weight_transposed_vectors(const WeightSizes& sizes, const T
   }
 }
 
-template <typename T, int kBytes>
-NSDBENCH_INLINE void taps_body(const WeightSizes& sizes, const T* taps, int64_t parts,
-                               int64_t part_stride, int64_t begin, int64_t end, T* grad_weight) {
-  using V = typename NativeVector<T, kBytes>::type;
-  constexpr int64_t kWidth = NativeVector<T, kBytes>::kWidth;
-  for (int64_t in = begin; in < end; ++in) {
-    for (int64_t out = 0; out < sizes.out_padded; out += kWidth) {
-      const T* first = taps + tap_offset<T>(sizes, in, out);
-      T sum[9][kWidth];
-      for (int k = 0; k < 9; ++k) {
-        V total = load<V>(first + k * kBlock<T>);
-        for (int64_t part = 1; part < parts; ++part) {
-          total += load<V>(first + k * kBlock<T> + part * part_stride);
-        }
-        store<V>(sum[k], total);
-      }
-      for (int64_t lane = 0; lane < kWidth && out + lane < sizes.out; ++lane) {
-        T* g = grad_weight + ((out + lane) * sizes.in + in) * 9;
-        for (int k = 0; k < 9; ++k) g[k] = sum[k][lane];
-      }
-    }
-  }
-}
-
 // `name_body` for both sizes of tile.
 #define NSDBENCH_BOTH_TILES(name, function, tile, parameters, arguments) \
   template <typename T, int kBytes>                                      \
@@ -381,10 +357,6 @@ NSDBENCH_BOTH_TILES(weight, weight_vectors, sizes.tile,
                     (sizes, transposed, g, begin, end, u))
 NSDBENCH_BOTH_TILES(weight_transposed, weight_transposed_vectors, sizes.tile,
                     (const WeightSizes& sizes, const T* du, T* g), (sizes, du, g))
-NSDBENCH_MULTIVERSION(taps,
-                      (const WeightSizes& sizes, const T* g, int64_t parts, int64_t part_stride,
-                       int64_t begin, int64_t end, T* grad_weight),
-                      (sizes, g, parts, part_stride, begin, end, grad_weight))
 
 }  // namespace
 
@@ -420,9 +392,15 @@ void transform_weight_transposed(const WeightSizes& sizes, const T* du, T* g) {
 }
 
 template <typename T>
-void sum_weight_gradients(const WeightSizes& sizes, const T* g, int64_t parts,
-                          int64_t part_stride, int64_t begin, int64_t end, T* grad_weight) {
-  taps<T>(sizes, g, parts, part_stride, begin, end, grad_weight);
+void write_weight_gradient(const WeightSizes& sizes, const T* g, int64_t begin, int64_t end,
+                           T* grad_weight) {
+  for (int64_t in = begin; in < end; ++in) {
+    for (int64_t out = 0; out < sizes.out; ++out) {
+      const T* source = g + tap_offset<T>(sizes, in, out);
+      T* target = grad_weight + (out * sizes.in + in) * 9;
+      for (int64_t k = 0; k < 9; ++k) target[k] = source[k * kBlock<T>];
+    }
+  }
 }
 
 #define NSDBENCH_INSTANTIATE(T)                                                                  \
@@ -432,8 +410,7 @@ void sum_weight_gradients(const WeightSizes& sizes, const T* g, int64_t parts,
   template void transform_output_transposed<T>(const TileRange&, const T*, T*);                  \
   template void transform_weight<T>(const WeightSizes&, bool, const T*, int64_t, int64_t, T*);   \
   template void transform_weight_transposed<T>(const WeightSizes&, const T*, T*);                \
-  template void sum_weight_gradients<T>(const WeightSizes&, const T*, int64_t, int64_t, int64_t, \
-                                        int64_t, T*);
+  template void write_weight_gradient<T>(const WeightSizes&, const T*, int64_t, int64_t, T*);
 NSDBENCH_INSTANTIATE(float)
 NSDBENCH_INSTANTIATE(double)
 

@@ -119,9 +119,9 @@ void transform_weight(const WeightSizes& sizes, bool transposed, const T* weight
 template <typename T>
 void transform_weight_transposed(const WeightSizes& sizes, const T* du, T* g);
 
-// The sum of `parts` dg, part_stride apart, for input channels [begin, end), as [out, in, 3, 3].
+// dg for input channels [begin, end), as [out, in, 3, 3].
 template <typename T>
-void sum_weight_gradients(const WeightSizes& sizes, const T* g, int64_t parts,
-                          int64_t part_stride, int64_t begin, int64_t end, T* grad_weight);
+void write_weight_gradient(const WeightSizes& sizes, const T* g, int64_t begin, int64_t end,
+                           T* grad_weight);
 
 }  // namespace nsdbench::cpu

@@ -27,6 +27,16 @@ inline void prefer_huge_pages(void* memory, size_t bytes) {
 #endif
 }
 
+// Has the operating system take pages whose contents are no longer needed, which the C library keeps
+// when they are freed: its threshold for that rises with every large block it sees.
+inline void give_back(void* memory, size_t bytes) {
+#if defined(__linux__)
+  if (memory != nullptr) madvise(memory, bytes, MADV_DONTNEED);
+#else
+  (void)memory, (void)bytes;
+#endif
+}
+
 // One block that grows to the largest size asked for and lives as long as its thread.
 class Workspace {
  public:
@@ -41,6 +51,7 @@ class Workspace {
     const size_t bytes =
         (static_cast<size_t>(count) * sizeof(T) + kHugePage - 1) & ~(kHugePage - 1);
     if (bytes > bytes_) {
+      give_back(memory_, bytes_);
       std::free(memory_);
       memory_ = nullptr;
       bytes_ = 0;

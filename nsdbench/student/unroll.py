@@ -292,7 +292,9 @@ def _run_adjoint(
         if grad_labels is not None and h_y is not None:
             _scatter_add(grad_labels, index, -rate * h_y)
         if h_theta is not None:
-            adjoint = adjoint - rate * h_theta
+            h_theta = rate * h_theta
+            adjoint = adjoint - h_theta
+        del h_theta, h_x, h_y  # or they would live beside the next ones
     if grad_rate is not None:
         grad_rate = grad_rate.to(lr).reshape(lr.shape)
     return [adjoint if needs_theta else None, grad_images, grad_labels, grad_rate]

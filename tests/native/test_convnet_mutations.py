@@ -119,6 +119,12 @@ MUTATIONS = {
     "small tiles, weight transposed": ("winograd", "g[2] = both + u[3];", "g[2] = both;"),
     "strips: sums begin anew": ("convnet_winograd", "|| in.first > 0", ""),
     "chunks: sums begin anew": ("convnet_winograd", "first_ > begin_ || ", ""),
+    "groups: the total begins anew": ("convnet", "group == 0, total", "true, total"),
+    "groups: vectors go on from the last": (
+        "convnet",
+        "std::fill_n(sums_.first, sums_.before_taps, T(0));",
+        "if (begin == 0) std::fill_n(sums_.first, sums_.before_taps, T(0));",
+    ),
     "norm gradient: what pads the map": (
         "norm_block",
         "store<V>(dz + lane + n, zero);",
