@@ -89,9 +89,17 @@ def _activation_size(x: Tensor, shape: ConvNetShape) -> int:
     channels = -(-shape.width // block) * block
     total = 2 * channels * shape.depth
     for height, width in shape.map_sizes(x)[1 : shape.depth]:
-        rows, columns = height + height % 2, width + width % 2
+        tile = _tile_of(height, width, x.shape[0])
+        rows, columns = -(-height // tile) * tile, -(-width // tile) * tile
         total += channels * ((rows + 2) * (columns + 2) + rows * columns)
     return total
+
+
+def _tile_of(height: int, width: int, num_images: int) -> int:
+    """Rows of a Winograd tile; csrc/cpu/convnet_layout.cpp says why."""
+    twos = -(-height // 2) * -(-width // 2)
+    fours = -(-height // 4) * -(-width // 4)
+    return 4 if num_images * (16 * twos - 45 * fours) >= 400 else 2
 
 
 def _fake_features_backward(

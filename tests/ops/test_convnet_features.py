@@ -313,6 +313,16 @@ def test_opcheck():
         opcheck(NATIVE.convnet_features_backward.default, backward)
 
 
+@pytest.mark.parametrize("case", [*CASES.values(), Case(32, 3, (28, 28), 3, 8)])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_fake_kernel_knows_what_is_kept(case, dtype):
+    theta, x, _ = (tensor.to(dtype) for tensor in draw(case)[0])
+    sizes = (case.depth, case.width, case.shape.padding, True)
+    real = NATIVE.convnet_features(theta, x, *sizes)
+    fake = NATIVE.convnet_features(theta.to("meta"), x.to("meta"), *sizes)
+    assert [tensor.shape for tensor in fake] == [tensor.shape for tensor in real]
+
+
 def test_third_derivative_is_a_clear_error():
     case = TINY["even"]
     theta, x, _ = (t.requires_grad_() for t in draw(case)[0])
