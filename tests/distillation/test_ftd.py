@@ -126,7 +126,9 @@ def test_recipe_is_the_published_table(dataset, ipc):
         objective["lr_inner"], expert["alpha"], optimiser["ema_decay"],
     ) == PUBLISHED[dataset, ipc]  # fmt: skip
     assert (expert["rho"], expert["lr"], expert["momentum"]) == (0.01, 0.01, 0)
-    assert (expert["epochs"], expert["num_experts"]) == (50, 100)
+    assert expert["num_experts"] == 100
+    last_target = {("CIFAR10", 1): 3, ("CIFAR10", 10): 21}  # no later snapshot is used
+    assert expert["epochs"] == last_target.get((dataset, ipc), 50)
     assert (optimiser["momentum"], optimiser["iterations"]) == (0.5, 5000)
     assert objective["guided_weight"] == 0
     whitened = "zca" if dataset.startswith("CIFAR") else "standardise"
