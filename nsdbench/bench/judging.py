@@ -23,6 +23,7 @@ from nsdbench.bench.plan import Task
 from nsdbench.bench.record import Claim, Judged, Record, Result
 from nsdbench.bench.store import Store
 from nsdbench.data import Dataset, load
+from nsdbench.errors import DataCorrupt
 from nsdbench.evaluation import Judge, protocols
 from nsdbench.evaluation.protocols import Protocol
 from nsdbench.experts import Run
@@ -153,9 +154,10 @@ def _judge(
 
         return recorded(task, run, fields)
 
+    claimed = question.claimed or _claimed_before(cell, run)
     record = measure_claimed(task, run, measured, lambda: None, wait_for_others=True)
     assert record is not None, "who waits for others has a record"
-    return _with_claim(record, question.claimed, run)
+    return _with_claim(record, claimed, run)
 
 
 def _prepare(
@@ -205,6 +207,16 @@ def _budget(known: _Set, data: Dataset, num_images: int) -> Any:
     if isinstance(first, ForeignSet) and first.stored is None:
         dtype = str(first.images.dtype).removeprefix("torch.")
     return budget_of(first.ledger(), data, known.ipc, num_images, dtype)
+
+
+def _claimed_before(cell: Cell, run: Run) -> Claim | None:
+    """Return what the record of a cell keeps of a claim: to judge more networks replaces it."""
+    try:
+        record = Store(run.results).read(cell.scale, cell.id)
+    except DataCorrupt:
+        return None  # said and set aside when the cell is measured
+    judged = record.judged if isinstance(record, Result) else None
+    return None if judged is None else judged.claimed
 
 
 def _with_claim(record: Record, claimed: Claim | None, run: Run) -> Record:

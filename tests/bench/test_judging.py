@@ -222,6 +222,8 @@ def test_claims(run, pair):
     assert Store(run.results).read("judged", record.cell.id).judged.claimed.mean == mean
     _, (record,) = judge(ask(pair), run)  # what was claimed before stays
     assert record.judged.claimed is not None
+    _, (record,) = judge(ask(pair, repeats=6), run)  # nor do more networks remove it
+    assert record.accuracy.n == 6 and record.judged.claimed.mean == mean
     far = 0.0 if mean > 50 else 100.0
     _, (record,) = judge(ask(pair, claimed=Claim(mean=far)), run)
     assert claimed_verdict(record).word == ("above" if far == 0 else "below")
