@@ -67,6 +67,10 @@ Where = Annotated[
     typer.Option(help="keep some cells: dataset=FashionMNIST,ipc=1|10,method=nsd"),
 ]
 Seeds = Annotated[int | None, typer.Option(help="sets per cell, instead of the table's number")]
+Shard = Annotated[
+    str | None,
+    typer.Option(help="a part of the cells, for job arrays: 3/8 is the third of eight"),
+]
 Results = Annotated[Path, typer.Option(help="folder of records and unfinished work")]
 DataRoot = Annotated[Path | None, typer.Option(help="folder of data sets, searched first")]
 Device = Annotated[str, typer.Option(help="cpu, cuda or cuda:N; auto takes a GPU if there is one")]

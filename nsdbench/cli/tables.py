@@ -28,6 +28,7 @@ from nsdbench.cli.options import (
     Results,
     Scale,
     Seeds,
+    Shard,
     SomeScale,
     SomeTables,
     Tables,
@@ -50,6 +51,7 @@ def plan(
     where: Where = None,
     seeds: Seeds = None,
     protocol: JudgedBy = None,
+    shard: Shard = None,
     results: Results = Path("results"),
     data_root: DataRoot = None,
     as_json: AsJson = False,
@@ -59,14 +61,16 @@ def plan(
     from nsdbench.bench.executors import cores
     from nsdbench.bench.figures import plan_figures
     from nsdbench.bench.plan import Choice, make
+    from nsdbench.bench.shard import parse_shard
     from nsdbench.bench.tables.where import parse_where
     from nsdbench.data import how_to_get
     from nsdbench.experts import Run
 
+    part = parse_shard(shard or "1/1")
     run = Run(results, data_root, resolve_device("auto"))
-    made = make(Choice(table, scale, parse_where(where or []), seeds, protocol), run)
+    made = part.of(make(Choice(table, scale, parse_where(where or []), seeds, protocol), run))
     seconds = made.seconds(cores(), run.has_gpu)
-    figures = plan_figures(tables.choose(table, scale), scale, results)
+    figures = plan_figures(tables.choose(table, scale), scale, results) if part.is_first else []
     missing = {name: how_to_get(name, data_root) for name in made.missing_data()}
     if as_json:
         plain = made.as_dict(seconds) | {"figures": _plain(figures), "missing_data": missing}
@@ -84,6 +88,7 @@ def run(
     where: Where = None,
     seeds: Seeds = None,
     protocol: JudgedBy = None,
+    shard: Shard = None,
     jobs: Annotated[int, typer.Option(help="cells measured at the same time")] = 1,
     results: Results = Path("results"),
     data_root: DataRoot = None,
@@ -100,22 +105,24 @@ def run(
     from nsdbench.bench.executors import check_jobs, cores
     from nsdbench.bench.figures import plan_figures
     from nsdbench.bench.run import run_plan
+    from nsdbench.bench.shard import parse_shard
     from nsdbench.bench.similarity import run_figures
     from nsdbench.bench.tables.where import parse_where
     from nsdbench.experts import Run
 
     limit = None if time_limit is None else read_seconds(time_limit)
     check_jobs(jobs)
+    part = parse_shard(shard or "1/1")
     run = Run(results, data_root, resolve_device(device), _command_line())
     choice = planning.Choice(table, scale, parse_where(where or []), seeds, protocol)
     console = make_console()
-    made = planning.make(choice, run)
+    made = part.of(planning.make(choice, run))
     show_plan(console, made, made.seconds(cores(), run.has_gpu))
-    figures = plan_figures(tables.choose(table, scale), scale, results)
+    figures = plan_figures(tables.choose(table, scale), scale, results) if part.is_first else []
     show_lines(console, figures)
     reasons = planning.fetch(made, data_root, console.print)
     if len(reasons) < len(made.missing_data()):
-        made = planning.make(choice, run)
+        made = part.of(planning.make(choice, run))
         show_totals(console, made, made.seconds(cores(), run.has_gpu))
     show_missing(console, made, reasons)
     is_left = made.with_status("todo") or made.with_status("data missing")

@@ -212,6 +212,20 @@ def test_another_protocol_judges_the_same_sets_and_keeps_its_own_records(nsdbenc
     assert explained == nsdbench(f"explain mine {where} --protocol common-equal-steps-7")[1]
 
 
+def test_parts_share_a_results_folder(nsdbench, folder):
+    """Each command does its part, and together they leave nothing; the first draws the figures."""
+    path = folder / "tables" / "mine.toml"
+    path.write_text(path.read_text().replace('"dream"', '"herding"'))
+    assert nsdbench("plan mine --shard 3/3")[1].startswith("0 cells at scale smoke.")
+    for number, figures in ((1, 1), (2, 0)):
+        code, out, _ = nsdbench(f"run mine figure4 --shard {number}/2")
+        assert code == 0 and "1 cell at scale smoke: 1 todo." in out
+        assert out.count("figure4: similarity") == figures
+        assert out.rstrip().endswith(f"{1 + figures} done")
+    code, out, _ = nsdbench("run mine figure4")
+    assert code == 0 and "2 cells at scale smoke: 2 done." in out and "Nothing left to do." in out
+
+
 def test_a_figure_of_real_images_runs_and_is_drawn(nsdbench, folder):
     line = "figure4: similarity of 100 training images of class 0 of Digits16: "
     assert line + "todo" in nsdbench("plan figure4")[1]
@@ -289,6 +303,8 @@ def test_a_method_that_does_not_exist_is_printed_and_is_no_failure(nsdbench):
         (f"explain {CELL_ID} --protocol dc", "--protocol goes with a table"),
         (f"explain {CELL_ID}-usual", "no table declares the cell"),
         ("run mine --jobs 1000", "--jobs 1000: expected 1 to"),
+        ("run mine --shard 9/8", "--shard '9/8': expected NUMBER/COUNT"),
+        ("plan mine --shard third", "--shard 'third': expected NUMBER/COUNT"),
         ("run mine --device tpu9", "expected cpu, cuda, cuda:N or auto"),
         ("report table99", "unknown table 'table99'"),
         ("report --scale huge", "unknown scale 'huge'"),
