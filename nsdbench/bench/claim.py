@@ -4,17 +4,32 @@ What goes wrong in a cell, up to the death of its process, becomes its failure r
 """
 
 import signal
+import time
 import traceback
 from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
 
 from nsdbench.bench.plan import Task
-from nsdbench.bench.record import Record
+from nsdbench.bench.record import Cost, Record
 from nsdbench.bench.store import Store
 from nsdbench.errors import DataCorrupt
-from nsdbench.experts import Run
+from nsdbench.experts import Progress, Run
 from nsdbench.sums import set_aside
 
 Measure = Callable[[Task, Run], Record]
+
+
+class CellTimeUp(KeyboardInterrupt):
+    """The time limit of a cell is over: its work ends as by Ctrl-C, and the next cell begins."""
+
+
+def can_stop(phase: str, done: int, total: int) -> bool:
+    """Say whether work that is stopped here goes on from here.
+
+    A prior would start anew, and behind the last network only a record is left to write.
+    """
+    return phase != "prior" and (phase, done) != ("evaluate", total)
 
 
 def measure_claimed(
@@ -29,13 +44,15 @@ def measure_claimed(
 
     Args:
         task: the cell.
-        run: where, and who is told of progress.
+        run: where, who is told of progress, and how long the cell may take.
         measure: measures it, as `measure.measure` does.
         started: called once the cell is ours and work begins.
         wait_for_others: whether to wait if another process has the cell.
 
     Returns:
-        The record, or None if another process has the cell and we do not wait.
+        The record, or None if another process has the cell and we do not wait. A cell whose time
+        is up fails between two pieces of work; what is done is kept, and measuring it again goes on
+        from there.
     """
     store = Store(run.results)
     scale, cell_id = task.cell.scale, task.cell.id
@@ -50,14 +67,35 @@ def measure_claimed(
         if task.is_done(existing):
             return existing  # another process was faster
         started()
+        begun = time.monotonic()
         try:
-            record = measure(task, run)
+            record = measure(task, replace(run, progress=_limited(run, begun)))
+            store.write(record)
+        except CellTimeUp as limit:
+            cost = Cost(seconds={"total": time.monotonic() - begun})
+            record = _failure(task, "time", str(limit), cost=cost)
             store.write(record)
         except Exception as error:
             reason = f"{type(error).__name__}: {error}"
-            record = _failure(task, "error", reason, traceback.format_exc()[-4000:])
+            record = _failure(task, "error", reason, traceback=traceback.format_exc()[-4000:])
             store.write(record)
         return record
+
+
+def _limited(run: Run, begun: float) -> Progress:
+    """Have progress end a cell whose time is up."""
+    if (limit := run.cell_seconds) is None:
+        return run.progress
+
+    def progress(phase: str, done: int, total: int, note: str = "") -> None:
+        run.progress(phase, done, total, note)
+        if time.monotonic() - begun >= limit and can_stop(phase, done, total):
+            raise CellTimeUp(
+                f"its time limit of {limit:g} s ended at {phase} {done}/{total}; the next run goes "
+                "on from there"
+            )
+
+    return progress
 
 
 def record_missing_data(task: Task, run: Run, reason: str) -> None:
@@ -85,15 +123,15 @@ def _write_unless_taken(task: Task, run: Run, record: Record) -> None:
             store.write(record)
 
 
-def _failure(task: Task, kind: str, reason: str, traceback: str = "") -> Record:
-    """Make the failure record of a planned cell."""
+def _failure(task: Task, kind: str, reason: str, **fields: Any) -> Record:
+    """Make the failure record of a planned cell; `fields` are others of `Record.failed`."""
     return Record.failed(
         task.cell,
         kind,
         reason,
-        traceback=traceback,
         recipe=task.recipe,
         protocol=task.protocol,
         seeds=task.seeds,
         repeats=task.repeats,
+        **fields,
     )

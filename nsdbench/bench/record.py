@@ -202,7 +202,7 @@ class Failure(_Part):
     """Why there is no number.
 
     Attributes:
-        kind: "data_missing", "data_corrupt", "budget", "diverged", "memory" or "error".
+        kind: "data_missing", "data_corrupt", "budget", "diverged", "memory", "time" or "error".
         traceback: its end, empty where there is none.
     """
 

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from nsdbench.bench.claim import Measure, record_missing_data
+from nsdbench.bench.claim import Measure, can_stop, record_missing_data
 from nsdbench.bench.display import Display
 from nsdbench.bench.executors import check_jobs, local
 from nsdbench.bench.measure import measure as measure_cell
@@ -129,8 +129,7 @@ class _Counting:
 
     def progress(self, task: Task, phase: str, done: int, total: int, note: str = "") -> None:
         self._display.progress(task, phase, done, total, note)
-        # a prior that is stopped starts anew; behind the last network only a record is written
-        if phase != "prior" and (phase, done) != ("evaluate", total):
+        if can_stop(phase, done, total):
             self._check_time()
 
     def _check_time(self) -> None:

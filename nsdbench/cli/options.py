@@ -129,11 +129,13 @@ def read_overrides(settings: list[str] | None) -> dict[str, object]:
     return overrides
 
 
-def read_seconds(text: str) -> float:
-    """Read a time such as 90s, 10m or 1.5h."""
+def read_seconds(text: str | None, option: str) -> float | None:
+    """Read a time such as 90s, 10m or 1.5h; None where none is given."""
+    if text is None:
+        return None
     match = re.fullmatch(r"(\d+(?:\.\d+)?)([smh])", text)
     if match is None:
-        raise ValueError(f"--time-limit {text!r}: expected a time such as 90s, 10m or 1.5h")
+        raise ValueError(f"{option} {text!r}: expected a time such as 90s, 10m or 1.5h")
     return float(match[1]) * {"s": 1, "m": 60, "h": 3600}[match[2]]
 
 

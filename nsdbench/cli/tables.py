@@ -97,6 +97,10 @@ def run(
         str | None,
         typer.Option(help="stop between two pieces of work after 90s, 10m or 1.5h; resumable"),
     ] = None,
+    cell_time_limit: Annotated[
+        str | None,
+        typer.Option(help="record a cell as failed after such a time, and go on; resumable"),
+    ] = None,
 ) -> None:
     """Measure the cells of tables that are not measured yet; run again to resume."""
     started = time.monotonic()
@@ -110,10 +114,11 @@ def run(
     from nsdbench.bench.tables.where import parse_where
     from nsdbench.experts import Run
 
-    limit = None if time_limit is None else read_seconds(time_limit)
+    limit = read_seconds(time_limit, "--time-limit")
+    of_cell = read_seconds(cell_time_limit, "--cell-time-limit")
     check_jobs(jobs)
     part = parse_shard(shard or "1/1")
-    run = Run(results, data_root, resolve_device(device), _command_line())
+    run = Run(results, data_root, resolve_device(device), _command_line(), cell_seconds=of_cell)
     choice = planning.Choice(table, scale, parse_where(where or []), seeds, protocol)
     console = make_console()
     made = part.of(planning.make(choice, run))

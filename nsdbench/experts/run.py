@@ -26,6 +26,7 @@ class Run:
         device: where networks are trained.
         command: the command line, for the records.
         progress: told about every piece of work that is done.
+        cell_seconds: how long one cell may take; None sets no limit.
     """
 
     results: Path = Path("results")
@@ -33,6 +34,7 @@ class Run:
     device: str = "cpu"
     command: str = ""
     progress: Progress = silent
+    cell_seconds: float | None = None
 
     @property
     def has_gpu(self) -> bool:

@@ -237,6 +237,23 @@ def test_a_prior_in_the_making_is_finished_before_the_time_is_up(tmp_path):
     assert (tmp_path / "prior-is-kept").exists()
 
 
+def test_a_cell_over_its_time_limit_fails_and_the_run_goes_on(tmp_path):
+    events = Events()
+    plan = Plan("smoke", tuple(planned_cell(m) for m in ("endless", "good", "prior")))
+    run = Run(tmp_path, cell_seconds=0.3)
+    outcome = run_plan(plan, run, events, measure=fake_measure)
+    assert outcome.done == [planned_cell("good").cell.id] and outcome.exit_code == 3
+    failed = record_of(tmp_path, "endless")
+    step = [done for method, _, done, _ in events.progressed if method == "endless"][-1]
+    assert failed.failure.kind == "time" and failed.cost.total_seconds >= 0.3
+    assert failed.failure.reason == (
+        f"its time limit of 0.3 s ended at distill {step}/600; the next run goes on from there"
+    )
+    assert 1 < step < 100
+    assert (tmp_path / "prior-is-kept").exists(), "a prior in the making is finished"
+    assert record_of(tmp_path, "prior").failure.reason.startswith("its time limit of 0.3 s ended")
+
+
 @pytest.mark.slow
 def test_a_time_limit_ends_processes_too(tmp_path, two_cores):
     plan = Plan("smoke", (planned_cell("endless"), planned_cell("good")))

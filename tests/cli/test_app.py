@@ -212,6 +212,29 @@ def test_another_protocol_judges_the_same_sets_and_keeps_its_own_records(nsdbenc
     assert explained == nsdbench(f"explain mine {where} --protocol common-equal-steps-7")[1]
 
 
+def test_cells_that_run_out_of_time_go_on_and_end_as_undisturbed(nsdbench, folder):
+    """At no time at all every command does one piece of work: an epoch, a step, a network."""
+    path = folder / "tables" / "mine.toml"
+    path.write_text(path.read_text().replace('"dream"', '"tiny"'))
+    (folder / "methods" / "tiny.toml").write_text(TINY.replace("iterations = 50", "iterations = 3"))
+    reasons = set()
+    for _ in range(20):
+        code, out, _ = nsdbench("run mine --where method=tiny --cell-time-limit 0s")
+        if code == 0:
+            break
+        assert code == 3
+        reasons.update(re.findall(r"failed: \S+: (its time limit of 0 s ended at .*);", out))
+    assert code == 0
+    ends = ["experts 1/2", "experts 2/2", *(f"distill {k}/3" for k in (1, 2, 3)), "evaluate 1/2"]
+    assert reasons == {f"its time limit of 0 s ended at {end}" for end in ends}
+    assert nsdbench("run mine --where method=tiny --results undisturbed")[0] == 0
+    cell_id = CELL_ID.replace("random", "tiny")
+    ended, undisturbed = (
+        Store(folder / name).read("smoke", cell_id) for name in ("results", "undisturbed")
+    )
+    assert ended.comparable() == undisturbed.comparable()
+
+
 def test_parts_share_a_results_folder(nsdbench, folder):
     """Each command does its part, and together they leave nothing; the first draws the figures."""
     path = folder / "tables" / "mine.toml"
@@ -303,6 +326,8 @@ def test_a_method_that_does_not_exist_is_printed_and_is_no_failure(nsdbench):
         (f"explain {CELL_ID} --protocol dc", "--protocol goes with a table"),
         (f"explain {CELL_ID}-usual", "no table declares the cell"),
         ("run mine --jobs 1000", "--jobs 1000: expected 1 to"),
+        ("run mine --time-limit soon", "--time-limit 'soon': expected a time such as 90s"),
+        ("run mine --cell-time-limit 3", "--cell-time-limit '3': expected a time such as 90s"),
         ("run mine --shard 9/8", "--shard '9/8': expected NUMBER/COUNT"),
         ("plan mine --shard third", "--shard 'third': expected NUMBER/COUNT"),
         ("run mine --device tpu9", "expected cpu, cuda, cuda:N or auto"),
