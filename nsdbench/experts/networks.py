@@ -6,11 +6,13 @@ from nsdbench.methods import Recipe
 
 
 def student_arch(recipe: Recipe, spec: DatasetSpec) -> str:
-    """Return the id of the network a recipe distils with, at the data set's depth."""
+    """Return the id of the network a recipe distils with, at the data set's depth if it has one."""
     network = recipe.values["network"]
+    known = models.NETWORKS.get(network["name"])
+    depth = None if known is not None and known.depth is None else spec.default_depth
     return models.arch_id(
         network["name"],
-        network.get("depth", spec.default_depth),
+        network.get("depth", depth),
         network["width"],
         network.get("norm", "instance_norm"),
     )

@@ -35,19 +35,19 @@ def build(
     `initialize(model, generator)` for parameters a seed decides.
 
     Args:
-        name: "convnet", "resnet18", "resnet18_ap", "vgg11", "alexnet", "alexnet_ap",
-            "convnet_frepo" or "convnet_plain".
-        in_channels: channels of the images; with 1, the first convolution of ConvNet, VGG11 and
-            both AlexNets pads by 2 more (28 px images make 32 px maps).
+        name: "convnet", "resnet10", "resnet18", "resnet18_ap", "resnet34", "vgg11", "vgg16",
+            "alexnet", "alexnet_ap", "convnet_frepo", "convnet_plain", "lenet", "mlp" or "vit_tiny".
+        in_channels: channels of the images; with 1, the first convolution of ConvNet, LeNet and
+            all VGGs and AlexNets pads by 2 more (28 px images are as 32 px ones).
         image_size: height and width of the images in pixels.
         num_classes: number of logits.
         width: channels of the first convolution; all other layers scale with it, so that
             width 16 of "alexnet" is a network with an eighth of the published channels.
-            None: 1024 for convnet_plain, 128 for convnet and the AlexNets, 64 for the others.
+            None: what `NETWORKS` says, such as 128 for the ConvNets and AlexNets.
         depth: blocks of the ConvNets, None: 3. The other networks have a fixed depth.
         norm: "instance_norm" (the literature's default: group norm with a group per channel),
-            "batch_norm" or "none". AlexNet and convnet_plain have no norm layer and take only the
-            default.
+            "batch_norm" or "none". AlexNet, convnet_plain, LeNet, the MLP and ViT-tiny have no norm
+            layer to choose and take only the default.
 
     Returns:
         The network; parameters() follow the order of the reference networks, `embed(x)` gives

@@ -29,9 +29,11 @@ class Network:
     Attributes:
         path: "module:class", or a function, to call with in_channels, image_size, num_classes and
             width; with depth where it can be chosen, and with norm where there is a norm layer.
-        width: published channels of the first convolution.
+        width: published channels of the first convolution; of the hidden layers of an MLP, of the
+            tokens of a ViT.
         depth: published number of blocks; None where the depth is fixed.
-        norms: those of `NORMS` that it can have; none where it has no norm layer.
+        norms: those of `NORMS` that it can have; none where it has no norm layer, or one of its
+            own that cannot be chosen (the layer norm of a ViT).
     """
 
     path: str
@@ -42,15 +44,21 @@ class Network:
 
 NETWORKS = {
     "convnet": Network("nsdbench.models.nets.convnet:ConvNet", 128, depth=3),
+    "resnet10": Network("nsdbench.models.nets.resnet:ResNet10", 64),
     "resnet18": Network("nsdbench.models.nets.resnet:ResNet18", 64),
     "resnet18_ap": Network("nsdbench.models.nets.resnet:ResNet18AP", 64),
+    "resnet34": Network("nsdbench.models.nets.resnet:ResNet34", 64),
     "vgg11": Network("nsdbench.models.nets.vgg:VGG11", 64),
+    "vgg16": Network("nsdbench.models.nets.vgg:VGG16", 64),
     "alexnet": Network("nsdbench.models.nets.alexnet:AlexNet", 128, norms=()),
     "alexnet_ap": Network("nsdbench.models.nets.alexnet:AlexNetAP", 128),
     "convnet_frepo": Network("nsdbench.models.nets.convnet_frepo:ConvNetFrepo", 128, depth=3),
     "convnet_plain": Network(
         "nsdbench.models.nets.plain_convnet:PlainConvNet", 1024, depth=3, norms=()
     ),
+    "lenet": Network("nsdbench.models.nets.lenet:LeNet", 6, norms=()),
+    "mlp": Network("nsdbench.models.nets.mlp:MLP", 128, norms=()),
+    "vit_tiny": Network("nsdbench.models.nets.vit:ViTTiny", 192, norms=()),
 }
 NAMES = tuple(NETWORKS)
 PUBLISHED_WIDTHS = {name: network.width for name, network in NETWORKS.items()}
@@ -144,7 +152,7 @@ def check_norm(name: str, norm: str) -> None:
         raise ValueError(f"unknown norm {norm!r}; choose one of {', '.join(NORMS)}")
     norms = NETWORKS[name].norms
     if norm not in (norms or NORMS[:1]):
-        has = f"takes {', '.join(norms)}" if norms else "has no norm layer"
+        has = f"takes {', '.join(norms)}" if norms else "has no norm layer to choose"
         raise ValueError(f"{name} {has}, so norm={norm!r} is not available; leave it out")
 
 

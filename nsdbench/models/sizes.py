@@ -100,12 +100,13 @@ class _Walk:
         """Pass a layer whose output has the shape of the map: a ReLU, or an identity."""
         self.activations += self.channels * self.side**2
 
-    def linear(self, num_classes: int) -> None:
-        """Pass the classifier."""
+    def linear(self, outputs: int) -> None:
+        """Pass a linear layer, such as the classifier; a map is taken as one vector."""
         features = self.channels * self.side**2
-        self.flops += 2 * features * num_classes
-        self.parameters += features * num_classes + num_classes
-        self.activations += num_classes
+        self.flops += 2 * features * outputs
+        self.parameters += features * outputs + outputs
+        self.activations += outputs
+        self.channels, self.side = outputs, 1
 
 
 def _convnet(walk: _Walk, width: int, depth: int) -> None:
@@ -153,10 +154,12 @@ def _alexnet(walk: _Walk, width: int, depth: int, has_norm: bool = False) -> Non
         padding, stride = 2 if layer == 0 else 1, 1
 
 
-def _vgg11(walk: _Walk, width: int, depth: int) -> None:
-    shapes.vgg11_map(walk.channels, walk.side)
+def _vgg(
+    walk: _Walk, width: int, depth: int, name: str, stages: tuple[tuple[int, ...], ...]
+) -> None:
+    shapes.vgg_map(name, walk.channels, walk.side)
     padding = shapes.first_padding(walk.channels)
-    for stage in shapes.VGG11_STAGES:
+    for stage in stages:
         for published in stage:
             channels = shapes.scaled_channels(published, width, NETWORKS["vgg11"].width)
             walk.conv(channels, 3, padding=padding)
@@ -166,27 +169,21 @@ def _vgg11(walk: _Walk, width: int, depth: int) -> None:
         walk.pool(2)
 
 
-def _resnet18(walk: _Walk, width: int, depth: int) -> None:
-    map_size = shapes.resnet18_map(walk.side, pools=False)
-    _residual_stages(walk, width, pools=False)
-    walk.pool(shapes.resnet18_pool(map_size))
-
-
-def _resnet18_ap(walk: _Walk, width: int, depth: int) -> None:
-    shapes.resnet18_map(walk.side, pools=True)
-    _residual_stages(walk, width, pools=True)
-
-
-def _residual_stages(walk: _Walk, width: int, pools: bool) -> None:
-    """Pass the stem and the four stages of two blocks; ReLUs within blocks are no modules."""
+def _resnet(
+    walk: _Walk, width: int, depth: int, name: str, blocks: tuple[int, ...], pools: bool = False
+) -> None:
+    """Pass the stem and the four stages of blocks; ReLUs within blocks are no modules."""
+    map_size = shapes.resnet_map(name, walk.side, pools)
     published_width = NETWORKS["resnet18"].width
     walk.conv(width, 3, has_bias=False)
     walk.norm()
     walk.keep()
-    for published, stride in shapes.RESNET18_STAGES:
+    for (published, stride), count in zip(shapes.RESNET_STAGES, blocks, strict=True):
         channels = shapes.scaled_channels(published, width, published_width)
-        _residual_block(walk, channels, stride, pools)
-        _residual_block(walk, channels, 1, pools)
+        for block_stride in (stride, *[1] * (count - 1)):
+            _residual_block(walk, channels, block_stride, pools)
+    if not pools:
+        walk.pool(shapes.resnet_pool(map_size))
 
 
 def _residual_block(walk: _Walk, channels: int, stride: int, pools: bool) -> None:
@@ -206,13 +203,67 @@ def _residual_block(walk: _Walk, channels: int, stride: int, pools: bool) -> Non
     walk.norm()
 
 
+def _lenet(walk: _Walk, width: int, depth: int) -> None:
+    shapes.lenet_map(walk.channels, walk.side)
+    channels = [
+        shapes.scaled_channels(published, width, NETWORKS["lenet"].width)
+        for published in shapes.LENET_LAYERS
+    ]
+    padding = shapes.lenet_padding(walk.channels)
+    for count in channels[:2]:
+        walk.conv(count, 5, padding=padding)
+        walk.keep()
+        walk.pool(2)
+        padding = 0
+    walk.keep()  # flattened
+    for count in channels[2:]:
+        walk.linear(count)
+        walk.keep()
+
+
+def _mlp(walk: _Walk, width: int, depth: int) -> None:
+    walk.keep()  # flattened
+    for _ in range(2):
+        walk.linear(width)
+        walk.keep()
+
+
+def _vit_tiny(walk: _Walk, width: int, depth: int) -> None:
+    """Pass patches, the tokens that are learned, and the blocks; products of tokens count too."""
+    head = shapes.vit_head_channels(width)
+    patch = shapes.vit_patch(walk.side)
+    walk.conv(width, patch, padding=0, stride=patch)
+    patches = walk.side**2
+    tokens = patches + 1
+    walk.parameters += width + tokens * width  # the class token and the positions
+    hidden = shapes.VIT_TINY_EXPANSION * width
+    for _ in range(shapes.VIT_TINY_BLOCKS):
+        for inputs, outputs in ((width, 3 * width), (width, width), (width, hidden),
+                                (hidden, width)):  # fmt: skip
+            walk.flops += 2 * tokens * inputs * outputs
+            walk.parameters += inputs * outputs + outputs
+            walk.activations += tokens * outputs
+        walk.flops += 2 * 2 * shapes.VIT_TINY_HEADS * tokens**2 * head
+        walk.parameters += 2 * 2 * width  # two layer norms
+        walk.activations += 2 * tokens * width + tokens * hidden
+    walk.parameters += 2 * width
+    walk.activations += tokens * width
+    walk.channels, walk.side = width, 1
+
+
 _WALKS: dict[str, Callable[[_Walk, int, int], None]] = {
     "convnet": _convnet,
     "convnet_frepo": _convnet_frepo,
     "convnet_plain": _convnet_plain,
-    "resnet18": _resnet18,
-    "resnet18_ap": _resnet18_ap,
-    "vgg11": _vgg11,
+    "resnet10": partial(_resnet, name="ResNet10", blocks=shapes.RESNET10_BLOCKS),
+    "resnet18": partial(_resnet, name="ResNet18", blocks=shapes.RESNET18_BLOCKS),
+    "resnet18_ap": partial(_resnet, name="ResNet18_AP", blocks=shapes.RESNET18_BLOCKS, pools=True),
+    "resnet34": partial(_resnet, name="ResNet34", blocks=shapes.RESNET34_BLOCKS),
+    "vgg11": partial(_vgg, name="VGG11", stages=shapes.VGG11_STAGES),
+    "vgg16": partial(_vgg, name="VGG16", stages=shapes.VGG16_STAGES),
     "alexnet": _alexnet,
     "alexnet_ap": partial(_alexnet, has_norm=True),
+    "lenet": _lenet,
+    "mlp": _mlp,
+    "vit_tiny": _vit_tiny,
 }

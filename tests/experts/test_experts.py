@@ -14,7 +14,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from nsdbench import data, experts, models
+from nsdbench import data, experts, methods, models
 from nsdbench.errors import DataCorrupt, DataMissing, Diverged, TestSplitSealed
 from nsdbench.experts import buffer, buffer_manifest, recording
 from nsdbench.seeding import generator
@@ -184,6 +184,16 @@ def test_snapshots_of_batch_norm_are_refused(dataset, tmp_path):
     with pytest.raises(ValueError, match="convnet1-w4-bn cannot be recorded.*running statistics"):
         record(tmp_path, dataset, arch="convnet1-w4-bn")
     assert not list(tmp_path.iterdir())
+
+
+def test_a_recipe_may_name_a_network_of_fixed_depth():
+    """Only a network whose depth can be chosen gets that of the data set."""
+    spec = data.spec("Digits16")
+    named = {"network.name": "lenet", "network.width": 6}
+    recipe = methods.resolve("dm", "Digits16", 1, "smoke", named)
+    assert experts.student_arch(recipe, spec) == "lenet"
+    recipe = methods.resolve("dm", "Digits16", 1, "smoke", {"network.width": 8})
+    assert experts.student_arch(recipe, spec) == "convnet2-w8"
 
 
 def test_defaults_are_those_of_mtt():

@@ -23,6 +23,12 @@ from nsdbench import models
         ("convnet_frepo3-w128-bn", ("convnet_frepo", 3, 128, "batch_norm")),
         ("vgg11-bn", ("vgg11", None, None, "batch_norm")),
         ("resnet18-w8-bn", ("resnet18", None, 8, "batch_norm")),
+        ("resnet10-bn", ("resnet10", None, None, "batch_norm")),
+        ("resnet34-nonorm", ("resnet34", None, None, "none")),
+        ("vgg16-w8-bn", ("vgg16", None, 8, "batch_norm")),
+        ("lenet", ("lenet", None, None, "instance_norm")),
+        ("mlp-w64", ("mlp", None, 64, "instance_norm")),
+        ("vit_tiny-w96", ("vit_tiny", None, 96, "instance_norm")),
     ],
 )
 def test_id_to_parts_and_back(identifier, parts):
@@ -46,7 +52,11 @@ def test_published_sizes_are_filled_in():
         "convnet0-w128",
         "convnet3-w0",
         "convnet3-w128 ",
-        "lenet",
+        "lenet5",
+        "lenet-bn",
+        "vit_tiny-nonorm",
+        "mlp3-w128",
+        "resnet50",
         "vgg13",
         "convnet-w8",
         "resnet184",
@@ -66,8 +76,8 @@ def test_unknown_ids(identifier):
 def test_arch_id_refuses_what_build_refuses():
     with pytest.raises(ValueError, match="fixed depth"):
         models.arch_id("resnet18", depth=2)
-    with pytest.raises(ValueError, match="unknown network 'mlp'"):
-        models.arch_id("mlp")
+    with pytest.raises(ValueError, match="unknown network 'mpl'.*mlp"):
+        models.arch_id("mpl")
     with pytest.raises(ValueError, match="alexnet has no norm layer"):
         models.arch_id("alexnet", norm="batch_norm")
     with pytest.raises(ValueError, match="unknown norm 'layer'"):

@@ -13,7 +13,8 @@ def build(name, **kwargs):
 
 @pytest.mark.parametrize("name", models.NAMES)
 def test_a_seed_decides_every_parameter(name):
-    model, twin = build(name, width=8), build(name, width=8)
+    width = {"lenet": 6, "vit_tiny": 12}.get(name, 8)
+    model, twin = build(name, width=width), build(name, width=width)
     models.initialize(model, torch.Generator().manual_seed(3))
     models.initialize(twin, torch.Generator().manual_seed(3))
     assert torch.equal(models.flatten(model), models.flatten(twin))
@@ -43,6 +44,26 @@ def test_lecun_normal_is_that_of_flax():
             assert (module.weight == 1).all() and not module.bias.any()
 
 
+def test_a_transformer_starts_as_deit():
+    """Linear weights and embeddings N(0, 0.02^2), biases 0; the patches as PyTorch's convolutions.
+
+    Mean and mean square of n such values have standard errors 0.02/sqrt(n) and 0.0004 sqrt(2/n); 6
+    are allowed.
+    """
+    model = build("vit_tiny")
+    models.initialize(model, torch.Generator().manual_seed(0))
+    for name, module in model.named_modules():
+        if isinstance(module, nn.Linear | nn.Embedding):
+            weight = module.weight.detach().double().flatten() / 0.02
+            assert abs(weight.mean()) < 6 / len(weight) ** 0.5, name
+            assert abs(weight.square().mean() - 1) < 6 * (2 / len(weight)) ** 0.5, name
+            assert not getattr(module, "bias", torch.zeros(1)).any()
+        elif isinstance(module, nn.LayerNorm):
+            assert (module.weight == 1).all() and not module.bias.any()
+    patches = model.features.patches.weight
+    assert 0.9 < patches.abs().max() * 48**0.5 <= 1
+
+
 def test_global_generator_is_left_alone():
     model = build("convnet", width=8)
     state = torch.get_rng_state()
@@ -69,9 +90,10 @@ def test_the_plain_convnet_starts_normally_distributed():
         assert fourth == pytest.approx(3 * variance**2, abs=6 * variance**2 * (96 / n) ** 0.5), name
 
 
-@pytest.mark.parametrize(
-    "name", [name for name in models.NAMES if name not in ("convnet_frepo", "convnet_plain")]
-)
+OTHERS = ("convnet_frepo", "convnet_plain", "vit_tiny")
+
+
+@pytest.mark.parametrize("name", [name for name in models.NAMES if name not in OTHERS])
 def test_distribution_is_pytorchs_default(name):
     """Uniform in PyTorch's own bound: range, mean and variance; norms at 1 and 0.
 

@@ -21,6 +21,8 @@ ARCHS = [
         "resnet18-w3-nonorm",
         "vgg11-w5-nonorm",
     ),
+    *("resnet10", "resnet10-w4-bn", "resnet34-w2", "resnet34", "vgg16", "vgg16-w4-nonorm"),
+    *("lenet", "lenet-w3", "mlp", "mlp-w5", "vit_tiny", "vit_tiny-w6"),
 ]
 
 
@@ -84,7 +86,7 @@ def test_network_without_a_closed_form_is_counted(monkeypatch):
 @pytest.mark.parametrize(
     ("arch", "shape", "message"),
     [
-        ("lenet", (3, 32, 32), "unknown architecture id 'lenet'"),
+        ("googlenet", (3, 32, 32), "unknown architecture id 'googlenet'"),
         ("convnet3-w8", (3, 5, 6), "square images, got 5 x 6 px"),
         ("alexnet-w3", (3, 32, 32), "width 3 would turn 192 channels into 4.5"),
     ],

@@ -1,13 +1,13 @@
-"""ResNet18 with the small-image stem, and ResNet18_AP, which pools instead of striding.
+"""ResNet10, 18 and 34 with the small-image stem; ResNet18_AP pools instead of striding.
 
-conv3x3 64 (no bias) - norm - ReLU, then four stages of two basic blocks (64, 128, 256, 512
-channels; strides 1, 2, 2, 2). ResNet18 ends in a 4x4 mean pool. ResNet18_AP replaces every stride 2
-by a 2x2 mean pool (after the first ReLU of the block, and between convolution and norm of the
-shortcut) and has no final pool. The stem pads 1 for grey images too.
-Reference: networks.py of MTT.
+conv3x3 64 (no bias) - norm - ReLU, then four stages of basic blocks (64, 128, 256, 512 channels;
+strides 1, 2, 2, 2): one block a stage in ResNet10, two in ResNet18, 3, 4, 6 and 3 in ResNet34, and
+a 4x4 mean pool at the end. ResNet18_AP replaces every stride 2 by a 2x2 mean pool (after the first
+ReLU of the block, and between convolution and norm of the shortcut) and has no final pool. The
+stem pads 1 for grey images too.
+Reference: networks.py of DC and MTT (ResNet10, which they do not have: their ResNet with one block
+a stage).
 """
-
-from functools import partial
 
 import torch
 from torch import nn
@@ -16,9 +16,12 @@ from torch.nn import functional as F
 from nsdbench.models.ids import PUBLISHED_WIDTHS
 from nsdbench.models.nets.classifier import ImageClassifier, norm_layer
 from nsdbench.models.shapes import (
-    RESNET18_STAGES,
-    resnet18_map,
-    resnet18_pool,
+    RESNET10_BLOCKS,
+    RESNET18_BLOCKS,
+    RESNET34_BLOCKS,
+    RESNET_STAGES,
+    resnet_map,
+    resnet_pool,
     scaled_channels,
 )
 
@@ -55,11 +58,15 @@ class BasicBlock(nn.Module):
 
 
 class ResNet18(ImageClassifier):
-    """Build a ResNet18 (`pools` False) or ResNet18_AP (`pools` True).
+    """Build a ResNet18.
 
-    Images below 32 px leave a map smaller than 4x4; the final pool of ResNet18 then takes it all.
+    Images below 32 px leave a map smaller than 4x4; the final pool then takes it all.
     `width` is the first stage's channel count, the other stages scale with it.
     """
+
+    title = "ResNet18"
+    blocks: tuple[int, ...] = RESNET18_BLOCKS
+    pools = False
 
     def __init__(
         self,
@@ -69,24 +76,21 @@ class ResNet18(ImageClassifier):
         *,
         width: int,
         norm: str = "instance_norm",
-        pools: bool = False,
     ) -> None:
-        map_size = resnet18_map(image_size, pools)
+        map_size = resnet_map(self.title, image_size, self.pools)
         channels = width
         layers: list[nn.Module] = [
             nn.Conv2d(in_channels, channels, kernel_size=3, padding=1, bias=False),
             norm_layer(norm, channels),
             nn.ReLU(),
         ]
-        for published_channels, stride in RESNET18_STAGES:
+        for (published_channels, stride), count in zip(RESNET_STAGES, self.blocks, strict=True):
             out_channels = scaled_channels(published_channels, width, PUBLISHED_WIDTH)
-            layers += [
-                BasicBlock(channels, out_channels, stride, pools, norm),
-                BasicBlock(out_channels, out_channels, 1, pools, norm),
-            ]
-            channels = out_channels
-        if not pools:
-            kernel = resnet18_pool(map_size)
+            for block_stride in (stride, *[1] * (count - 1)):
+                layers.append(BasicBlock(channels, out_channels, block_stride, self.pools, norm))
+                channels = out_channels
+        if not self.pools:
+            kernel = resnet_pool(map_size)
             layers.append(nn.AvgPool2d(kernel))
             map_size //= kernel
         super().__init__(
@@ -97,7 +101,24 @@ class ResNet18(ImageClassifier):
         )
         self.width = width
         self.norm = norm
-        self.pools = pools
 
 
-ResNet18AP = partial(ResNet18, pools=True)
+class ResNet10(ResNet18):
+    """Build a ResNet10; `width` is as for ResNet18."""
+
+    title = "ResNet10"
+    blocks = RESNET10_BLOCKS
+
+
+class ResNet34(ResNet18):
+    """Build a ResNet34; `width` is as for ResNet18."""
+
+    title = "ResNet34"
+    blocks = RESNET34_BLOCKS
+
+
+class ResNet18AP(ResNet18):
+    """Build a ResNet18_AP, for which every map is pooled; `width` is as for ResNet18."""
+
+    title = "ResNet18_AP"
+    pools = True
