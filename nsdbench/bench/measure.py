@@ -121,8 +121,15 @@ def _measure(task: Task, run: Run) -> dict[str, Any]:
         cell = task.cell
         save_pictures(sets[0], data, Store(run.results).images_path(cell.scale, cell.id))
     if learned is not None:
-        measured["distillation"] = Distillation(**learned)
+        measured["distillation"] = Distillation(**{**learned, **_other_runaways(sets)})
     return measured
+
+
+def _other_runaways(sets: list[Artefact]) -> dict[str, Any]:
+    """Return what ran away in sets behind the first as a field of a `Distillation`, if any did."""
+    learned = [Distillation(**artefact.metadata["distillation"]) for artefact in sets]
+    found = {str(i): one.runaway for i, one in enumerate(learned, 1) if i > 1 and one.runaway}
+    return {"other_runaways": found} if found else {}
 
 
 def of_networks(

@@ -26,6 +26,7 @@ from pydantic import (
 )
 
 from nsdbench.bench.cell import Cell
+from nsdbench.bench.divergence import runaway
 from nsdbench.spread import Estimate, Summary
 from nsdbench.sums import json_sum, notice_without_sum
 
@@ -143,7 +144,10 @@ class Work(_Part):
 
 
 class Distillation(_Part):
-    """How the first set was learned; objectives add facts of their own."""
+    """How the first set was learned; objectives add facts of their own.
+
+    `other_runaways` says what ran away in other sets, by their number.
+    """
 
     model_config = ConfigDict(extra="allow")
 
@@ -153,6 +157,13 @@ class Distillation(_Part):
     images_moved: _Number = None
     curve: tuple[tuple[int, _Number], ...] = ()
     code_path: str = ""
+    other_runaways: dict[str, str] = {}
+
+    @property
+    def runaway(self) -> str:
+        """Say what ran away, in the first set or else in another; empty if nothing did."""
+        others = (f"in set {number} {what}" for number, what in self.other_runaways.items())
+        return runaway(self.curve, self.images_moved) or next(others, "")
 
 
 class Claim(_Part):
@@ -354,6 +365,11 @@ class Result(Record):
     distillation: Distillation | None = None
     judged: Judged | None = None
     failure: None = None
+
+    @property
+    def runaway(self) -> str:
+        """Say what ran away while its sets were learned; empty if nothing did."""
+        return "" if self.distillation is None else self.distillation.runaway
 
     @property
     def gain(self) -> Estimate | None:

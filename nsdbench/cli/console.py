@@ -294,6 +294,7 @@ class RunDisplay:
             self._live.remove_task(self._tasks.pop(cell_id))
         if isinstance(record, Result):
             outcome = f"{record.accuracy} (n = {record.accuracy.n})"
+            outcome += f", diverged?: {record.runaway}" if record.runaway else ""
         else:
             outcome = f"failed: {record.failure.line}" if record.failure else "failed"
         self._print(f"    {cell_id}: {outcome}, {duration(seconds)}")

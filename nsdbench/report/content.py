@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from nsdbench.bench import divergence
 from nsdbench.bench.cell import Cell
 from nsdbench.bench.comparison import between_sets, gain_over_random
 from nsdbench.bench.record import Record, Result
@@ -24,9 +25,9 @@ class CellReport:
     """One cell of a table: `record` and `verdict` are there where it has a number.
 
     `status` is one of STATUSES; `reason` says why there is no number, what has changed since it was
-    measured, or how many of the runs that the table asks for it has. `gain` is the accuracy less
-    Random's under the same protocol, data, budget and network, None where either is not measured;
-    `between_sets` says what is known of the spread between sets.
+    measured, how many of the runs that the table asks for it has, or what ran away ("diverged?").
+    `gain` is the accuracy less Random's under the same protocol, data, budget and network, None
+    where either is not measured; `between_sets` says what is known of the spread between sets.
     """
 
     entry: Entry
@@ -59,7 +60,9 @@ class CellReport:
         budget = self.record.budget
         if budget is not None and budget.is_exceeded:
             text += f" (stores {self.record.cell.ipc * budget.percent / 100:.2f} ipc)"
-        return f"{text} (stale)" if self.status == "stale" else text
+        marks = ["stale"] if self.status == "stale" else []
+        marks += [divergence.MARK] if self.record.runaway else []
+        return f"{text} ({', '.join(marks)})" if marks else text
 
     @property
     def published(self) -> str:
@@ -106,12 +109,17 @@ def _cell(entry: Entry, by_cell: Mapping[Cell, Record]) -> CellReport:
     return CellReport(
         entry,
         "measured",
-        "" if is_enough else runs,
+        "; ".join(filter(None, ("" if is_enough else runs, _diverged(record)))),
         record,
         verdict(record, entry.published),
         gain_over_random(record, by_cell),
         between_sets(record, by_cell.values()),
     )
+
+
+def _diverged(record: Result) -> str:
+    """Mark a number whose sets ran away while they were learned; empty if they did not."""
+    return f"{divergence.MARK}: {record.runaway}" if record.runaway else ""
 
 
 def _change_since(entry: Entry, record: Result) -> str:

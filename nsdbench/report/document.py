@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from nsdbench.bench import divergence
 from nsdbench.bench.record import Record
 from nsdbench.errors import counted
 from nsdbench.report.content import STATUSES, CellReport, collect, figure_stem
@@ -94,6 +95,7 @@ def build(
         tuple(_unmeasured(cells)),
         (
             *_changed(cells),
+            *_diverged(cells),
             *table.footnotes,
             *(f"{row.label}: {row.note}" for row in table.rows if row.note),
         ),
@@ -170,6 +172,15 @@ def _changed(cells: list[CellReport]) -> list[str]:
     return [
         f"Measured, but {reason}, so not comparable: {', '.join(names)}"
         for reason, names in sorted(groups.items())
+    ]
+
+
+def _diverged(cells: list[CellReport]) -> list[str]:
+    """Say of the measured cells whose distillation ran away what did."""
+    return [
+        f"{divergence.MARK} {cell.entry.row.label} ({label}): {cell.record.runaway}"
+        for cell, label in zip(cells, cell_labels(cells), strict=True)
+        if cell.record is not None and cell.record.runaway
     ]
 
 

@@ -48,6 +48,19 @@ def test_a_record_is_complete_and_plain_json(tmp_path, measure_cell):
         assert len(pictures["images"]) == len(pictures["labels"])
 
 
+def test_what_ran_away_in_any_set_is_recorded(tmp_path, measure_cell, monkeypatch):
+    record = measure_cell(cell(), tmp_path, seeds=3, repeats=1)
+    assert record.runaway == "" and "other_runaways" not in record.text()
+    moved = record.distillation.images_moved
+    monkeypatch.setattr(
+        "nsdbench.bench.record.runaway", lambda curve, far: "" if far == moved else "it ran"
+    )
+    again = measure_cell(cell(), tmp_path, seeds=3, repeats=1)
+    assert again.distillation.other_runaways == {"2": "it ran", "3": "it ran"}
+    assert again.runaway == "in set 2 it ran"
+    assert Record.parse(again.text()) == again
+
+
 @pytest.mark.parametrize(("method", "protocol"), [("random", "common-20ep"), ("full", "full-1ep")])
 def test_coresets_and_full_data(tmp_path, method, protocol, measure_cell):
     ipc = 0 if method == "full" else 2

@@ -73,6 +73,28 @@ def grid(document, title):
     return {row[0]: dict(zip(found.header, row, strict=True)) for row in found.rows}
 
 
+def test_a_set_that_ran_away_is_marked_wherever_its_number_stands():
+    nsd = entry_of("table1", "paper", "NSD", dataset="CIFAR10", ipc=1)
+    learned = {
+        "iterations": 40,
+        "curve": tuple((i, 1.0 + 0.2 * i) for i in range(40)),
+        "images_moved": 2.0,
+    }
+    table = tables.load("table1")
+    sound, ran = (
+        record_of(nsd, [68.1, 68.3], distillation=learned | {"curve": curve})
+        for curve in (tuple((i, 1.0) for i in range(40)), learned["curve"])
+    )
+    assert "diverged?" not in write(["table1"], "paper", [sound], "markdown")
+    (cell,) = [x for x in collect(table, "paper", [ran]) if x.record is not None]
+    assert cell.status == "measured" and cell.number == "68.2 ± 0.1 (diverged?)"
+    assert cell.reason.endswith("diverged?: its loss ended at 6.54 times what it began with")
+    document = build(table, "paper", [ran])
+    note = "diverged? NSD (CIFAR10 ipc 1): its loss ended at 6.54 times what it began with"
+    assert note in document.notes
+    assert "68.2 ± 0.1 (diverged?)" in write(["table1"], "paper", [ran], "markdown")
+
+
 def test_paper_scale_shows_measured_beside_published():
     nsd = entry_of("table1", "paper", "NSD", dataset="CIFAR10", ipc=1)
     document = build(
@@ -692,7 +714,7 @@ def test_reports_read_records_and_tables_and_nothing_else():
         "nsdbench.bench.store", "nsdbench.bench.cell", "nsdbench.bench.record",
             "nsdbench.bench.comparison", "nsdbench.spread", "nsdbench.bench.tables",
         "nsdbench.evaluation.protocols", "nsdbench.errors", "nsdbench.files", "nsdbench.sums",
-            "nsdbench.bench.arrays", "nsdbench.bench.figures",
+            "nsdbench.bench.arrays", "nsdbench.bench.figures", "nsdbench.bench.divergence",
     )  # fmt: skip
     for path in Path(nsdbench.report.__file__).parent.rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):
