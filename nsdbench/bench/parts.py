@@ -1,4 +1,6 @@
-"""The parts of methods, and those that no installed package provides."""
+"""The parts of methods: how they read a recipe, and which of them no installed package provides."""
+
+from typing import Any
 
 from nsdbench import coresets, methods
 from nsdbench.distillation import objectives
@@ -10,6 +12,35 @@ _PARTS = {
     "objective": ("distillation", objectives.names),
     "coreset": ("coreset", coresets.names),
 }
+
+_READERS = {
+    "parameterization": parameterizations.read,
+    "objective": objectives.read,
+    "coreset": coresets.read,
+}
+
+
+def setting(recipe: methods.Recipe, path: str) -> Any:
+    """Return a setting of a recipe as the part that takes it reads it.
+
+    That is a float where a whole number stands for one, and the part's default where the recipe
+    says nothing; None where there is no default.
+
+    Args:
+        recipe: whose values are looked at.
+        path: "section.key".
+
+    Raises:
+        ValueError: the section has a setting that its part does not know, or not with this value.
+    """
+    section, _, key = path.partition(".")
+    values = recipe.values.get(section, {})
+    if section not in _READERS:
+        return methods.typed(section, values).get(key)
+    if key == "name" or "name" not in values:
+        return values.get(key)
+    _, settings = _READERS[section](values)
+    return getattr(settings, key, None)
 
 
 def made_of(method: methods.Method) -> dict[str, list[str]]:

@@ -27,6 +27,11 @@ def parse(name: str) -> tuple[str, int, int] | None:
     return (match["base"], int(match["size"]), int(match["seed"])) if match else None
 
 
+def is_holdout(name: str) -> bool:
+    """Say whether a name is that of a hold-out: no test split stands behind it."""
+    return parse(name) is not None
+
+
 def base_name(name: str) -> str:
     """Return the name of the data set that a hold-out was taken from; other names as they are."""
     while held := parse(name):

@@ -6,3 +6,4 @@ from .resolution import is_described as is_described
 from .resolution import load as load
 from .resolution import names as names
 from .resolution import resolve as resolve
+from .schema import typed as typed

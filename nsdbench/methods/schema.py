@@ -5,11 +5,13 @@ where its name is; here their sections are tables of plain values.
 """
 
 import json
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, ConfigDict, Field, model_validator
 from typing_extensions import TypedDict
 
+from nsdbench.errors import checked
 from nsdbench.methods.conditions import Conditions
 from nsdbench.registry import Count, Rate, Settings
 
@@ -108,6 +110,18 @@ class BlockForm(Settings):
 
 
 SECTIONS = tuple(key for key in BlockForm.model_fields if key not in ("when", "source"))
+
+
+def typed(section: str, values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the values of a section whose keys are known here with their types.
+
+    A whole number becomes a float where one is expected.
+
+    Raises:
+        ValueError: an unknown key, or a value of another type or out of range.
+    """
+    form = checked(BlockForm, {"source": "-", section: dict(values)}, section)
+    return dict(getattr(form, section))
 
 
 class FileForm(Settings):

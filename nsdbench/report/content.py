@@ -90,6 +90,14 @@ def collect(
     return [_cell(entry, by_cell) for entry in entries]
 
 
+def distinct(cells: Iterable[CellReport]) -> list[CellReport]:
+    """Keep the first of every cell; rows may share some."""
+    found: dict[Cell, CellReport] = {}
+    for cell in cells:
+        found.setdefault(cell.entry.cell, cell)
+    return list(found.values())
+
+
 def _cell(entry: Entry, by_cell: Mapping[Cell, Record]) -> CellReport:
     """Report one cell."""
     record = by_cell.get(entry.cell)

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 
 from nsdbench.bench import divergence
 from nsdbench.bench.record import Record
+from nsdbench.data.holdout import is_holdout
 from nsdbench.errors import counted
-from nsdbench.report.content import STATUSES, CellReport, collect, figure_stem
+from nsdbench.report.content import STATUSES, CellReport, collect, distinct, figure_stem
 from nsdbench.report.grids import (
     Grid,
     cell_labels,
@@ -24,6 +25,7 @@ from nsdbench.report.grids import (
     published_grid,
 )
 from nsdbench.report.pictures import what_is_drawn
+from nsdbench.report.sweeps import sweep_grid, sweep_notes
 
 if TYPE_CHECKING:
     from nsdbench.bench.tables import Table
@@ -81,12 +83,14 @@ def build(
         )
         paragraphs = (f"Source: {table.source}.", settings.note, text)
         return Document(name, title, tuple(filter(None, paragraphs)), (), (), table.footnotes)
+    declared = dict.fromkeys(row.sweep or row for row in table.rows)
     return Document(
         name,
         title,
         _paragraphs(table, scale, cells, protocol),
         (
             *map(measured_grid, measured_matrices(table, settings.columns, cells)),
+            *sweep_grid(cells),
             *copy_grid(table, scale, cells),
             *details_grid(cells),
             *cost_grid(cells),
@@ -96,8 +100,9 @@ def build(
         (
             *_changed(cells),
             *_diverged(cells),
+            *sweep_notes(cells),
             *table.footnotes,
-            *(f"{row.label}: {row.note}" for row in table.rows if row.note),
+            *(f"{row.label}: {row.note}" for row in declared if row.note),
         ),
         tuple(_pictures(cells, picture_source)) if picture_source is not None else (),
     )
@@ -113,25 +118,32 @@ def _paragraphs(
         f"{_judged_by(cells)}, {counted(settings.seeds, 'set')} x "
         f"{counted(settings.repeats, 'network')} a cell."
     )
+    own = [row for row in dict.fromkeys(row.sweep or row for row in table.rows) if row.seeds]
+    text += "".join(f" {row.label}: {counted(row.seeds or 0, 'set')}." for row in own)
     if any(row.method == "full" for row in table.rows):
         networks = counted(settings.full_repeats, "network")
         text += f" Full data: protocol {settings.full_protocol}, {networks}."
     origin = "Published in" if table.printed else "Source"
+    is_held_out = all(is_holdout(column.dataset) for column in settings.columns)
+    numbers = "held-out" if is_held_out else "test"
     style = (
-        "Numbers are test accuracies in per cent after the last epoch, mean ± population standard "
-        "deviation over sets x networks; nothing is selected on the test set. "
+        f"Numbers are {numbers} accuracies in per cent after the last epoch, mean ± population "
+        "standard deviation over sets x networks; nothing is selected on the test set. "
         "Intervals are Student's t over the means of sets where a cell has several. Where it has "
         "one they are over its networks and leave out the variation between sets, of which the "
         'column "between sets" has an estimate if one was measured (standard deviation in points). '
         "The gain over Random is under the same protocol, data, budget and network, with Welch's "
         "interval; a set that stores more than its budget has more room than that Random."
     )
+    cells = distinct(cells)
     counts = Counter(cell.status for cell in cells)
     statuses = ", ".join(f"{counts[s]} {s}" for s in STATUSES if counts[s])
     text += f" Of {counted(len(cells), 'cell')}: {statuses}."
     if table.axes:
         stem = figure_stem(table, protocol)
         text += f" Drawn in figures/{scale}/{stem}.png below the results folder."
+    elif any(row.sweep for row in table.rows):
+        text += f" Sweeps over one or two settings are drawn in figures/{scale}."
     return tuple(filter(None, (f"{origin}: {table.source}.", settings.note, text, style)))
 
 
@@ -187,7 +199,7 @@ def _diverged(cells: list[CellReport]) -> list[str]:
 def _pictures(cells: list[CellReport], folder: Path) -> list[Picture]:
     """Find the decoded images of the measured cells."""
     pictures = []
-    for entry in (cell.entry for cell in cells if cell.record is not None):
+    for entry in (cell.entry for cell in distinct(cells) if cell.record is not None):
         source = folder / f"{entry.cell.id}.npz"
         if source.is_file():
             what = f"{entry.row.label}, {entry.cell.dataset}, ipc {entry.cell.ipc}"

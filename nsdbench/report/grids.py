@@ -8,7 +8,8 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from nsdbench.bench.comparison import num_sets
-from nsdbench.report.content import CellReport, gain, mean_and_std
+from nsdbench.data.holdout import is_holdout
+from nsdbench.report.content import CellReport, distinct, gain, mean_and_std
 
 if TYPE_CHECKING:
     from nsdbench.bench.record import Result
@@ -69,7 +70,8 @@ class Matrix:
         """Find the places (row, column) of the highest numbers, as printed, of every column.
 
         Numbers that are compared with nothing do not count: the full data's, stale ones, and those
-        of sets over their budget. Of fewer than two numbers none is the best.
+        of sets over their budget; nor do points of a sweep on a test split, where to choose is not
+        honest. Of fewer than two numbers none is the best.
         """
         columns = range(len(self.columns))
         return best_places([[_ranked(x.values[c]) for x in self.lines] for c in columns])
@@ -91,7 +93,9 @@ def _ranked(value: CellReport | str) -> float | None:
     if isinstance(value, str) or value.status != "measured" or value.record is None:
         return None
     is_over = value.record.budget is not None and value.record.budget.is_exceeded
-    return None if is_over or not value.entry.cell.ipc else value.record.accuracy.mean
+    is_secret = value.entry.row.sweep is not None and not is_holdout(value.entry.cell.dataset)
+    is_compared = value.entry.cell.ipc and not is_over and not is_secret
+    return value.record.accuracy.mean if is_compared else None
 
 
 def measured_matrices(
@@ -282,7 +286,7 @@ def cost_grid(cells: list[CellReport]) -> list[Grid]:
 
 def _measured(cells: list[CellReport]) -> list[tuple[CellReport, Result, tuple[str, str, str]]]:
     """Return the cells that have a number, its record, and the labels of their rows."""
-    measured = [(cell, cell.record) for cell in cells if cell.record is not None]
+    measured = [(cell, cell.record) for cell in distinct(cells) if cell.record is not None]
     names = cell_labels([cell for cell, _ in measured])
     return [
         (cell, record, (cell.entry.row.label, name, cell.entry.cell.protocol))

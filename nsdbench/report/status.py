@@ -7,7 +7,7 @@ from typing import Any
 from nsdbench.bench.record import Record
 from nsdbench.bench.tables import Table
 from nsdbench.bench.tables.where import keep_where
-from nsdbench.report.content import STATUSES, CellReport, collect
+from nsdbench.report.content import STATUSES, CellReport, collect, distinct
 
 Rows = tuple[tuple[str, ...], list[tuple[str, ...]]]
 
@@ -36,7 +36,7 @@ def summarise(
         ValueError: unknown scale or protocol, or a filter value that no cell has.
     """
     records = list(records)
-    by_table = [(table, collect(table, scale, records, protocol)) for table in tables]
+    by_table = [(t, distinct(collect(t, scale, records, protocol))) for t in tables]
     kept = keep_where([cell.entry for _, cells in by_table for cell in cells], where or {})
     keys = {entry.cell for entry in kept}
     parts: list[dict[str, Any]] = []
@@ -44,8 +44,8 @@ def summarise(
         shown = [_plain(cell) for cell in cells if cell.entry.cell in keys]
         counts = _counts(cell["status"] for cell in shown)
         parts.append({"name": table.name, "title": table.title, "counts": counts, "cells": shown})
-    distinct = {cell["id"]: cell["status"] for part in parts for cell in part["cells"]}
-    return {"scale": scale, "tables": parts, "counts": _counts(distinct.values())}
+    by_id = {cell["id"]: cell["status"] for part in parts for cell in part["cells"]}
+    return {"scale": scale, "tables": parts, "counts": _counts(by_id.values())}
 
 
 def cell_rows(part: dict[str, Any]) -> Rows:

@@ -156,7 +156,7 @@ def test_every_row_has_cells_on_the_copy_with_the_recipe_of_the_original(name):
             assert entry.published.dataset == "CIFAR10"
             assert entry.published.ipc == entry.cell.ipc
             if entry.is_described:
-                of_whole = methods.resolve(entry.row.variant, "CIFAR10", entry.cell.ipc, "small")
+                of_whole = methods.resolve(entry.cell.method, "CIFAR10", entry.cell.ipc, "small")
                 assert entry.recipe.hash == of_whole.hash
     if name in ("table4", "table5"):
         names = [column.published_arch for column in columns]

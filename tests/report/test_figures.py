@@ -54,7 +54,8 @@ def test_numbers_over_settings(measured):
     cells = collect(table, "smoke", measured)
     rows = lines(figures.settings_csv(cells, AXES))
     assert list(rows[0]) == [
-        "dataset", "ipc", "arch", "protocol", "t3", "t1", "status", "mean", "std", "n",
+        "row", "dataset", "ipc", "arch", "protocol", "t3", "t1", "status", "mean", "std", "n",
+        "ci95_low", "ci95_high",
     ]  # fmt: skip
     for i, (row, cell) in enumerate(zip(rows, cells, strict=True)):
         assert f"t3 {row['t3']}, t1 {row['t1']}" == cell.entry.row.label

@@ -14,6 +14,8 @@ A file `<name>.toml` declares a table:
     family = "coreset"
     method = "random"              # of a file, or of our tables ("not implemented")
     set = { "objective.guided_weight" = 0.1 }     # optional: settings that replace the method's
+    grid = { "optimiser.lr_syn" = [10, 30] }      # optional: a sweep, a row for every combination
+    seeds = 3                      # optional: instead of the scale's
     when = { scale = "small", ipc = [1, 10] }     # optional: the columns the row has cells in
     protocol = "dc"                # optional: instead of the scale's
     published_protocol = "..."     # how the printed number was evaluated; default "common"

@@ -8,5 +8,7 @@ from .schema import Column as Column
 from .schema import Row as Row
 from .schema import ScaleSettings as ScaleSettings
 from .schema import Similarity as Similarity
+from .schema import plainly as plainly
+from .schema import short as short
 from .table import Entry as Entry
 from .table import Table as Table

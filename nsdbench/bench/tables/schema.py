@@ -1,11 +1,15 @@
 """The schema of table files: rows, and columns at every scale; names are checked on reading."""
 
+from __future__ import annotations
+
 from collections.abc import Callable
+from itertools import product
 from typing import Annotated, Any, TypeVar
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, Field, PrivateAttr, model_validator
 
 from nsdbench import data, methods
+from nsdbench.bench import parts
 from nsdbench.data.catalog import original
 from nsdbench.errors import DataCorrupt, DataMissing, NotImplementedYet, checked
 from nsdbench.evaluation import protocols
@@ -67,11 +71,33 @@ class Difference(Settings):
     minus: Annotated[tuple[Text, Text], Field(strict=False)]
 
 
+def _listed_once(values: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Refuse an empty list, and a value that stands in it twice; 1 and 1.0 are the same."""
+    if not values:
+        raise ValueError("has no value; list those to try")
+    for index, value in enumerate(values):
+        for other in values[:index]:
+            if value == other and isinstance(value, bool) == isinstance(other, bool):
+                raise ValueError(f"has the value {value!r} twice")
+    return values
+
+
+def short(path: str) -> str:
+    """Return the key of a setting, "section.key"."""
+    return path.partition(".")[2]
+
+
+def plainly(value: Any) -> str:
+    """Write the value of a setting in few characters: 30 for 30.0."""
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
 class Row(Settings):
     """A row of a table: a method, with settings of its own or not, or a difference of two rows.
 
-    `protocol`, unless empty, takes the place of the scale's; the row has cells in the columns for
-    which `when` holds.
+    `protocol`, unless empty, takes the place of the scale's, as `seeds` does; the row has cells in
+    the columns for which `when` holds. A row with a `grid` is a sweep: it stands for one row, a
+    point, for every combination of its values.
     """
 
     label: Text
@@ -82,7 +108,10 @@ class Row(Settings):
     published_protocol: Text = "common"
     note: Text = ""
     settings: dict[str, Any] = Field({}, alias="set")
+    grid: dict[Text, Annotated[Several[Any], AfterValidator(_listed_once)]] = {}
+    seeds: Count | None = None
     when: Conditions = Conditions()
+    _sweep: Row | None = PrivateAttr(None)
 
     def __hash__(self) -> int:
         return hash(self.label)
@@ -93,26 +122,81 @@ class Row(Settings):
         return self.derived.minus if self.derived else None
 
     @property
-    def variant(self) -> str:
-        """Name the method with the row's settings; empty for a derived row."""
-        return variant_name(self.method, self.settings) if self.method else ""
+    def sweep(self) -> Row | None:
+        """Return the row with the grid that this row is a point of, None of any other row."""
+        return self._sweep
+
+    @property
+    def values(self) -> dict[str, Any]:
+        """Return a point's values of the settings that are swept, as they are declared."""
+        return {path: self.settings[path] for path in self.sweep.grid} if self.sweep else {}
+
+    def points(self) -> tuple[Row, ...]:
+        """Return the row, or of a sweep its points: the last setting of the grid changes first."""
+        if not self.grid:
+            return (self,)
+        found = []
+        for values in product(*self.grid.values()):
+            own = dict(zip(self.grid, values, strict=True))
+            named = ", ".join(f"{short(path)} {plainly(value)}" for path, value in own.items())
+            changes = {"settings": self.settings | own, "label": f"{self.label}, {named}"}
+            point = self.model_copy(update=changes | {"grid": {}})
+            point._sweep = self
+            found.append(point)
+        return tuple(found)
+
+    def variant(self, dataset: str, ipc: int, scale: str) -> str:
+        """Name the method with the row's settings in a column; empty for a derived row.
+
+        A point leaves out what its method does there anyway, and writes the others as the parts of
+        the method read them, so that equal recipes have equal names, and one record.
+
+        Raises:
+            ValueError: the method cannot have a point's settings.
+        """
+        if not self.method:
+            return ""
+        if self.sweep is None:
+            return variant_name(self.method, self.settings)
+        try:
+            fixed = methods.load(variant_name(self.method, self.sweep.settings))
+        except NotImplementedYet:
+            return variant_name(self.method, self.settings)
+        if parts.missing(fixed):
+            return variant_name(self.method, self.settings)
+        before = fixed.resolve(dataset, ipc, scale)
+        after = fixed.resolve(dataset, ipc, scale, self.values)
+        read = {
+            path: (parts.setting(before, path), parts.setting(after, path)) for path in self.values
+        }
+        changed = {path: value for path, (known, value) in read.items() if value != known}
+        return variant_name(self.method, self.sweep.settings | changed)
 
     @model_validator(mode="after")
-    def _is_possible(self) -> "Row":
+    def _is_possible(self) -> Row:
         """Refuse keys that have no place, and settings that the method cannot have."""
         if (self.method is None) == (self.derived is None):
             raise ValueError("expected exactly one of `method` and `derived`")
-        for key, field in (("protocol", "protocol"), ("set", "settings"), ("when", "when")):
+        for key, field in (
+            ("protocol", "protocol"), ("set", "settings"), ("grid", "grid"), ("seeds", "seeds"),
+            ("when", "when"),
+        ):  # fmt: skip
             if field in self.model_fields_set and self.method in (None, "full"):
                 raise ValueError(
                     f"`{key}` has no place in a derived row or the full data's (whose protocol is "
                     "the scale's `full_protocol`)"
                 )
-        if self.settings:
-            try:
-                methods.load(self.variant)
-            except NotImplementedYet:  # there may be rows of such methods
-                pass
+        if "grid" in self.model_fields_set and not self.grid:
+            raise ValueError("`grid` is empty; expected settings with lists of values")
+        for path in self.grid:
+            if path in self.settings:
+                raise ValueError(f"{path} stands in `grid` and in `set`; keep one")
+        for point in self.points():
+            if self.method and point.settings:
+                try:
+                    methods.load(variant_name(self.method, point.settings))
+                except NotImplementedYet:  # there may be rows of such methods
+                    pass
         return self
 
 
@@ -161,7 +245,7 @@ class ScaleSettings(Settings):
         return self.repeats_of_full or self.repeats
 
     @model_validator(mode="after")
-    def _is_one_of_both(self) -> "ScaleSettings":
+    def _is_one_of_both(self) -> ScaleSettings:
         """Ask for all that cells need, and for nothing of it beside a similarity."""
         for key in ("protocol", "seeds", "repeats", "columns"):
             if self.similarity and key in self.model_fields_set:

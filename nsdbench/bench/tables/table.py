@@ -82,6 +82,10 @@ def _two_settings(axes: tuple[str, ...]) -> tuple[str, ...]:
     return axes
 
 
+def _expanded(rows: tuple[Row, ...]) -> tuple[Row, ...]:
+    return tuple(point for row in rows for point in row.points())
+
+
 class Table(Settings):
     """A published table: rows, settings per scale, and the files of the printed numbers.
 
@@ -97,7 +101,7 @@ class Table(Settings):
     ] = ()
     footnotes: Several[Text] = ()
     axes: Annotated[Several[Text], AfterValidator(_two_settings)] = ()
-    rows: Several[Row]
+    rows: Annotated[Several[Row], AfterValidator(_expanded)]
     scales: dict[str, ScaleSettings]
 
     @model_validator(mode="after")
@@ -118,6 +122,7 @@ class Table(Settings):
                 raise ValueError(f"scales.{name}: `full_protocol` is missing")
             for column in settings.columns:
                 self._check_labels(name, column)
+                self._check_points(name, column)
         return self
 
     def _check_labels(self, scale: str, column: Column) -> None:
@@ -133,6 +138,16 @@ class Table(Settings):
                     f"two rows are labelled {label!r} at scale {scale} on {column.dataset}, ipc "
                     f"{column.ipc}; rename one"
                 )
+
+    def _check_points(self, scale: str, column: Column) -> None:
+        """Refuse sweeps over what their method does not have in a column."""
+        dataset, ipc = column.dataset, column.ipc
+        for row in self.rows:
+            if row.sweep and row.when.hold(scale=scale, dataset=dataset, ipc=ipc):
+                try:
+                    row.variant(dataset, ipc, scale)
+                except ValueError as error:
+                    raise ValueError(f"row {row.label!r} on {dataset}: {error}") from error
 
     @property
     def printed(self) -> tuple[PrintedNumber, ...]:
@@ -155,7 +170,7 @@ class Table(Settings):
 
         Args:
             scale: one of the table's scales.
-            seeds: replaces the table's number of sets per cell.
+            seeds: replaces the number of sets per cell of the table and of its rows.
             protocol: replaces the protocol of every row but the full data's.
 
         Raises:
@@ -165,24 +180,23 @@ class Table(Settings):
         settings = self.settings(scale)
         if protocol is not None:
             protocols.get_for_sets(protocol)
-        sets = settings.seeds if seeds is None else seeds
-        if sets < 1:
-            raise ValueError(f"seeds is {sets}; expected at least 1 set per cell")
+        if seeds is not None and seeds < 1:
+            raise ValueError(f"seeds is {seeds}; expected at least 1 set per cell")
         entries = []
         for row in self.rows:
             if row.method is None:
                 continue
-            description = _description(row.variant)
             for columns in _groups(row, settings, scale):
                 first = columns[0]
                 if row.method == "full":
                     ipc, judged_by, runs = 0, settings.full_protocol, (1, settings.full_repeats)
                 else:
                     ipc, judged_by = first.ipc, protocol or row.protocol or settings.protocol
-                    runs = (sets, settings.repeats)
-                cell = Cell(first.dataset, ipc, row.variant, first.arch, judged_by, scale)
+                    runs = (seeds or row.seeds or settings.seeds, settings.repeats)
+                variant = row.variant(first.dataset, ipc, scale)
+                cell = Cell(first.dataset, ipc, variant, first.arch, judged_by, scale)
                 number = self._published(row, first, ipc)
-                entries.append(Entry(row, columns, cell, *runs, number, description))
+                entries.append(Entry(row, columns, cell, *runs, number, _description(variant)))
         return entries
 
     def _published(self, row: Row, column: Column, ipc: int) -> Published | None:

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nsdbench.bench.record import Record
-from nsdbench.report.content import CellReport, collect
+from nsdbench.report.content import CellReport, collect, distinct
 from nsdbench.report.document import build
-from nsdbench.report.figures import draw_figure
+from nsdbench.report.figures import draw_figures
 from nsdbench.report.grids import (
     Grid,
     Matrix,
@@ -20,6 +20,7 @@ from nsdbench.report.grids import (
     published_grid,
 )
 from nsdbench.report.page.charts import Panel, panels
+from nsdbench.report.sweeps import sweep_grid
 
 if TYPE_CHECKING:
     from nsdbench.bench.tables import Table
@@ -59,7 +60,7 @@ class TableView:
         matrices: its cells in rows and columns, each with the panels of its chart.
         rows: its cells one by one.
         others: further tables of text, that are closed at first.
-        figure: an SVG or PNG as a data address, empty where there is none.
+        figures: SVG files as data addresses.
         notes: what to know of the numbers.
     """
 
@@ -69,7 +70,7 @@ class TableView:
     matrices: tuple[tuple[Matrix, tuple[Panel, ...]], ...]
     rows: tuple[Row, ...]
     others: tuple[Grid, ...]
-    figure: str
+    figures: tuple[str, ...]
     notes: tuple[str, ...]
 
 
@@ -86,8 +87,8 @@ def view(
         protocol: shows the cells that this protocol judges, instead of what the table says.
     """
     document = build(table, scale, records, protocol=protocol)
-    figure = draw_figure(table, scale, records, figures, protocol)
-    drawn = "" if figure is None else figure.data_address()
+    drawings = draw_figures(table, scale, records, figures, protocol)
+    drawn = tuple(drawing.data_address() for drawing in drawings)
     if table.settings(scale).similarity is not None:
         return TableView(
             table.name, table.title, document.paragraphs, (), (), (), drawn, document.notes
@@ -97,9 +98,10 @@ def view(
     best = {
         id(matrix.lines[row].values[column]) for matrix in matrices for row, column in matrix.best
     }
+    shown = distinct(cells)
     rows = [
         Row(cell, where, id(cell) in best)
-        for cell, where in zip(cells, cell_labels(cells), strict=True)
+        for cell, where in zip(shown, cell_labels(shown), strict=True)
     ]
     charts = [() if table.axes else tuple(panels(matrix)) for matrix in matrices]
     return TableView(
@@ -108,7 +110,7 @@ def view(
         document.paragraphs,
         tuple(zip(matrices, charts, strict=True)),
         tuple(rows),
-        (*published_grid(table, scale, cells), *cost_grid(cells)),
+        (*sweep_grid(cells), *published_grid(table, scale, cells), *cost_grid(cells)),
         drawn,
         document.notes,
     )
