@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -27,6 +27,7 @@ from nsdbench.evaluation import frepo_augment, protocols
 from nsdbench.evaluation.centring import CentredNetwork
 from nsdbench.evaluation.protocols import Protocol
 from nsdbench.experts import Progress, silent
+from nsdbench.ops.transfer import to_device
 from nsdbench.seeding import generator
 from nsdbench.sets.artefact import Artefact
 from nsdbench.sets.foreign import ForeignSet, from_python
@@ -43,6 +44,7 @@ from nsdbench.sets.parameterizations import Parameterization
 from nsdbench.sets.whiteness import contradiction
 from nsdbench.spread import summary
 from nsdbench.student import augment
+from nsdbench.student.training_step import TrainingStep
 from nsdbench.sums import notice
 
 Source = Artefact | ForeignSet | TrainingData
@@ -207,6 +209,9 @@ class Judge:
         if isinstance(source, ForeignSet):
             images, _ = self._set.fetch(torch.arange(self.num_images))
             self.notice = contradiction(images, data, self.preprocessing)
+        is_small = not isinstance(source, TrainingData) and self._set.redraw is None
+        if torch.device(device).type == "cuda" and is_small:
+            self._set = kept_on(self._set, torch.device(device))
         self._data = data
         self._arch = models.resolve_id(arch, data.spec)
         models.network_size(protocol.network(self._arch), data.image_shape, data.num_classes)
@@ -232,10 +237,11 @@ class Judge:
         model.to(memory_format=model.memory_format)  # type: ignore[call-overload]  # torch's stub lacks it
         judged = CentredNetwork(model) if self._protocol.is_centred else model
         strategy = self._data.spec.dsa_strategy
-        steps = train(judged, self._set, self._protocol, self.lr, strategy, stream)
+        steps, code_path = train(judged, self._set, self._protocol, self.lr, strategy, stream)
+        if code_path != "graph":
+            code_path = models.code_path(model)
         accuracy = self._accuracy(judged)
         seconds = time.perf_counter() - started
-        code_path = models.code_path(model)
         return Evaluation((accuracy,), self.lr, steps, self.num_images, seconds, code_path)
 
     def _accuracy(self, model: nn.Module) -> float:
@@ -269,6 +275,25 @@ class TrainingSet:
     redraw: Callable[[torch.Generator], None] | None = None
 
 
+def kept_on(training_set: TrainingSet, device: torch.device) -> TrainingSet:
+    """Keep a whole set on a device, so that no batch has to be copied there."""
+    everything = training_set.fetch(torch.arange(training_set.num_images))
+    images, labels = (tensor.to(device) for tensor in everything)
+
+    def fetch(rows: Tensor) -> tuple[Tensor, Tensor]:
+        there = to_device(rows, device)
+        return images[there], labels[there]
+
+    return TrainingSet(training_set.num_images, fetch)
+
+
+class Trained(NamedTuple):
+    """How a network was trained: optimiser steps, and the implementation that took them."""
+
+    steps: int
+    code_path: str
+
+
 def average_over_epochs(model: nn.Module, decay: float) -> AveragedModel:
     """Make the average of a network's weights that every call of `update_parameters` goes on with.
 
@@ -293,8 +318,8 @@ def train(
     lr: float,
     dsa_strategy: str,
     stream: torch.Generator,
-) -> int:
-    """Train a network in place by a protocol and return the number of optimiser steps.
+) -> Trained:
+    """Train a network in place by a protocol.
 
     It ends with its last weights, or with their average where the protocol has an `ema_decay`.
 
@@ -316,7 +341,15 @@ def train(
             weight_decay=protocol.weight_decay,
         )
 
-    descent = optimiser(lr)
+    error = _error(protocol)
+
+    def batch_loss(x: Tensor, y: Tensor) -> tuple[Tensor]:
+        loss = error(model(x), y)
+        if isinstance(model, CentredNetwork):
+            loss = loss + protocol.start_penalty * model.distance()
+        return (loss,)
+
+    descend = TrainingStep(model, optimiser(lr), batch_loss)
     total = protocol.total_steps(training_set.num_images)
     decay = protocol.decay_step(training_set.num_images)
     per_epoch = protocol.steps_per_epoch(training_set.num_images)
@@ -325,7 +358,6 @@ def train(
         average = average_over_epochs(model, protocol.ema_decay)
     model.train()
     batches = _batches(training_set, protocol, stream)
-    error = _error(protocol)
     for step, rows in zip(range(1, total + 1), batches, strict=False):
         if protocol.warms_up or protocol.cosine_to is not None:
             factor = (
@@ -333,10 +365,10 @@ def train(
                 if protocol.warms_up
                 else protocol.step_factor(step - 1, total)
             )
-            for group in descent.param_groups:
+            for group in descend.optimiser.param_groups:
                 group["lr"] = lr * factor
         images, labels = training_set.fetch(rows)
-        images = images.to(device)
+        images = to_device(images, device)
         if protocol.standardises_batches:
             images = standardise_batch(images)
         if protocol.augmentation == "frepo":
@@ -344,13 +376,8 @@ def train(
         else:
             channels, height, width = images.shape[1:]
             draw = augment.sample(strategy, len(images), (channels, height, width), stream)
-            images = augment.apply(images, draw.to(images.device))
-        loss = error(model(images), labels.to(device))
-        if isinstance(model, CentredNetwork):
-            loss = loss + protocol.start_penalty * model.distance()
-        descent.zero_grad(set_to_none=True)
-        loss.backward()
-        descent.step()
+            images = augment.apply(images, draw)
+        (loss,) = descend(images, to_device(labels, device))
         if step in (decay, total) and not torch.isfinite(loss):
             raise Diverged(
                 f"evaluation, step {step} of {total}: the training loss is {loss.item()} at "
@@ -358,12 +385,12 @@ def train(
                 f"{protocol.name}"
             )
         if step == decay:
-            descent = optimiser(lr * 0.1)
+            descend.optimiser = optimiser(lr * 0.1)
         if average is not None and step % per_epoch == 0:
             average.update_parameters(model)
     if average is not None:
         model.load_state_dict(average.module.state_dict())
-    return total
+    return Trained(total, descend.code_path)
 
 
 def _error(protocol: Protocol) -> Callable[[Tensor, Tensor], Tensor]:

@@ -7,7 +7,6 @@ expert that was interrupted is trained anew from its start.)
 
 import contextlib
 from collections.abc import Callable, Iterator
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -36,8 +35,10 @@ from nsdbench.experts.gsam import redirect_gradients
 from nsdbench.experts.recipe import ExpertRecipe, content_hash
 from nsdbench.experts.run import AT_HOME, Progress, Run
 from nsdbench.files import readable
+from nsdbench.ops.transfer import to_device
 from nsdbench.seeding import generator
 from nsdbench.student import augment
+from nsdbench.student.training_step import TrainingStep
 from nsdbench.sums import set_aside
 
 # our choice: training sets up to this size are preprocessed once, larger ones batch by batch
@@ -189,6 +190,7 @@ def _train_experts(
     device = next(model.parameters()).device
     fetch = _network_inputs(dataset, preprocessing, device, recipe.standardises_batches)
     labels = dataset.train.labels.to(device)
+    train = _training_step(model, recipe)
     entries, seed = manifest["experts"], manifest["seed"]
     total = recipe.num_experts * recipe.epochs
     for expert in range(recipe.num_experts):
@@ -203,17 +205,11 @@ def _train_experts(
             entry.update(epochs_done=0, loss=[], accuracy=[], snapshots=[start])
             if recipe.keeps_correctness:
                 entry["correctness"] = []
-        optimiser = torch.optim.SGD(
-            model.parameters(),
-            lr=recipe.lr,
-            momentum=recipe.momentum,
-            weight_decay=recipe.weight_decay,
-            nesterov=recipe.nesterov,
-        )
+        train.optimiser = optimiser = _optimiser(model, recipe)
         for epoch in range(entry["epochs_done"], recipe.epochs):
             optimiser.param_groups[0]["lr"] = lr = recipe.lr_of_epoch(epoch)
             stream = generator(seed, "experts", expert, "epoch", epoch)
-            loss, is_correct = _train_epoch(model, optimiser, fetch, labels, recipe, stream)
+            loss, is_correct = _train_epoch(model, train, fetch, labels, recipe, stream)
             if not np.isfinite(loss):
                 raise Diverged(
                     f"expert {expert} of {folder.name}: the training loss of epoch {epoch + 1} is "
@@ -255,9 +251,37 @@ def _resume(
     return True
 
 
+def _optimiser(model: models.ImageClassifier, recipe: ExpertRecipe) -> torch.optim.SGD:
+    return torch.optim.SGD(
+        model.parameters(),
+        lr=recipe.lr,
+        momentum=recipe.momentum,
+        weight_decay=recipe.weight_decay,
+        nesterov=recipe.nesterov,
+    )
+
+
+def _training_step(model: models.ImageClassifier, recipe: ExpertRecipe) -> TrainingStep:
+    """Make the step of all experts: they are trained one after another in the same network."""
+
+    def batch_loss(x: torch.Tensor, y: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        logits = model(x)
+        return F.cross_entropy(logits, y), logits
+
+    def redirect(x: torch.Tensor, y: torch.Tensor) -> None:
+        redirect_gradients(
+            model.parameters(), lambda: batch_loss(x, y)[0], recipe.rho, recipe.alpha
+        )
+
+    is_redirected = recipe.optimiser == "gsam"
+    return TrainingStep(
+        model, _optimiser(model, recipe), batch_loss, redirect if is_redirected else None
+    )
+
+
 def _train_epoch(
     model: models.ImageClassifier,
-    optimiser: torch.optim.Optimizer,
+    train: TrainingStep,
     fetch: Callable[[torch.Tensor], torch.Tensor],
     labels: torch.Tensor,
     recipe: ExpertRecipe,
@@ -272,27 +296,14 @@ def _train_epoch(
     model.train()
     loss_sum = torch.zeros((), device=labels.device)
     is_correct = torch.zeros_like(labels, dtype=torch.bool)
-
-    def batch_loss(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
-        return F.cross_entropy(model(x), y)
-
-    for rows in torch.randperm(len(labels), generator=stream).split(recipe.batch_size):
-        x, y = fetch(rows), labels[rows]
+    order = torch.randperm(len(labels), generator=stream)
+    there = to_device(order, labels.device).split(recipe.batch_size)
+    for rows, rows_there in zip(order.split(recipe.batch_size), there, strict=True):
+        x, y = fetch(rows), labels[rows_there]
         x = augment.apply(x, augment.sample(recipe.dsa_strategy, len(x), model.image_shape, stream))
-        logits = model(x)
-        loss = F.cross_entropy(logits, y)
-        optimiser.zero_grad(set_to_none=True)
-        loss.backward()
-        if recipe.optimiser == "gsam":
-            redirect_gradients(
-                model.parameters(),
-                partial(batch_loss, x, y),
-                recipe.rho,
-                recipe.alpha,
-            )
-        optimiser.step()
+        loss, logits = train(x, y)
         loss_sum += loss.detach() * len(x)
-        is_correct[rows] = logits.argmax(dim=1) == y
+        is_correct[rows_there] = logits.argmax(dim=1) == y
     return float(loss_sum) / len(labels), is_correct
 
 
@@ -322,7 +333,10 @@ def _network_inputs(
     prepared = None if is_large else _prepared(images, preprocessing, device)
 
     def fetch(rows: torch.Tensor) -> torch.Tensor:
-        x = preprocessing.apply(images[rows]).to(device) if prepared is None else prepared[rows]
+        if prepared is None:
+            x = to_device(preprocessing.apply(images[rows]), device)
+        else:
+            x = prepared[to_device(rows, device)]
         return standardise_batch(x) if standardises else x
 
     return fetch

@@ -9,14 +9,16 @@ Source of the formulas and constants: DiffAugment in utils.py of the MTT referen
 """
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import torch
 
 from nsdbench import ops
 from nsdbench.ops.dsa import IDENTITY, OPERATIONS
+from nsdbench.ops.transfer import to_device
 from nsdbench.student.strategy import parse_strategy
 
 RATIO_BRIGHTNESS = 1.0
@@ -144,6 +146,41 @@ def apply(images: torch.Tensor, params: DsaParams) -> torch.Tensor:
     Raises:
         ValueError: the images are not those the parameters were drawn for.
     """
+    _check(images, params)
+    if params.op == IDENTITY:
+        return images
+    parameters = to_device(native_parameters(params), images.device)
+    return ops.dsa(images, params.op, parameters, params.align_corners)
+
+
+def place(
+    draws: Sequence[DsaParams], device: torch.device
+) -> list[Callable[[torch.Tensor], torch.Tensor]]:
+    """Bring the parameters of several draws to a device, in one copy that nobody waits for.
+
+    Returns:
+        For every draw, `apply` as a function of images on that device.
+    """
+    parameters = [native_parameters(params) for params in draws]
+    is_drawn_here = all(numbers.device.type == "cpu" for numbers in parameters)
+    home = torch.device("cpu") if is_drawn_here else device
+    together = torch.cat([numbers.flatten().to(home) for numbers in parameters])
+    pieces = to_device(together, device).split([numbers.numel() for numbers in parameters])
+    return [
+        partial(_apply_placed, params=params, parameters=piece.view(numbers.shape))
+        for params, piece, numbers in zip(draws, pieces, parameters, strict=True)
+    ]
+
+
+def _apply_placed(
+    images: torch.Tensor, params: DsaParams, parameters: torch.Tensor
+) -> torch.Tensor:
+    _check(images, params)
+    return ops.dsa(images, params.op, parameters, params.align_corners)
+
+
+def _check(images: torch.Tensor, params: DsaParams) -> None:
+    """Refuse images that parameters were not drawn for."""
     expected = ("B" if params.siamese else params.batch_size, *params.image_shape)
     fits = images.dim() == 4 and tuple(images.shape[1:]) == params.image_shape
     if not fits or not (params.siamese or len(images) == params.batch_size):
@@ -153,10 +190,6 @@ def apply(images: torch.Tensor, params: DsaParams) -> torch.Tensor:
         )
     if not images.is_floating_point():
         raise ValueError(f"images must be floating point, got {images.dtype}: preprocess first")
-    if params.op == IDENTITY:
-        return images
-    parameters = native_parameters(params)
-    return ops.dsa(images, params.op, parameters.to(images.device), params.align_corners)
 
 
 def native_parameters(params: DsaParams) -> torch.Tensor:

@@ -4,6 +4,8 @@ from collections.abc import Sequence
 
 import torch
 
+from nsdbench.ops.transfer import to_device
+
 
 def check_rate(lr: float | torch.Tensor, device: torch.device) -> None:
     """Expect a number, or one float on the device of theta or on the CPU."""
@@ -59,4 +61,9 @@ def check_batches(
             f"batches hold row numbers from {int(lowest)} to {int(highest)}; there are "
             f"{num_images} images, so they must lie in [0, {num_images})"
         )
-    return list(together.to(device).split([len(vector) for vector in vectors]))
+    return list(to_device(together, device).split([len(vector) for vector in vectors]))
+
+
+def may_repeat(rows: torch.Tensor) -> bool:
+    """Say whether a vector may hold a number twice; one on a GPU is not asked, which would wait."""
+    return rows.device.type != "cpu" or len(rows.unique()) < len(rows)

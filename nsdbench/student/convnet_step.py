@@ -13,7 +13,7 @@ from nsdbench.ops.convnet import ConvNetShape
 from nsdbench.student.step import InnerStep, repeatable
 
 
-class _ConvNetStep(InnerStep):
+class ConvNetStep(InnerStep):
     """The step of a ConvNet of one shape."""
 
     def __init__(self, model: nn.Module, shape: ConvNetShape) -> None:
@@ -21,7 +21,7 @@ class _ConvNetStep(InnerStep):
         self.shape = shape
 
 
-class NativeStep(_ConvNetStep):
+class NativeStep(ConvNetStep):
     """The step of a ConvNet as one operator, on the CPU (ops/convnet.py)."""
 
     name = "native"
@@ -64,7 +64,7 @@ class NativeStep(_ConvNetStep):
         return along, gradients
 
 
-class FusedStep(_ConvNetStep):
+class FusedStep(ConvNetStep):
     """The step of a ConvNet with the library's convolutions, on CUDA (ops/convnet_blocks.py)."""
 
     name = "fused"

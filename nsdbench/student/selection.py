@@ -2,18 +2,20 @@
 
 import torch
 from torch import nn
-from torch.nn.modules.batchnorm import _NormBase
-from torch.nn.modules.dropout import _DropoutNd
 
 from nsdbench import models
-from nsdbench.student.convnet_step import STEPS
-from nsdbench.student.step import InnerStep
+from nsdbench.student import capture
+from nsdbench.student.convnet_step import STEPS, ConvNetStep, FusedStep
+from nsdbench.student.step import InnerStep, has_training_state
 
 MODES = ("full", "exact", "first_order")
 
 
 def select_step(model: nn.Module, mode: str, theta: torch.Tensor | None = None) -> InnerStep:
     """Choose the implementation of a step; refuse models whose steps cannot be replayed.
+
+    Steps out of the library's convolutions ("fused") are captured once and replayed ("graph")
+    where the device has an engine (`capture`) that has not given this network up.
 
     Args:
         model: the student.
@@ -23,8 +25,7 @@ def select_step(model: nn.Module, mode: str, theta: torch.Tensor | None = None) 
     if mode not in MODES:
         raise ValueError(f"unknown mode {mode!r}; choose one of {', '.join(MODES)}")
     for name, module in model.named_modules():
-        keeps_statistics = isinstance(module, _NormBase) and module.track_running_stats
-        if module.training and (keeps_statistics or isinstance(module, _DropoutNd | nn.RReLU)):
+        if module.training and has_training_state(module):
             raise ValueError(
                 f"module {name!r} ({type(module).__name__}) has training-time state, so a step "
                 "could not be replayed; use norm='instance_norm', remove dropout, or call "
@@ -36,4 +37,16 @@ def select_step(model: nn.Module, mode: str, theta: torch.Tensor | None = None) 
     shape = models.native_shape(model)
     if path == "generic" or shape is None:
         return InnerStep(model)
-    return STEPS[path](model, shape)
+    step = STEPS[path](model, shape)
+    device = next(model.parameters()).device if theta is None else theta.device
+    return _captured(step, device) if isinstance(step, FusedStep) else step
+
+
+def _captured(step: ConvNetStep, device: torch.device) -> InnerStep:
+    """Have a device's engine take a step, if it has one and can."""
+    engine = capture.engine_for(device)
+    if engine is None:
+        return step
+    from nsdbench.student.graph import GraphStep, family_of
+
+    return step if engine.refuses(family_of(step)) else GraphStep(step, engine)

@@ -9,6 +9,8 @@ from contextlib import AbstractContextManager
 import torch
 from torch import nn
 from torch.nn import functional as F
+from torch.nn.modules.batchnorm import _NormBase
+from torch.nn.modules.dropout import _DropoutNd
 
 from nsdbench import models
 
@@ -106,3 +108,9 @@ def repeatable() -> AbstractContextManager:
         deterministic=True,
         allow_tf32=torch.backends.cudnn.allow_tf32,
     )
+
+
+def has_training_state(module: nn.Module) -> bool:
+    """Say whether a module keeps statistics or draws at random in training, so no step repeats."""
+    keeps_statistics = isinstance(module, _NormBase) and module.track_running_stats
+    return keeps_statistics or isinstance(module, _DropoutNd | nn.RReLU)

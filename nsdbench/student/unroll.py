@@ -16,7 +16,7 @@ lambda_N = dJ/dtheta_N, p_N = 0, and h the directional derivative of grad L at t
 "first_order" leaves out the last line, so that lambda_k = lambda_N everywhere (TESLA's gradient).
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
@@ -58,10 +58,10 @@ def unrolled_sgd(
         images: [n, C, H, W] all images that the batches index into; leaf or not.
         labels: [n] int64 classes, or [n, K] probabilities in the dtype of the images.
         batches: N index vectors into the rows of images and labels (lengths may differ), or
-            one int64 tensor [N, B].
+            one int64 tensor [N, B]; best left on the CPU, from where they reach a GPU in one copy.
         lr: step size, a number or a scalar tensor.
         momentum: mu in [0, 1); the velocity starts at 0.
-        augment: N parameter draws, one a step; None for no augmentation.
+        augment: N parameter draws, one a step, best left on the CPU; None for no augmentation.
         mode: "exact" (activation memory of one step, plus N parameter vectors), "full"
             (activation memory of N steps, can be differentiated again), or "first_order".
 
@@ -107,7 +107,8 @@ class _Plan:
 
     step: InnerStep
     batches: Sequence[torch.Tensor]
-    augment: Sequence[dsa.DsaParams] | None
+    has_repeats: Sequence[bool]  # whether a batch may hold a row twice
+    augment: Sequence[Callable[[torch.Tensor], torch.Tensor]] | None
     momentum: float
     mode: str
 
@@ -119,7 +120,7 @@ class _Plan:
         return self.augmented(k, images[index]), labels[index]
 
     def augmented(self, k: int, x: torch.Tensor) -> torch.Tensor:
-        return x if self.augment is None else dsa.apply(x, self.augment[k])
+        return x if self.augment is None else self.augment[k](x)
 
 
 def _refuse_again(ctx: Any, *grads: Any) -> NoReturn:
@@ -206,7 +207,7 @@ def _train(
     trajectory: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """Run the N steps without a graph; row k of `trajectory` [N, P] receives theta_k."""
-    lr, velocity = lr.detach().reshape(()), None
+    lr, velocity = lr.detach().reshape(()).to(theta.device), None
     with torch.no_grad():
         for k in range(len(plan.batches)):
             if trajectory is not None:
@@ -288,9 +289,9 @@ def _run_adjoint(
         if grad_images is not None and h_x is not None:
             if x_augmented is not x:
                 h_x = torch.autograd.grad(x_augmented, x, h_x)[0]
-            _scatter_add(grad_images, index, -rate * h_x)
+            _scatter_add(grad_images, index, -rate * h_x, plan.has_repeats[k])
         if grad_labels is not None and h_y is not None:
-            _scatter_add(grad_labels, index, -rate * h_y)
+            _scatter_add(grad_labels, index, -rate * h_y, plan.has_repeats[k])
         if h_theta is not None:
             h_theta = rate * h_theta
             adjoint = adjoint - h_theta
@@ -300,11 +301,13 @@ def _run_adjoint(
     return [adjoint if needs_theta else None, grad_images, grad_labels, grad_rate]
 
 
-def _scatter_add(total: torch.Tensor, index: torch.Tensor, rows: torch.Tensor) -> None:
+def _scatter_add(
+    total: torch.Tensor, index: torch.Tensor, rows: torch.Tensor, has_repeats: bool
+) -> None:
     """Add rows to total[index]; repeated indices add up in a fixed order on every device."""
-    if total.device.type == "cpu":
+    if total.device.type == "cpu" or not has_repeats:
         total.index_add_(0, index, rows)
-    else:  # index_add_ uses atomics on CUDA, index_put_ sorts
+    else:  # index_add_ uses atomics on CUDA, index_put_ sorts, in some ten launches
         total.index_put_((index,), rows, accumulate=True)
 
 
@@ -353,5 +356,6 @@ def _make_plan(
             raise ValueError(
                 f"augment has {len(augment)} draws for {len(vectors)} steps: draw one a step"
             )
-        augment = [params.to(images.device) for params in augment]
-    return _Plan(step, vectors, augment, float(momentum), mode)
+    placed = None if augment is None else dsa.place(augment, images.device)
+    has_repeats = [checks.may_repeat(vector) for vector in batches]
+    return _Plan(step, vectors, has_repeats, placed, float(momentum), mode)

@@ -49,7 +49,7 @@ def test_the_loop_step_by_step(monkeypatch):
     weight, bias = (p.detach().clone() for p in model.parameters())
     protocol = replace(PROTOCOL, batch_size=3, steps_by_size=((7, 9),), warm_up_steps=4)
     fetch = TrainingSet(7, lambda rows: (images[rows], labels[rows]))
-    assert train(model, fetch, protocol, 0.01, "", generator(0, "loop")) == 9
+    assert train(model, fetch, protocol, 0.01, "", generator(0, "loop")).steps == 9
 
     order = [[0, 1, 2], [3, 4, 5], [6, 0, 1], [2, 3, 4], [5, 6, 0], [1, 2, 3], [4, 5, 6]] * 2
     moments = [[torch.zeros_like(p) for p in (weight, bias)] for _ in range(2)]

@@ -74,8 +74,8 @@ def test_training_step_by_step(count):
         return images[rows], labels[rows]
 
     model = CentredNetwork(network)
-    steps = train(model, TrainingSet(count, fetch), protocol, 0.7, "flip", generator(0, "t"))
-    assert steps == len(fetched) == 4
+    ended = train(model, TrainingSet(count, fetch), protocol, 0.7, "flip", generator(0, "t"))
+    assert ended.steps == len(fetched) == 4
 
     weights = [w.clone() for w in start]
     velocity = [torch.zeros_like(w) for w in weights]

@@ -18,11 +18,14 @@ from nsdbench.evaluation.training import (
     TrainingSet,
     average_over_epochs,
     evaluate,
+    kept_on,
     train,
 )
 from nsdbench.seeding import generator
 from nsdbench.sets import Artefact, parameterizations
-from nsdbench.student import augment
+from nsdbench.student import augment, capture
+from nsdbench.student.graph import Engine
+from tests.student.recorder import FakeRecorder
 
 NAME = "synthetic:3x1x8x8"
 
@@ -49,7 +52,7 @@ def test_training_is_the_published_loop(tensors, strategy):
     weights = [torch.randn_like(p) * 0.1 for p in model.parameters()]
     for parameter, weight in zip(model.parameters(), weights, strict=True):
         parameter.data = weight.clone()
-    steps = train(
+    steps, path = train(
         model,
         TrainingSet(12, lambda rows: (images.double()[rows], labels[rows])),
         protocol,
@@ -57,7 +60,7 @@ def test_training_is_the_published_loop(tensors, strategy):
         strategy,
         generator(0, "loop"),
     )
-    assert steps == 7 * 3
+    assert (steps, path) == (7 * 3, "generic")
 
     stream = generator(0, "loop")
     velocity = [torch.zeros_like(weight) for weight in weights]
@@ -88,7 +91,7 @@ def test_rtp_keeps_its_rate_and_has_its_own_augmentation(tensors):
     model = nn.Sequential(nn.Flatten(), nn.Linear(64, 3)).double()
     weights = [p.detach().clone() for p in model.parameters()]
     training_set = TrainingSet(12, lambda rows: (images[rows], labels[rows]))
-    assert train(model, training_set, protocol, 0.05, "cutout", generator(0, "rtp")) == 5 * 2
+    assert train(model, training_set, protocol, 0.05, "cutout", generator(0, "rtp")).steps == 5 * 2
 
     stream, velocity, drawn = generator(0, "rtp"), [0.0, 0.0], set()
     for _ in range(5):
@@ -117,7 +120,7 @@ def test_glad_step_by_step(tensors, limit):
     for parameter, weight in zip(model.parameters(), weights, strict=True):
         parameter.data = weight.clone()
     training_set = TrainingSet(12, lambda rows: (images[rows], labels[rows]))
-    assert train(model, training_set, protocol, 0.05, "cutout", generator(0, "glad")) == 7 * 2
+    assert train(model, training_set, protocol, 0.05, "cutout", generator(0, "glad")).steps == 7 * 2
 
     stream, velocity, decays = generator(0, "glad"), [0.0, 0.0], []
     average = [torch.zeros_like(weight) for weight in weights]
@@ -413,3 +416,24 @@ def test_networks_start_where_the_seed_says(dataset):
         models.initialize(model, generator(seed, "evaluate", "convnet1-w8", "common", 0))
         weights.append(models.flatten(model).clone())
     assert torch.equal(weights[0], weights[1]) and not torch.equal(weights[0], weights[2])
+
+
+def test_captured_steps_judge_alike(dataset, tensors, monkeypatch):
+    """Through a stand-in for captures: with the rate that falls, augmentation, ragged batches."""
+    protocol = replace(protocols.get("common-6ep"), batch_size=5)
+    eager = evaluate(tensors, dataset, "convnet1-w8", protocol, repeats=2)
+    recorder = FakeRecorder()
+    engine = Engine(recorder)
+    monkeypatch.setattr(capture, "engine_for", lambda device: engine)
+    captured = evaluate(tensors, dataset, "convnet1-w8", protocol, repeats=2)
+    assert recorder.replays == 2 * eager.steps and recorder.captures == 2 * 2
+    assert captured.accuracies == eager.accuracies
+    assert (eager.code_path, captured.code_path) == ("native", "graph")
+
+
+def test_a_set_kept_on_a_device_gives_the_same_rows(tensors):
+    images, labels = tensors
+    kept = kept_on(TrainingSet(12, lambda rows: (images[rows], labels[rows])), torch.device("cpu"))
+    rows = torch.tensor([3, 0, 3])
+    assert kept.num_images == 12 and kept.redraw is None
+    assert all(map(torch.equal, kept.fetch(rows), (images[rows], labels[rows])))

@@ -10,7 +10,9 @@ from torch.nn import functional as F
 from nsdbench import data, experts, models
 from nsdbench.experts.gsam import redirect_gradients
 from nsdbench.seeding import generator
-from nsdbench.student import augment
+from nsdbench.student import augment, capture
+from nsdbench.student.graph import Engine
+from tests.student.recorder import FakeRecorder
 
 DATASET = "synthetic:3x1x8x8@10+2"
 ARCH = "convnet1-w4"
@@ -138,6 +140,18 @@ def test_radius_zero_trains_as_plain_sgd(tmp_path):
         torch.testing.assert_close(
             plain.snapshot(expert, 3), still.snapshot(expert, 3), rtol=1e-4, atol=1e-5
         )
+
+
+@pytest.mark.parametrize("recipe", [PLAIN, GSAM], ids=["plain", "gsam"])
+def test_captured_steps_record_the_same_experts(recipe, tmp_path, monkeypatch):
+    """Through a stand-in for captures: one graph a batch size, for all experts and epochs."""
+    eager, recorder = record(tmp_path / "eager", recipe), FakeRecorder()
+    engine = Engine(recorder)
+    monkeypatch.setattr(capture, "engine_for", lambda device: engine)
+    captured = record(tmp_path / "captured", recipe)
+    assert (recorder.captures, recorder.replays) == (2, 2 * 3 * 4)
+    for expert in range(2):
+        assert torch.equal(captured.snapshot(expert, 3), eager.snapshot(expert, 3))
 
 
 def test_a_killed_recording_goes_on_bit_for_bit(tmp_path):

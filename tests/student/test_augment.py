@@ -331,6 +331,22 @@ def test_integer_images_are_refused():
         augment.apply(torch.zeros(2, 3, 8, 8, dtype=torch.uint8), params)
 
 
+def test_placed_draws_are_applied_as_they_are():
+    generator = stream()
+    draws = [
+        augment.sample(op, 4, (3, 9, 8), generator, siamese=siamese)
+        for op in (*augment.OPERATIONS, None)
+        for siamese in (False, True)
+    ]
+    x = pictures(4, (3, 9, 8))
+    placed = augment.place(draws, x.device)
+    assert len(placed) == len(draws)
+    for apply, draw in zip(placed, draws, strict=True):
+        assert torch.equal(apply(x), augment.apply(x, draw))
+    with pytest.raises(ValueError, match="the augmentation was drawn for"):
+        placed[0](x[:2])
+
+
 @pytest.mark.parametrize(("batch_size", "shape"), [(0, (3, 8, 8)), (2, (0, 8, 8)), (2, (3, 8, 0))])
 def test_empty_sizes(batch_size, shape):
     with pytest.raises(ValueError, match="must be positive"):

@@ -9,7 +9,7 @@ from torch.func import functional_call
 from torch.nn import functional as F
 
 from nsdbench import models
-from nsdbench.student import augment, convnet_step, unroll
+from nsdbench.student import augment, checks, convnet_step, unroll
 from nsdbench.student import step as inner_step
 from tests.memory import VECTOR_BYTES, peak_bytes
 
@@ -543,6 +543,12 @@ def test_wrong_arguments(changes, message):
     for mode in unroll.MODES:
         with pytest.raises(ValueError, match=message):
             broken(**{"mode": lambda _, mode=mode: mode} | changes)()
+
+
+def test_rows_that_may_repeat():
+    assert checks.may_repeat(torch.tensor([3, 1, 3]))
+    assert not checks.may_repeat(torch.tensor([3, 1, 2]))
+    assert checks.may_repeat(torch.empty(2, dtype=torch.int64, device="meta"))
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")

@@ -25,6 +25,7 @@ from nsdbench.distillation.objectives.families import AdversarialTrajectorySetti
 from nsdbench.distillation.objectives.trajectory import TrajectoryMatching, draw_batches
 from nsdbench.sets.parameterizations.base import Parameterization
 from nsdbench.student import augment
+from nsdbench.student.training_step import TrainingStep
 
 
 def supervised_contrast(features: Tensor, labels: Tensor, temperature: float) -> Tensor:
@@ -67,6 +68,7 @@ class AdversarialTrajectory(TrajectoryMatching):
             lr=settings.lr_auxiliary,
             momentum=settings.momentum_auxiliary,
         )
+        self._train = TrainingStep(self.auxiliary, self._sgd, self._auxiliary_loss)
 
     def loss(
         self, parameterization: Parameterization, step: int, generator: torch.Generator
@@ -82,10 +84,14 @@ class AdversarialTrajectory(TrajectoryMatching):
 
     def after_update(self, parameterization: Parameterization, generator: torch.Generator) -> None:
         """Take one SGD step with the auxiliary network."""
-        settings = self._adversary
         with torch.no_grad():
             images, labels = self._two_views(parameterization, self._batches_ahead[1], generator)
         self.auxiliary.requires_grad_(True)
+        self._train(images, labels)
+        self.auxiliary.requires_grad_(False)
+
+    def _auxiliary_loss(self, images: Tensor, labels: Tensor) -> tuple[Tensor]:
+        settings = self._adversary
         features = self.auxiliary.embed(images)
         first, second = features.chunk(2)
         unlike = (1 - F.cosine_similarity(first, second)) / 2
@@ -96,10 +102,7 @@ class AdversarialTrajectory(TrajectoryMatching):
             + settings.auxiliary_cosine_weight * unlike.mean()
             + settings.auxiliary_contrast_weight * contrast
         )
-        self._sgd.zero_grad(set_to_none=True)
-        loss.backward()
-        self._sgd.step()
-        self.auxiliary.requires_grad_(False)
+        return (loss,)
 
     def _student_images(
         self, parameterization: Parameterization, generator: torch.Generator
@@ -135,7 +138,7 @@ class AdversarialTrajectory(TrajectoryMatching):
         decoded = [parameterization.decode_view(rows, view, generator) for view in views.tolist()]
         images, labels = (torch.cat(parts) for parts in zip(*decoded, strict=True))
         draw = augment.sample(self._dsa_strategy, len(images), self._real.image_shape, generator)
-        return augment.apply(images, draw.to(images.device)), labels
+        return augment.apply(images, draw), labels
 
     def parameter_groups(self, settings: dict) -> list[dict]:
         """The student's step size learns at `lr_lr`, with a momentum of its own."""

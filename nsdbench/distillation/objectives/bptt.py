@@ -52,7 +52,7 @@ class BackpropagationThroughTime(Objective):
         shape = self._real.image_shape
         draw = augment.sample(
             settings.strategy, 1, shape, generator, siamese=True, align_corners=False
-        ).to(device)
+        )
         used, positions = torch.unique(torch.cat(batches), return_inverse=True)
         images, labels = parameterization.decode(used.to(device), generator)
         theta = unrolled_sgd(
@@ -60,7 +60,7 @@ class BackpropagationThroughTime(Objective):
             models.flatten(self._model).detach(),
             images,
             labels,
-            [rows.to(device) for rows in positions.split([len(batch) for batch in batches])],
+            positions.split([len(batch) for batch in batches]),
             settings.lr_inner,
             momentum=settings.momentum_inner,
             augment=[draw] * len(batches),

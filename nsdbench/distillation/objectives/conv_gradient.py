@@ -136,7 +136,7 @@ class ConvGradientMatching(ClasswiseObjective):
             images, labels = self._real.batch(rows)
             for operation in parse_strategy(settings.strategy_network):
                 draw = augment.sample(operation, len(rows), self._real.image_shape, generator)
-                images = augment.apply(images, draw.to(images.device))
+                images = augment.apply(images, draw)
             targets = F.one_hot(labels, self._real.num_classes).to(images.dtype)
             images, targets = cutmix(images, targets, settings.cutmix_probability, generator)
             gradient = step.gradient(self.theta, images, targets)

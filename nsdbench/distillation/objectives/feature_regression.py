@@ -27,6 +27,7 @@ from nsdbench.distillation import ridge as regression
 from nsdbench.distillation.objectives.base import Objective, ObjectiveContext
 from nsdbench.distillation.objectives.families import FeatureRegressionSettings
 from nsdbench.sets.parameterizations.base import Parameterization
+from nsdbench.student.training_step import TrainingStep
 
 
 def ridge_prediction(
@@ -82,7 +83,15 @@ class FeatureRegression(Objective):
         self.networks = nn.ModuleList(copy.deepcopy(model) for _ in range(num))
         self.register_buffer("ages", torch.arange(num) * (settings.max_updates // num))
         self.register_buffer("current", torch.tensor(0))
-        self._adams = [self._new_adam(number) for number in range(num)]
+        self._steps = [self._training_step(number) for number in range(num)]
+
+    def _training_step(self, number: int) -> TrainingStep:
+        network = self.networks[number]
+
+        def squared_error(images: Tensor, labels: Tensor) -> tuple[Tensor]:
+            return (models.squared_error(network(images), labels),)
+
+        return TrainingStep(network, self._new_adam(number), squared_error)
 
     def _new_adam(self, number: int) -> torch.optim.Adam:
         return torch.optim.Adam(self.networks[number].parameters(), lr=self._settings.lr_network)
@@ -117,7 +126,7 @@ class FeatureRegression(Objective):
         number = int(self.current)
         if self.ages[number] > self._settings.max_updates:
             models.initialize(self.networks[number], generator)
-            self._adams[number] = self._new_adam(number)
+            self._steps[number].optimiser = self._new_adam(number)
             self.ages[number] = 0
         else:
             self._train(number, parameterization, generator)
@@ -136,18 +145,16 @@ class FeatureRegression(Objective):
             images, labels = regression.decode_support(
                 parameterization, self._real.num_classes, self._settings.batch_network, generator
             )
-        network, adam = self.networks[number].train().requires_grad_(True), self._adams[number]
-        adam.zero_grad(set_to_none=True)
-        models.squared_error(network(images), labels.float()).backward()
-        adam.step()
-        adam.zero_grad(set_to_none=True)
+        network, train = self.networks[number].train().requires_grad_(True), self._steps[number]
+        train(images, labels.float())
+        train.optimiser.zero_grad(set_to_none=True)
         network.requires_grad_(False)
 
     def get_extra_state(self) -> list[dict]:
         """Return Adam's state of every network, for a checkpoint."""
-        return [adam.state_dict() for adam in self._adams]
+        return [step.optimiser.state_dict() for step in self._steps]
 
     def set_extra_state(self, state: list[dict]) -> None:
         """Take up what `get_extra_state` returned."""
-        for adam, kept in zip(self._adams, state, strict=True):
-            adam.load_state_dict(kept)
+        for step, kept in zip(self._steps, state, strict=True):
+            step.optimiser.load_state_dict(kept)

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from nsdbench import models
 from nsdbench.distillation.objectives.base import Objective, ObjectiveContext
 from nsdbench.distillation.objectives.families import TrajectorySettings
+from nsdbench.ops.transfer import to_device
 from nsdbench.sets.parameterizations.base import Parameterization
 from nsdbench.student import augment
 from nsdbench.student.unroll import code_path, unrolled_sgd
@@ -116,8 +117,8 @@ class TrajectoryMatching(Objective):
             expert_epochs=settings.expert_epochs,
         )
         device = self.lr_inner.device
-        theta_start = segment.theta_start.to(device)
-        theta_target = segment.theta_target.to(device)
+        theta_start = to_device(segment.theta_start, device)
+        theta_target = to_device(segment.theta_target, device)
         images, labels, batches = self._student_images(parameterization, generator)
         draws = [
             augment.sample(self._dsa_strategy, len(batch), self._real.image_shape, generator)
@@ -128,9 +129,9 @@ class TrajectoryMatching(Objective):
             theta_start,
             images,
             labels,
-            [batch.to(device) for batch in batches],
+            batches,
             self.lr_inner,
-            augment=[draw.to(device) for draw in draws],
+            augment=draws,
             mode=settings.mode,
         )
         loss = matching_distance(theta, theta_start, theta_target, settings.normalised)

@@ -166,6 +166,10 @@ def test_a_set_without_learned_labels_regresses_on_its_classes(real):
     assert losses[0] == pytest.approx(losses[1] - 1 / 3)
 
 
+def adams(objective):
+    return [step.optimiser for step in objective._steps]
+
+
 def test_ages_resets_and_what_a_network_learns(real):
     """Every step trains the network it used, or replaces it where it is past its age, never both.
 
@@ -179,17 +183,17 @@ def test_ages_resets_and_what_a_network_learns(real):
         objective.accumulate(pixels, step, stream)
         used = int(objective.current)
         before = [models.flatten(network) for network in objective.networks]
-        adam_steps = [len(adam.state) for adam in objective._adams]
+        adam_steps = [len(adam.state) for adam in adams(objective)]
         objective.after_update(pixels, stream)
         for number, network in enumerate(objective.networks):
             is_same = torch.equal(models.flatten(network), before[number])
             assert is_same == (number != used)
             if number != used:
-                assert len(objective._adams[number].state) == adam_steps[number]
+                assert len(adams(objective)[number].state) == adam_steps[number]
         if ages[used] > 10:
             ages[used] = 0
             resets += 1
-            assert not objective._adams[used].state, "moments start anew"
+            assert not adams(objective)[used].state, "moments start anew"
             norm = objective.networks[used].features[3]
             assert not norm.running_mean.any() and norm.num_batches_tracked == 0
         else:

@@ -1,0 +1,107 @@
+"""One step of an optimiser on a batch: the plain training of experts, judged networks and pools.
+
+Everywhere but on CUDA it is forward pass, `backward` and `optimiser.step` as they stand. On CUDA
+loss and gradients are captured once a shape and replayed (graph.py); the optimiser's step follows
+as it stands, so that its state, its schedule and its rounding are torch.optim's. It is a handful of
+launches, made while the replay runs.
+"""
+
+import weakref
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+from nsdbench import models
+from nsdbench.student import capture
+from nsdbench.student.step import has_training_state, repeatable
+
+if TYPE_CHECKING:
+    from nsdbench.student.graph import Engine
+
+Loss = Callable[[Tensor, Tensor], Sequence[Tensor]]
+
+
+class TrainingStep:
+    """Takes steps of an optimiser on the loss of batches.
+
+    On CUDA cuDNN's algorithms are those that repeat bit for bit. What is not captured there is done
+    as everywhere: where a device has no engine (`capture`), where a module has training-time state
+    (batch norm, dropout), which a capture would change, and after captures that failed.
+
+    Args:
+        model: its parameters are trained; they may be overwritten between steps.
+        optimiser: of these parameters.
+        loss: called as loss(x, y); returns the scalar loss and whatever else is wanted of the
+            forward pass. It draws nothing, and reads nothing back from a GPU.
+        redirect: called as redirect(x, y) when the gradients are there, to replace them.
+
+    Attributes:
+        optimiser: may be exchanged.
+        code_path: of the last step: "graph", or what `models.code_path` names.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        optimiser: torch.optim.Optimizer,
+        loss: Loss,
+        redirect: Callable[[Tensor, Tensor], None] | None = None,
+    ) -> None:
+        self.optimiser = optimiser
+        self.code_path = self._eager_path = models.code_path(model)
+        self._parameters = list(model.parameters())
+        self._has_state = any(map(has_training_state, model.modules()))
+        self._loss = loss
+        self._redirect = redirect
+        self._family: object | None = None  # of the graphs, once there are some
+
+    def __call__(self, x: Tensor, y: Tensor) -> Sequence[Tensor]:
+        """Take a step on images and labels; both are on the model's device.
+
+        Returns:
+            What the loss returned, at the parameters before the step; valid until the next call.
+        """
+        device = self._parameters[0].device
+        engine = None if self._has_state else capture.engine_for(device)
+        found = None if engine is None else self._replay(engine, x, y)
+        self.code_path = self._eager_path if found is None else "graph"
+        if found is None:
+            with repeatable() if device.type == "cuda" else nullcontext():
+                found = self._differentiate(x, y)
+        self.optimiser.step()
+        return found
+
+    def _differentiate(self, x: Tensor, y: Tensor) -> Sequence[Tensor]:
+        """Leave the gradients in the parameters, and return what the loss returned."""
+        found = self._loss(x, y)
+        self.optimiser.zero_grad(set_to_none=True)
+        found[0].backward()
+        if self._redirect is not None:
+            self._redirect(x, y)
+        return found
+
+    def _replay(self, engine: "Engine", x: Tensor, y: Tensor) -> Sequence[Tensor] | None:
+        """Do the same through an engine; None where it is not captured."""
+        if self._family is None:
+            self._family = object()
+            weakref.finalize(self, engine.forget, self._family).atexit = False
+        # A graph reads the parameters where they were: elsewhere they need another.
+        places = tuple(parameter.data_ptr() for parameter in self._parameters)
+        results = engine.run(self._family, places, self._to_capture, (x, y))
+        if results is None:
+            return None
+        count = len(results) - len(self._parameters)
+        for parameter, gradient in zip(self._parameters, results[count:], strict=True):
+            parameter.grad = gradient
+        return [result for result in results[:count] if result is not None]
+
+    def _to_capture(self, x: Tensor, y: Tensor) -> list[Tensor | None]:
+        with torch.enable_grad(), repeatable():
+            found = self._differentiate(x, y)
+        gradients = [parameter.grad for parameter in self._parameters]
+        for parameter in self._parameters:
+            parameter.grad = None
+        return [*(tensor.detach() for tensor in found), *gradients]
