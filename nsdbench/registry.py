@@ -7,6 +7,9 @@ A package adds names by entry points. Their groups are
     nsdbench.coresets             name = "package:FAMILY"     a `CoresetFamily`
     nsdbench.priors               name = "package:FAMILY"     a `PriorFamily`
     nsdbench.methods              any name = "package"        its folder holds TOML files
+    nsdbench.networks             name = "package.module:f"   f builds it, see `models.own`
+    nsdbench.datasets             name = "package:DATASET"    a `DatasetFamily`
+    nsdbench.protocols            name = "package:PROTOCOL"   a `Protocol`
 
 Ours are entered in the same way. Names are listed without loading what they name. A family is
 loaded when its name is looked up, and its target, which may need torch, when it is used. Whatever
@@ -14,7 +17,7 @@ is wrong with a plug-in is a ValueError that names it.
 """
 
 import pkgutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib import metadata, util
@@ -68,6 +71,7 @@ class Family:
 
 
 F = TypeVar("F", bound=Family)
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -97,37 +101,15 @@ class Registry(Generic[F]):
             ValueError: unknown name, a name given twice, or a plug-in that cannot be imported or
                 gives something else than a family.
         """
-        added = [entry for entry in _entry_points(self.group) if entry.name == name]
+        added = plugin(self.kind, self.group, name, self.ours)
         if name in self.ours:
-            if added:
-                raise ValueError(
-                    f"{_plugin(added[0])} adds the {self.kind} {name!r}, which nsdbench has "
-                    "itself; rename it there, or uninstall the plug-in"
-                )
             return pkgutil.resolve_name(self.ours[name])
-        if not added:
+        if added is None:
             known = self.names()
             raise ValueError(
                 f"unknown {self.kind} {name!r}; known: {', '.join(known)}{nearest(name, known)}"
             )
-        if len(added) > 1:
-            raise ValueError(
-                f"the {self.kind} {name!r} is added by {' and by '.join(map(_plugin, added))}; "
-                "uninstall all but one"
-            )
-        try:
-            family = added[0].load()
-        except Exception as error:  # a plug-in can fail in any way while it is imported
-            raise ValueError(
-                f"{_plugin(added[0])} cannot be loaded as the {self.kind} {name!r}: "
-                f"{type(error).__name__}: {error}"
-            ) from error
-        if not isinstance(family, self.family):
-            raise ValueError(
-                f"{_plugin(added[0])} gives {family!r} as the {self.kind} {name!r}; expected a "
-                f"nsdbench.plugin.{self.family.__name__}"
-            )
-        return family
+        return load_plugin(self.kind, added, self.family)
 
     def read(self, section: Mapping[str, Any]) -> tuple[F, Any]:
         """Return the family that a recipe's section names, and its settings, checked.
@@ -142,6 +124,60 @@ class Registry(Generic[F]):
         family = self.get(section.get("name"))
         given = {key: value for key, value in section.items() if key != "name"}
         return family, checked(family.settings, given, f"{self.kind} {section['name']!r}")
+
+
+def plugin_names(group: str) -> list[str]:
+    """List what packages outside add to a group, sorted; imports nothing."""
+    return sorted({entry.name for entry in _entry_points(group)})
+
+
+def plugin(
+    kind: str, group: str, name: Any, ours: Container[str] = ()
+) -> metadata.EntryPoint | None:
+    """Find what adds a name to a group; None if nothing does. Imports nothing.
+
+    Args:
+        kind: what is named, as messages say it: "objective".
+        group: of entry points.
+        name: what is looked for.
+        ours: names that nsdbench has itself, which nobody may add.
+
+    Raises:
+        ValueError: two packages add it, or one adds a name of ours.
+    """
+    added = [entry for entry in _entry_points(group) if entry.name == name]
+    if added and name in ours:
+        raise ValueError(
+            f"{_plugin(added[0])} adds the {kind} {name!r}, which nsdbench has itself; rename it "
+            "there, or uninstall the plug-in"
+        )
+    if len(added) > 1:
+        raise ValueError(
+            f"the {kind} {name!r} is added by {' and by '.join(map(_plugin, added))}; uninstall "
+            "all but one"
+        )
+    return added[0] if added else None
+
+
+def load_plugin(kind: str, entry: metadata.EntryPoint, expected: type[T]) -> T:
+    """Import what an entry point names.
+
+    Raises:
+        ValueError: that fails, or gives something else than an `expected`.
+    """
+    try:
+        found = entry.load()
+    except Exception as error:  # a plug-in can fail in any way while it is imported
+        raise ValueError(
+            f"{_plugin(entry)} cannot be loaded as the {kind} {entry.name!r}: "
+            f"{type(error).__name__}: {error}"
+        ) from error
+    if not isinstance(found, expected):
+        raise ValueError(
+            f"{_plugin(entry)} gives {found!r} as the {kind} {entry.name!r}; expected a "
+            f"nsdbench.plugin.{expected.__name__}"
+        )
+    return found
 
 
 def plugin_folders(group: str) -> list[Path]:

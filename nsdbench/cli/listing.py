@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from nsdbench import data, methods, models
+from nsdbench import data, methods, models, registry
 from nsdbench.bench import parts, tables
 from nsdbench.errors import nearest
 from nsdbench.evaluation import protocols
@@ -112,4 +112,7 @@ def _archs() -> Section:
         pattern = f"{name}[-w<width>]" if network.depth is None else f"{name}<depth>-w<width>"
         pattern += "[-bn|-nonorm]" if network.norms else ""
         rows.append((name, pattern, str(network.width)))
+    for name in registry.plugin_names(models.own.GROUP):
+        rows.append((name, f"{name}[-d<depth>][-w<width>][-bn|-nonorm]", "of a plug-in"))
+    rows.append(("FILE.py:FACTORY", "FILE.py:FACTORY[-d<depth>][-w<width>][-bn|-nonorm]", "yours"))
     return "archs", ("name", "id", "published width"), rows

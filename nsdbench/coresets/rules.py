@@ -171,9 +171,7 @@ def _by_features(
 
 
 @torch.no_grad()
-def _features(
-    model: models.ImageClassifier, real: TrainingData, rows: torch.Tensor
-) -> torch.Tensor:
+def _features(model: models.AnyNetwork, real: TrainingData, rows: torch.Tensor) -> torch.Tensor:
     """Embed images of the training split, without augmentation: [n, F]."""
     return torch.cat(
         [model.embed(real.batch(part)[0]).cpu() for part in rows.split(_EMBEDDED_AT_ONCE)]

@@ -34,7 +34,7 @@ from nsdbench.experts.buffer_manifest import MANIFEST, SCHEMA, read_manifest, wr
 from nsdbench.experts.gsam import redirect_gradients
 from nsdbench.experts.recipe import ExpertRecipe, content_hash
 from nsdbench.experts.run import AT_HOME, Progress, Run
-from nsdbench.files import readable
+from nsdbench.files import file_name, readable
 from nsdbench.ops.transfer import to_device
 from nsdbench.seeding import generator
 from nsdbench.student import augment
@@ -77,10 +77,7 @@ def record(
         Diverged: a loss became NaN or infinite.
     """
     if models.parse_id(arch_id)[-1] == "batch_norm":
-        raise ValueError(
-            f"experts of {arch_id} cannot be recorded: snapshots hold parameters, not the running "
-            "statistics of batch norm; choose a network without -bn"
-        )
+        raise _without_statistics(arch_id)
     dataset = dataset.without_test()
     identity = {
         "schema": SCHEMA,
@@ -93,13 +90,15 @@ def record(
         "recipe": recipe.settings(),
         "seed": seed,
     }
-    name = f"{readable(dataset.name)}-{arch_id}-{content_hash(identity)[:16]}"
+    name = file_name(readable(dataset.name), arch_id, content_hash(identity)[:16])
     folder = Path(root or default_root()) / name
     total = recipe.num_experts * recipe.epochs
     with contextlib.suppress(DataMissing, DataCorrupt):
         return _open_finished(folder, identity)
     with _locked(folder, total, run.progress):
         model = models.for_dataset(arch_id, dataset).to(run.device)
+        if list(model.buffers()):
+            raise _without_statistics(arch_id)
         sizes = {"num_parameters": models.num_parameters(model)}
         if recipe.keeps_correctness:
             sizes["num_images"] = len(dataset.train)
@@ -107,6 +106,13 @@ def record(
         if not manifest["complete"]:
             _train_experts(folder, manifest, model, dataset, preprocessing, recipe, run.progress)
     return ExpertBuffer(folder)
+
+
+def _without_statistics(arch_id: str) -> ValueError:
+    return ValueError(
+        f"experts of {arch_id} cannot be recorded: snapshots hold parameters, not the running "
+        "statistics of batch norm; choose a network without -bn"
+    )
 
 
 def _open_finished(folder: Path, identity: dict[str, Any]) -> ExpertBuffer:
@@ -180,7 +186,7 @@ def _open_manifest(
 def _train_experts(
     folder: Path,
     manifest: dict[str, Any],
-    model: models.ImageClassifier,
+    model: models.AnyNetwork,
     dataset: Dataset,
     preprocessing: Preprocessing,
     recipe: ExpertRecipe,
@@ -238,7 +244,7 @@ def _resume(
     folder: Path,
     expert: int,
     entry: dict[str, Any],
-    model: models.ImageClassifier,
+    model: models.AnyNetwork,
     recipe: ExpertRecipe,
 ) -> bool:
     """Load an interrupted expert's last snapshot; False if it has to start again."""
@@ -251,7 +257,7 @@ def _resume(
     return True
 
 
-def _optimiser(model: models.ImageClassifier, recipe: ExpertRecipe) -> torch.optim.SGD:
+def _optimiser(model: models.AnyNetwork, recipe: ExpertRecipe) -> torch.optim.SGD:
     return torch.optim.SGD(
         model.parameters(),
         lr=recipe.lr,
@@ -261,7 +267,7 @@ def _optimiser(model: models.ImageClassifier, recipe: ExpertRecipe) -> torch.opt
     )
 
 
-def _training_step(model: models.ImageClassifier, recipe: ExpertRecipe) -> TrainingStep:
+def _training_step(model: models.AnyNetwork, recipe: ExpertRecipe) -> TrainingStep:
     """Make the step of all experts: they are trained one after another in the same network."""
 
     def batch_loss(x: torch.Tensor, y: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -280,7 +286,7 @@ def _training_step(model: models.ImageClassifier, recipe: ExpertRecipe) -> Train
 
 
 def _train_epoch(
-    model: models.ImageClassifier,
+    model: models.AnyNetwork,
     train: TrainingStep,
     fetch: Callable[[torch.Tensor], torch.Tensor],
     labels: torch.Tensor,
@@ -309,7 +315,7 @@ def _train_epoch(
 
 @torch.no_grad()
 def _accuracy(
-    model: models.ImageClassifier,
+    model: models.AnyNetwork,
     fetch: Callable[[torch.Tensor], torch.Tensor],
     labels: torch.Tensor,
     rows: torch.Tensor,

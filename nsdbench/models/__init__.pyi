@@ -1,4 +1,5 @@
 from .accuracy import accuracy as accuracy
+from .build import AnyNetwork as AnyNetwork
 from .build import build as build
 from .build import for_dataset as for_dataset
 from .build import from_id as from_id
@@ -20,6 +21,7 @@ from .nets.convnet import ConvNet as ConvNet
 from .nets.convnet import code_path as code_path
 from .nets.convnet import native_shape as native_shape
 from .nets.initialization import initialize as initialize
+from .nets.own import OwnNetwork as OwnNetwork
 from .nets.resnet import ResNet18 as ResNet18
 from .nets.vgg import VGG11 as VGG11
 from .regression import centred as centred

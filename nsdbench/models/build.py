@@ -3,8 +3,12 @@
 from pkgutil import resolve_name
 from typing import Protocol
 
-from nsdbench.models.ids import check_norm, look_up, parse_id
+from nsdbench.models import own
+from nsdbench.models.ids import NETWORKS, check_norm, look_up, parse_id
 from nsdbench.models.nets.classifier import ImageClassifier
+from nsdbench.models.nets.own import OwnNetwork, build_own
+
+AnyNetwork = ImageClassifier | OwnNetwork
 
 
 class HasImages(Protocol):
@@ -28,7 +32,7 @@ def build(
     width: int | None = None,
     depth: int | None = None,
     norm: str = "instance_norm",
-) -> ImageClassifier:
+) -> AnyNetwork:
     """Build a network exactly as the dataset distillation literature defines it.
 
     Like every PyTorch module it is born with parameters from the global generator; call
@@ -36,7 +40,8 @@ def build(
 
     Args:
         name: "convnet", "resnet10", "resnet18", "resnet18_ap", "resnet34", "vgg11", "vgg16",
-            "alexnet", "alexnet_ap", "convnet_frepo", "convnet_plain", "lenet", "mlp" or "vit_tiny".
+            "alexnet", "alexnet_ap", "convnet_frepo", "convnet_plain", "lenet", "mlp" or "vit_tiny",
+            or a factory of the user's own, "path/to/file.py:Factory" (see `own`).
         in_channels: channels of the images; with 1, the first convolution of ConvNet, LeNet and
             all VGGs and AlexNets pads by 2 more (28 px images are as 32 px ones).
         image_size: height and width of the images in pixels.
@@ -55,8 +60,19 @@ def build(
 
     Raises:
         ValueError: an unknown name or norm, an image too small for the network, a width that does
-            not scale to whole channels, a depth or norm the network does not have.
+            not scale to whole channels, a depth or norm the network does not have; of a user's
+            network as `build_own` says.
     """
+    if name not in NETWORKS and own.is_own(name):
+        return build_own(
+            name,
+            in_channels=in_channels,
+            image_size=image_size,
+            num_classes=num_classes,
+            width=width,
+            depth=depth,
+            norm=norm,
+        )
     network = look_up(name, depth)
     check_norm(name, norm)
     sizes = {
@@ -75,9 +91,7 @@ def build(
     return resolve_name(network.path)(**sizes)
 
 
-def from_id(
-    identifier: str, *, in_channels: int, image_size: int, num_classes: int
-) -> ImageClassifier:
+def from_id(identifier: str, *, in_channels: int, image_size: int, num_classes: int) -> AnyNetwork:
     """Build the network an architecture id names, such as "convnet3-w128-bn" or "alexnet-w16".
 
     Raises:
@@ -95,7 +109,7 @@ def from_id(
     )
 
 
-def for_dataset(identifier: str, dataset: HasImages) -> ImageClassifier:
+def for_dataset(identifier: str, dataset: HasImages) -> AnyNetwork:
     """Build the network of an architecture id for the images and classes of a data set.
 
     Args:

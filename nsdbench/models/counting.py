@@ -1,4 +1,8 @@
-"""Count the cost of a network by running it on torch's meta device, which computes nothing."""
+"""Count the cost of a network by running it on one image.
+
+That is on torch's meta device, which computes nothing; a user's own code may not work there, and
+runs on the CPU.
+"""
 
 from functools import lru_cache
 
@@ -8,6 +12,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from nsdbench.models.build import from_id
 from nsdbench.models.flat import num_parameters
+from nsdbench.models.own import split
 
 
 @lru_cache(maxsize=256)
@@ -17,9 +22,9 @@ def count(arch: str, image_shape: tuple[int, int, int], num_classes: int) -> tup
     Arguments and errors as for `sizes.network_size`; so are the three numbers.
     """
     channels, height, _ = image_shape
-    with torch.device("meta"):
+    with torch.device("meta" if split(arch) is None else "cpu"), torch.random.fork_rng(devices=[]):
         model = from_id(arch, in_channels=channels, image_size=height, num_classes=num_classes)
-        image = torch.empty(1, *image_shape)
+        image = torch.zeros(1, *image_shape)
     outputs: list[int] = []
 
     def add(module: nn.Module, inputs: object, output: object) -> None:
@@ -28,6 +33,7 @@ def count(arch: str, image_shape: tuple[int, int, int], num_classes: int) -> tup
 
     for module in model.modules():
         module.register_forward_hook(add)
-    with FlopCounterMode(display=False) as counter:
+    model.eval()  # one image has no statistics
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
         model(image)
     return counter.get_total_flops(), sum(outputs), num_parameters(model)

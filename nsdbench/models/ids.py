@@ -5,6 +5,8 @@ others carry a width only when it is not the published one ("alexnet", "alexnet-
 stands a norm that is not the literature's instance norm: "convnet3-w128-bn" has batch norm, with
 running statistics, in its place, "convnet3-w128-nonorm" nothing.
 
+A user's own networks have ids of another form, see `own`.
+
 A new network is one module in `nets` and one line of `NETWORKS`.
 """
 
@@ -13,13 +15,10 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from nsdbench.errors import nearest
-
-_SUFFIXES = {
-    "instance_norm": "",
-    "batch_norm": "-bn",
-    "none": "-nonorm",
-}  # the first is the default
-NORMS = tuple(_SUFFIXES)
+from nsdbench.models import own
+from nsdbench.models.own import NORMS as NORMS
+from nsdbench.models.own import SUFFIXES, Parts
+from nsdbench.registry import plugin
 
 
 @dataclass(frozen=True)
@@ -63,11 +62,7 @@ NETWORKS = {
 NAMES = tuple(NETWORKS)
 PUBLISHED_WIDTHS = {name: network.width for name, network in NETWORKS.items()}
 
-_ID = re.compile(
-    rf"({'|'.join(NAMES)})([1-9]\d*)?(?:-w([1-9]\d*))?({'|'.join(_SUFFIXES.values())})"
-)
-
-Parts = tuple[str, int | None, int | None, str]  # name, depth, width, norm
+_ID = re.compile(rf"({'|'.join(NAMES)})([1-9]\d*)?(?:-w([1-9]\d*))?({'|'.join(SUFFIXES.values())})")
 
 
 class HasDefaultDepth(Protocol):
@@ -83,12 +78,14 @@ def parse_id(identifier: str) -> Parts:
 
     Returns:
         Depth and width are None where the id leaves the published value unsaid; the norm is one of
-        `NORMS`.
+        `NORMS`. The name of a user's network holds the digest of its source if the id does.
 
     Raises:
         ValueError: not the id of a known architecture.
     """
     parts = _match(identifier)
+    if parts is None and (users := own.split(identifier)) is not None:
+        return users
     if parts is None or (_has_free_depth(parts[0]) and None in parts):
         free = [name for name in NAMES if _has_free_depth(name)]
         fixed = [name for name in NAMES if not _has_free_depth(name)]
@@ -96,8 +93,8 @@ def parse_id(identifier: str) -> Parts:
             f"unknown architecture id {identifier!r}; write "
             f"{', '.join(f'{name}<depth>-w<width>' for name in free)}, for example "
             f"{arch_id(free[0])}, or one of {', '.join(fixed)}, with -w<width> for a narrow "
-            "variant; at the end -bn (batch norm) or -nonorm where the network has a norm layer"
-            f"{nearest(identifier, NAMES)}"
+            "variant; at the end -bn (batch norm) or -nonorm where the network has a norm layer; "
+            f"or path/to/file.py:Factory of your own{nearest(identifier, NAMES)}"
         )
     return parts
 
@@ -108,27 +105,32 @@ def arch_id(
     """Write the id of a network; None means the published depth or width.
 
     Raises:
-        ValueError: unknown name, a depth for a network whose depth is fixed, or a norm that the
-            network does not have.
+        ValueError: unknown name, a depth for a network whose depth is fixed, a norm that the
+            network does not have, or a user's network without the digest of its source.
     """
+    if name not in NETWORKS and "~" in name and own.is_own(name):
+        return own.join(name, depth, width, norm)
     network = look_up(name, depth)
     check_norm(name, norm)
     width = network.width if width is None else width
     if network.depth is not None:
-        return f"{name}{network.depth if depth is None else depth}-w{width}{_SUFFIXES[norm]}"
-    return f"{name if width == network.width else f'{name}-w{width}'}{_SUFFIXES[norm]}"
+        return f"{name}{network.depth if depth is None else depth}-w{width}{SUFFIXES[norm]}"
+    return f"{name if width == network.width else f'{name}-w{width}'}{SUFFIXES[norm]}"
 
 
 def resolve_id(identifier: str, spec: HasDefaultDepth) -> str:
     """Complete an id with a dataset's default depth and the published width.
 
     "convnet" becomes "convnet3-w128" where `spec.default_depth` is 3, "convnet-w32" becomes
-    "convnet3-w32", "convnet4" becomes "convnet4-w128"; complete ids are returned as they are.
+    "convnet3-w32", "convnet4" becomes "convnet4-w128"; complete ids are returned as they are. A
+    user's network gets the digest of its source.
 
     Raises:
-        ValueError: as `parse_id`.
+        ValueError: as `parse_id`, and `own.with_digest`.
     """
     name, depth, width, norm = _match(identifier) or parse_id(identifier)
+    if name not in NETWORKS:
+        return own.join(own.with_digest(name), depth, width, norm)
     if _has_free_depth(name) and depth is None:
         depth = spec.default_depth
     return arch_id(name, depth, width, norm)
@@ -136,6 +138,7 @@ def resolve_id(identifier: str, spec: HasDefaultDepth) -> str:
 
 def look_up(name: str, depth: int | None) -> Network:
     """Look a network up; ValueError if it is unknown, or for a depth where none can be chosen."""
+    plugin("network", own.GROUP, name, NETWORKS)  # refuses one of our names
     if name not in NETWORKS:
         raise ValueError(
             f"unknown network {name!r}; choose one of {', '.join(NAMES)}{nearest(name, NAMES)}"
@@ -165,7 +168,7 @@ def _match(identifier: str) -> Parts | None:
     match = _ID.fullmatch(identifier)
     if match is None or (match[2] and not _has_free_depth(match[1])):
         return None
-    norm = next(norm for norm, suffix in _SUFFIXES.items() if suffix == match[4])
+    norm = next(norm for norm, suffix in SUFFIXES.items() if suffix == match[4])
     if match[4] and norm not in NETWORKS[match[1]].norms:
         return None
     depth, width = (int(digits) if digits else None for digits in match.group(2, 3))

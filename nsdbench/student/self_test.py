@@ -101,7 +101,7 @@ def _inorm_relu_pool(device: str) -> list[float]:
     )
 
 
-def student() -> models.ImageClassifier:
+def student() -> models.AnyNetwork:
     """Build a small ConvNet in float64, with parameters of its own."""
     model = models.build(
         "convnet", in_channels=3, image_size=16, num_classes=5, width=8, depth=2

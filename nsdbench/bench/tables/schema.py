@@ -17,7 +17,8 @@ from nsdbench.methods.conditions import SCALES as SCALES
 from nsdbench.methods.conditions import Conditions
 from nsdbench.methods.schema import Network, Text
 from nsdbench.methods.variants import variant_name
-from nsdbench.models.ids import parse_id
+from nsdbench.models import own
+from nsdbench.models.ids import NETWORKS, parse_id
 from nsdbench.registry import Count, Settings
 
 # The paper's names of the evaluation networks and our ids (spec of the networks: README, models).
@@ -52,15 +53,24 @@ def _dataset(name: str) -> None:
         pass
 
 
-def _arch(identifier: str) -> None:
-    """Look up a network that is not too large to be meant."""
-    _, depth, width, _ = parse_id(identifier)
+def _arch(identifier: str) -> str:
+    """Look up a network that is not too large to be meant; a user's gets its source's digest.
+
+    One whose file is not here stops its own cells.
+    """
+    name, depth, width, norm = parse_id(identifier)
     sizes = {"depth": depth, "width": width}
     checked(Network, {key: size for key, size in sizes.items() if size}, identifier)
+    if name in NETWORKS:
+        return identifier
+    try:
+        return own.join(own.with_digest(name), depth, width, norm)
+    except ValueError:
+        return identifier
 
 
 DatasetName = Annotated[Text, known(_dataset)]
-ArchId = Annotated[Text, known(_arch)]
+ArchId = Annotated[Text, AfterValidator(_arch)]
 SetProtocol = Annotated[Text, known(protocols.get_for_sets)]
 AnyProtocol = Annotated[Text, known(protocols.get)]
 

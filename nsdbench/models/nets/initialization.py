@@ -19,6 +19,8 @@ import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from nsdbench.models.nets.own import OwnNetwork
+
 WEIGHT_VARIANCE = 2.0  # of wide_normal, times fan_in
 BIAS_VARIANCE = 0.01  # of wide_normal
 TRANSFORMER_STD = 0.02
@@ -34,11 +36,15 @@ def initialize(model: nn.Module, generator: torch.Generator) -> None:
         model: convolutions, linear layers, group, batch and layer norms, embeddings of a
             transformer, and modules without parameters;
             its attribute `initialization` names one of `DISTRIBUTIONS`, the first if it has none.
+            A user's own network (`OwnNetwork`) draws its parameters as its code says.
         generator: a CPU generator; it is advanced.
 
     Raises:
         ValueError: some module holds parameters whose default distribution is not known here.
     """
+    if isinstance(model, OwnNetwork):
+        model.redraw(generator)
+        return
     draw = DISTRIBUTIONS[getattr(model, "initialization", "kaiming_uniform")]
     for name, module in model.named_modules():
         if isinstance(module, nn.Conv2d | nn.Linear):

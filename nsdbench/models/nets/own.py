@@ -1,0 +1,130 @@
+"""A user's own network, as the rest of the program sees it: checked, and drawn by a generator."""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import nn
+
+from nsdbench.models.own import blame, maker, with_digest
+
+
+def build_own(
+    name: str,
+    *,
+    in_channels: int,
+    image_size: int,
+    num_classes: int,
+    width: int | None,
+    depth: int | None,
+    norm: str,
+) -> "OwnNetwork":
+    """Build a user's network, and try it on two images.
+
+    Args: as of `models.build`; the name is a factory's, with the digest of its source or without.
+
+    Raises:
+        ValueError: as of `models.own.maker`, or the code raises, or returns no network that maps
+            two images to finite logits [2, num_classes].
+    """
+    name = with_digest(name)
+    make = maker(
+        name,
+        in_channels=in_channels,
+        image_size=image_size,
+        num_classes=num_classes,
+        width=width,
+        depth=depth,
+        norm=norm,
+    )
+    return OwnNetwork(name, make, (in_channels, image_size, image_size), num_classes)
+
+
+class OwnNetwork(nn.Module):
+    """Hold a network that a user's code builds.
+
+    Attributes:
+        name: of the factory, with the digest of its source.
+        network: what the factory returned; its parameters are those of this module.
+        image_shape: (C, H, W) it was built for.
+        memory_format: as of `ImageClassifier`.
+
+    Raises:
+        ValueError: see `build_own`.
+    """
+
+    memory_format = torch.contiguous_format
+
+    def __init__(
+        self,
+        name: str,
+        make: Callable[[], Any],
+        image_shape: tuple[int, int, int],
+        num_classes: int,
+    ) -> None:
+        super().__init__()
+        self.name = name
+        self.image_shape = image_shape
+        self._make = make
+        try:
+            network = make()
+        except (Exception, SystemExit) as error:
+            raise blame(name, error, "while it was built") from error
+        if not isinstance(network, nn.Module):
+            raise ValueError(
+                f"{name} returned a {type(network).__name__}; expected a torch.nn.Module"
+            )
+        self.network = network
+        self._check(num_classes)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Map images [B, C, H, W] to logits [B, num_classes]."""
+        return self.network(x)
+
+    def embed(self, x: torch.Tensor) -> torch.Tensor:
+        """Map images [B, C, H, W] to the features that the network's own `embed` gives."""
+        if not hasattr(self.network, "embed"):
+            raise ValueError(f"{self.name} has no method embed(images), which gives its features")
+        embed: Callable[[torch.Tensor], torch.Tensor] = self.network.embed  # type: ignore[assignment]
+        return embed(x)
+
+    def redraw(self, generator: torch.Generator) -> None:
+        """Take the parameters of a network that is built anew, as a seed from a generator decides.
+
+        The code that builds it draws from torch's global generator, which is left as it was.
+        """
+        seed = int(torch.randint(2**62, (), generator=generator))
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            fresh = self._make()
+        self.network.load_state_dict(fresh.state_dict())
+
+    def _check(self, num_classes: int) -> None:
+        """Refuse a network without float32 parameters, or without finite logits for two images."""
+        kinds = {parameter.dtype for parameter in self.network.parameters()}
+        if kinds != {torch.float32}:
+            got = ", ".join(sorted(map(str, kinds))) or "none"
+            raise ValueError(f"{self.name} has parameters of {got}; expected torch.float32")
+        device = next(self.network.parameters()).device
+        images = torch.randn(2, *self.image_shape, generator=torch.Generator().manual_seed(0)).to(
+            device
+        )
+        state = {key: value.clone() for key, value in self.network.state_dict().items()}
+        for is_training in (True, False):
+            self.network.train(is_training)
+            try:
+                with torch.no_grad(), torch.random.fork_rng():
+                    logits = self.network(images)
+            except (Exception, SystemExit) as error:
+                raise blame(self.name, error, "on two images") from error
+            if not isinstance(logits, torch.Tensor) or logits.shape != (2, num_classes):
+                is_tensor = isinstance(logits, torch.Tensor)
+                got = str(list(logits.shape)) if is_tensor else f"a {type(logits).__name__}"
+                raise ValueError(
+                    f"{self.name} maps images {list(images.shape)} to {got}; expected logits "
+                    f"[2, {num_classes}]"
+                )
+            if not logits.isfinite().all():
+                raise ValueError(f"{self.name} gives logits that are not finite, before training")
+        self.network.train()
+        self.network.load_state_dict(state)
