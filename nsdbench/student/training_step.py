@@ -29,7 +29,8 @@ class TrainingStep:
 
     On CUDA cuDNN's algorithms are those that repeat bit for bit. What is not captured there is done
     as everywhere: where a device has no engine (`capture`), where a module has training-time state
-    (batch norm, dropout), which a capture would change, and after captures that failed.
+    (batch norm, dropout), which a capture would change, in a network of a user's own, whose code
+    may decide or draw anew in every step, and after captures that failed.
 
     Args:
         model: its parameters are trained; they may be overwritten between steps.
@@ -53,7 +54,10 @@ class TrainingStep:
         self.optimiser = optimiser
         self.code_path = self._eager_path = models.code_path(model)
         self._parameters = list(model.parameters())
-        self._has_state = any(map(has_training_state, model.modules()))
+        self._is_replayable = not any(
+            has_training_state(module) or isinstance(module, models.OwnNetwork)
+            for module in model.modules()
+        )
         self._loss = loss
         self._redirect = redirect
         self._family: object | None = None  # of the graphs, once there are some
@@ -65,7 +69,7 @@ class TrainingStep:
             What the loss returned, at the parameters before the step; valid until the next call.
         """
         device = self._parameters[0].device
-        engine = None if self._has_state else capture.engine_for(device)
+        engine = capture.engine_for(device) if self._is_replayable else None
         found = None if engine is None else self._replay(engine, x, y)
         self.code_path = self._eager_path if found is None else "graph"
         if found is None:

@@ -131,6 +131,25 @@ def test_training_time_state_is_not_captured(recorder):
     assert step.code_path == "generic"
 
 
+def test_code_of_a_user_is_not_captured(recorder, tmp_path):
+    """It counts its passes, as a graph would not, and changes its mind at the third."""
+    (tmp_path / "mine.py").write_text(
+        "import torch\n"
+        "class Moody(torch.nn.Linear):\n"
+        "    def __init__(self, in_channels, image_size, num_classes):\n"
+        "        super().__init__(in_channels * image_size**2, num_classes)\n"
+        "        self.passes = 0\n"
+        "    def forward(self, x):\n"
+        "        self.passes += 1\n"
+        "        return super().forward(x.flatten(1)) * (-1 if self.passes > 4 else 1)\n"
+    )
+    model = build(f"{tmp_path}/mine.py:Moody")
+    twin = copy.deepcopy(model)
+    ours, step = trained(model, "sgd")
+    assert all(map(torch.equal, ours, plain(twin, "sgd"))) and recorder.captures == 0
+    assert step.code_path == "generic" and model.network.passes == twin.network.passes > 4
+
+
 def test_parameters_may_be_overwritten_but_move_to_another_graph(recorder):
     model = nn.Linear(2, 2, bias=False)
     sgd = torch.optim.SGD(model.parameters(), lr=0.0)
