@@ -23,7 +23,7 @@ FLOORS = (
     ("models", "data"),
     ("provenance",),
     ("ops",),
-    ("_build_info", "errors", "files", "registry", "seeding", "spread", "sums"),
+    ("_build_info", "errors", "files", "progress", "registry", "seeding", "spread", "sums"),
 )
 FLOOR = {name: number for number, names in enumerate(FLOORS) for name in names}
 # Within the lowest floor these are below the others.

@@ -15,20 +15,21 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn
 from rich.table import Table
 from rich.text import Text
 
 from nsdbench.errors import counted
+from nsdbench.progress import SECONDS_BETWEEN_LINES, duration, has_live, live_lines, time_left
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from rich.progress import Progress
 
     from nsdbench.bench.plan import Plan, Task
     from nsdbench.bench.record import Record
     from nsdbench.bench.run import Outcome
 
-SECONDS_BETWEEN_LINES = 30.0  # of one run's progress where the output is not a terminal
 SECONDS_TRUSTED = 60.0  # predicted time that must be measured before it outweighs the prediction
 _PLAINLY = "nsdbench.plainly"
 _PLAIN_SIGNS = str.maketrans({"\u00b1": "+-", "\u00d7": "x", "\u2013": "-", "\u2026": "..."})
@@ -61,14 +62,6 @@ def _plainly(error: UnicodeError) -> tuple[str, int]:
         raise error
     text = error.object[error.start : error.end].translate(_PLAIN_SIGNS)
     return text.encode("ascii", "backslashreplace").decode(), error.end
-
-
-def duration(seconds: float) -> str:
-    """Write a time in the unit that reads best: 8 s, 3.5 min, 2.1 h, 4.0 d."""
-    for unit, length in (("d", 86400.0), ("h", 3600.0), ("min", 60.0)):
-        if seconds >= 1.5 * length:
-            return f"{seconds / length:.1f} {unit}"
-    return f"{seconds:.0f} s"
 
 
 def size(num_bytes: float) -> str:
@@ -180,13 +173,6 @@ def show_outcome(console: Console, outcome: Outcome) -> None:
     console.print(text)
 
 
-def _live_progress(console: Console) -> Progress:
-    """Make the live lines of a terminal: what, a bar, a note."""
-    note = TextColumn("{task.fields[note]}", markup=False)
-    columns = (TextColumn("{task.description}", markup=False), BarColumn(bar_width=20), note)
-    return Progress(*columns, console=console, transient=True)
-
-
 @contextmanager
 def resumable(console: Console) -> Iterator[None]:
     """Have a command that Ctrl-C or SIGTERM stops say that it goes on, and exit with 130."""
@@ -195,40 +181,6 @@ def resumable(console: Console) -> Iterator[None]:
     except KeyboardInterrupt:
         console.print("Stopped. The same command goes on from here.")
         raise SystemExit(130) from None
-
-
-class StepDisplay:
-    """Show the progress of one command that is not a run of cells; use as a context manager."""
-
-    def __init__(self, console: Console) -> None:
-        self._console = console
-        self._live: Progress | None = None
-        self._tasks: dict[str, Any] = {}
-        self._last_line = time.monotonic()
-
-    def __enter__(self) -> StepDisplay:
-        if self._console.is_terminal:
-            self._live = _live_progress(self._console)
-            self._live.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._live is not None:
-            self._live.stop()
-
-    def progress(self, phase: str, done: int, total: int, note: str = "") -> None:
-        """Show where a phase is; without a terminal, at its start and at most every half minute."""
-        is_new = phase not in self._tasks
-        if is_new:
-            self._tasks[phase] = self._live.add_task(phase, note="") if self._live else None
-        if self._live is not None:
-            text = f"{done}/{total} {note}"
-            self._live.update(self._tasks[phase], completed=done, total=total, note=text)
-        elif (is_new and done == 0) or (
-            time.monotonic() - self._last_line >= SECONDS_BETWEEN_LINES
-        ):
-            self._last_line = time.monotonic()
-            self._console.print(f"{phase} {done}/{total} {note}".rstrip())
 
 
 class RunDisplay:
@@ -248,8 +200,8 @@ class RunDisplay:
         self._tasks: dict[str, Any] = {}
 
     def __enter__(self) -> RunDisplay:
-        if self._console.is_terminal and self._total:
-            self._live = _live_progress(self._console)
+        if has_live(self._console) and self._total:
+            self._live = live_lines(self._console)
             self._live.start()
         return self
 
@@ -311,7 +263,7 @@ class RunDisplay:
         remaining = sum(self._predicted.values()) - self._spent_predicted
         remaining -= sum(self._predicted.get(cell_id, 0.0) for cell_id in under_way)
         left = factor * max(0.0, remaining) + sum(under_way.values())
-        return f", about {duration(left)} left" if left >= 1 else ""
+        return time_left(left)
 
     def _print(self, text: str) -> None:
         self._last_line = time.monotonic()

@@ -5,9 +5,10 @@ from typing import Annotated
 
 import typer
 
-from nsdbench.cli.console import StepDisplay, make_console, resumable, show_table
+from nsdbench.cli.console import make_console, resumable, show_table
 from nsdbench.cli.options import DataRoot, Device, Results, resolve_device
 from nsdbench.files import checked_name
+from nsdbench.progress import Bars
 
 app = typer.Typer(
     no_args_is_help=True, help="Record, import, list and describe expert trajectories."
@@ -32,7 +33,7 @@ def record(
     real = data.load(dataset, data_root).without_test()
     kind = preprocessing or real.spec.default_preprocessing
     console = make_console()
-    with resumable(console), StepDisplay(console) as display:
+    with resumable(console), Bars(console) as bars:
         buffer = experts.record(
             real,
             data.preprocessing(kind, real),
@@ -42,7 +43,7 @@ def record(
             ),
             seed=seed,
             root=root,
-            run=experts.Run(device=resolve_device(device), progress=display.progress),
+            run=experts.Run(device=resolve_device(device), progress=bars),
         )
     console.print(f"{buffer.num_experts} experts, {buffer.num_epochs} epochs: {buffer.path}")
 

@@ -74,6 +74,9 @@ Shard = Annotated[
 Results = Annotated[Path, typer.Option(help="folder of records and unfinished work")]
 DataRoot = Annotated[Path | None, typer.Option(help="folder of data sets, searched first")]
 Device = Annotated[str, typer.Option(help="cpu, cuda or cuda:N; auto takes a GPU if there is one")]
+TensorBoard = Annotated[
+    Path | None, typer.Option(help="folder of loss curves for TensorBoard; none by default")
+]
 AsJson = Annotated[bool, typer.Option("--json", help="print JSON")]
 Settings = Annotated[
     list[str] | None,

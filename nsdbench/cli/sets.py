@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from nsdbench.cli.console import StepDisplay, make_console, resumable
+from nsdbench.cli.console import make_console, resumable
 from nsdbench.cli.options import (
     AsJson,
     DataRoot,
@@ -26,11 +26,13 @@ from nsdbench.cli.options import (
     Scale,
     SetFiles,
     Settings,
+    TensorBoard,
     TestData,
     read_overrides,
     resolve_device,
 )
 from nsdbench.errors import counted
+from nsdbench.progress import Bars
 
 
 def judge(
@@ -76,8 +78,8 @@ def judge(
     )
     command = shlex.join(["python", "-m", "nsdbench", *sys.argv[1:]])
     messages = make_console(is_error=True)
-    with resumable(messages), StepDisplay(messages) as display:
-        run = Run(results, data_root, resolve_device(device), command, display.progress)
+    with resumable(messages), Bars(messages) as bars:
+        run = Run(results, data_root, resolve_device(device), command, bars)
         reading, records = judging.judge(question, run)
     if as_json:
         sys.stdout.write(json.dumps([record.as_dict() for record in records]) + "\n")
@@ -109,12 +111,13 @@ def distill(
     ] = None,
     data_root: DataRoot = None,
     device: Device = "auto",
+    tensorboard: TensorBoard = None,
 ) -> None:
     """Distil a data set into a file."""
     from nsdbench import distill as distill_set
 
     console = make_console()
-    with resumable(console), StepDisplay(console) as display:
+    with resumable(console), Bars(console) as bars:
         artefact = distill_set(
             method,
             dataset,
@@ -126,7 +129,8 @@ def distill(
             data_root=data_root,
             overrides=read_overrides(set_),
             device=resolve_device(device),
-            progress=display.progress,
+            progress=bars,
+            tensorboard=tensorboard,
         )
     stored = artefact.ledger().stored_bits / 8
     console.print(f"wrote {out}: {len(artefact.labels())} images from {stored:.0f} bytes")
@@ -178,7 +182,7 @@ def evaluate(
     from nsdbench.spread import summary
 
     console = make_console()
-    with StepDisplay(make_console(is_error=True)) as display:
+    with Bars(make_console(is_error=True)) as bars:
         result = evaluate_set(
             file,
             dataset,
@@ -193,7 +197,7 @@ def evaluate(
             lr=lr,
             data_root=data_root,
             device=resolve_device(device),
-            progress=display.progress,
+            progress=bars,
         )
     accuracy = summary([result.accuracies])
     if as_json:

@@ -32,6 +32,7 @@ from nsdbench.cli.options import (
     SomeScale,
     SomeTables,
     Tables,
+    TensorBoard,
     Where,
     read_seconds,
     resolve_device,
@@ -101,6 +102,7 @@ def run(
         str | None,
         typer.Option(help="record a cell as failed after such a time, and go on; resumable"),
     ] = None,
+    tensorboard: TensorBoard = None,
 ) -> None:
     """Measure the cells of tables that are not measured yet; run again to resume."""
     started = time.monotonic()
@@ -118,7 +120,14 @@ def run(
     of_cell = read_seconds(cell_time_limit, "--cell-time-limit")
     check_jobs(jobs)
     part = parse_shard(shard or "1/1")
-    run = Run(results, data_root, resolve_device(device), _command_line(), cell_seconds=of_cell)
+    run = Run(
+        results,
+        data_root,
+        resolve_device(device),
+        _command_line(),
+        cell_seconds=of_cell,
+        tensorboard=tensorboard,
+    )
     choice = planning.Choice(table, scale, parse_where(where or []), seeds, protocol)
     console = make_console()
     made = part.of(planning.make(choice, run))

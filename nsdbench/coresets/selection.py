@@ -18,13 +18,12 @@ from nsdbench.data import Dataset, load, preprocessing
 from nsdbench.data.training import TrainingData
 from nsdbench.experts import (
     ExpertBuffer,
-    Progress,
     Run,
     recipe_experts,
-    silent,
     student_arch,
     with_sound_experts,
 )
+from nsdbench.progress import Shown, reporting
 from nsdbench.seeding import generator
 from nsdbench.sets import parameterizations
 from nsdbench.sets.artefact import Artefact, check_out, load_artefact
@@ -41,7 +40,7 @@ def select(
     out: str | os.PathLike[str] | None = None,
     data_root: str | os.PathLike[str] | None = None,
     device: str = "cpu",
-    progress: Progress = silent,
+    progress: Shown = "bar",
 ) -> Artefact:
     """Select a coreset by a method's recipe and store it as float32 pixels.
 
@@ -54,7 +53,7 @@ def select(
         out: where to write the artefact; None keeps it in memory.
         data_root: folder of the data set, see `nsdbench.data.load`.
         device: where the network of a selection is trained.
-        progress: called as progress(phase, done, total, note).
+        progress: as of `distill`.
 
     Raises:
         ValueError: the method selects nothing, a class has fewer than `ipc` images, or `out` is no
@@ -65,7 +64,8 @@ def select(
     recipe = methods.resolve(method, data.spec.name, ipc, scale)
     if recipe.kind != "coreset":
         raise ValueError(f"method {method!r} is of kind {recipe.kind}; there is nothing to select")
-    artefact = select_recipe(recipe, data, seed, draw, Run(device=device, progress=progress))
+    with reporting(progress) as report:
+        artefact = select_recipe(recipe, data, seed, draw, Run(device=device, progress=report))
     if out is None:
         return artefact
     artefact.save(out)

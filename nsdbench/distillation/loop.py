@@ -21,7 +21,8 @@ from nsdbench.distillation import objectives
 from nsdbench.distillation.checkpoint import LoopState
 from nsdbench.distillation.objectives import Objective, ObjectiveContext
 from nsdbench.errors import DataCorrupt, Diverged
-from nsdbench.experts import Progress, Run, silent
+from nsdbench.experts import Run
+from nsdbench.progress import Curve, Progress, Shown, curves, reporting, silent
 from nsdbench.seeding import generator
 from nsdbench.sets import parameterizations
 from nsdbench.sets.artefact import Artefact, check_out, load_artefact
@@ -39,6 +40,7 @@ def optimise(
     *,
     checkpoint: Path | None = None,
     progress: Progress = silent,
+    curve: Curve = lambda name, value, step: None,
 ) -> None:
     """Take the outer steps that remain, with checkpoints on the way.
 
@@ -68,6 +70,7 @@ def optimise(
         state.losses.append(value)
         state.step += 1
         state.seconds += time.perf_counter() - started
+        curve("loss", value, state.step)
         if state.step == iterations:
             _check_finite(state)
         if checkpoint is not None and (state.step % every == 0 or state.step == iterations):
@@ -103,7 +106,8 @@ def distill(
     data_root: str | os.PathLike[str] | None = None,
     overrides: Mapping[str, Any] | None = None,
     device: str = "cpu",
-    progress: Progress = silent,
+    progress: Shown = "bar",
+    tensorboard: str | os.PathLike[str] | None = None,
 ) -> Artefact:
     """Distil a data set by a method's recipe.
 
@@ -118,7 +122,9 @@ def distill(
         data_root: folder of the data set, see `nsdbench.data.load`.
         overrides: values that replace the recipe's: {"optimiser.iterations": 10}.
         device: where experts and students are trained.
-        progress: called as progress(phase, done, total, note).
+        progress: "bar" shows a bar with the time left, or lines where there is no terminal; None
+            shows nothing; a function is called as progress(phase, done, total, note).
+        tensorboard: folder of loss curves for TensorBoard (`pip install 'nsdbench[tensorboard]'`).
 
     Returns:
         The artefact, read back from `out` if given.
@@ -133,8 +139,10 @@ def distill(
     recipe = methods.resolve(method, data.spec.name, ipc, scale, overrides)
     if recipe.kind != "distillation":
         raise ValueError(f"method {method!r} is of kind {recipe.kind}; there is nothing to distil")
-    run = Run(device=device, progress=progress)
-    artefact = distill_recipe(recipe, data, seed, run, None if work is None else Path(work))
+    with reporting(progress) as report:
+        folder = None if tensorboard is None else Path(tensorboard)
+        run = Run(device=device, progress=report, tensorboard=folder)
+        artefact = distill_recipe(recipe, data, seed, run, None if work is None else Path(work))
     if out is None:
         return artefact
     artefact.save(out)
@@ -182,13 +190,17 @@ def _distill(
                 if checkpoint.exists():
                     raise
                 return _distill(recipe, data, seed, run, work)
-    optimise(
-        state,
-        recipe.values["optimiser"]["iterations"],
-        seed,
-        checkpoint=checkpoint,
-        progress=run.progress,
-    )
+    name = experts.set_name(recipe, data, seed)
+    folder = None if run.tensorboard is None else run.tensorboard / name
+    with curves(folder, state.step + 1) as curve:
+        optimise(
+            state,
+            recipe.values["optimiser"]["iterations"],
+            seed,
+            checkpoint=checkpoint,
+            progress=run.progress,
+            curve=curve,
+        )
     if state.average is not None:
         parameterization.load_state_dict(state.average.module.state_dict())
     stored = parameterization.stored().cpu().requires_grad_(False)

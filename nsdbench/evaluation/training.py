@@ -26,8 +26,8 @@ from nsdbench.errors import Diverged, counted
 from nsdbench.evaluation import frepo_augment, protocols
 from nsdbench.evaluation.centring import CentredNetwork
 from nsdbench.evaluation.protocols import Protocol
-from nsdbench.experts import Progress, silent
 from nsdbench.ops.transfer import to_device
+from nsdbench.progress import Shown, reporting
 from nsdbench.seeding import generator
 from nsdbench.sets.artefact import Artefact
 from nsdbench.sets.foreign import ForeignSet, from_python
@@ -48,6 +48,8 @@ from nsdbench.student.training_step import TrainingStep
 from nsdbench.sums import notice
 
 Source = Artefact | ForeignSet | TrainingData
+Told = Callable[[int], object]
+_TOLD_PER_NETWORK = 50  # times that a network's training says how far it is
 _STANDARDISED_TEST_BATCH = 128  # HaBa reference code; accuracy depends on it
 
 
@@ -91,7 +93,7 @@ def evaluate(
     lr: float | None = None,
     data_root: str | os.PathLike[str] | None = None,
     device: str = "cpu",
-    progress: Progress = silent,
+    progress: Shown = "bar",
 ) -> Evaluation:
     """Evaluate a set on the test split.
 
@@ -114,8 +116,9 @@ def evaluate(
         lr: the step size that was learned with such a set, if it does not hold it.
         data_root: folder of the data set, see `nsdbench.data.load`.
         device: where networks are trained.
-        progress: called as progress(phase, done, total, note) at the start and after every
-            network.
+        progress: "bar" shows a bar with the time left, or lines where there is no terminal; None
+            shows nothing; a function is called as progress(phase, done, total, note): of
+            "evaluate" at the start and after every network, of "train" for the steps of all.
 
     Returns:
         The accuracies with how they came about.
@@ -144,10 +147,15 @@ def evaluate(
     if judge.notice:
         notice(judge.notice)
     networks = []
-    progress("evaluate", 0, repeats, f"{judge.steps} steps a network")
-    for repeat in range(repeats):
-        networks.append(judge.network(seed, repeat))
-        progress("evaluate", repeat + 1, repeats, f"{networks[-1].accuracies[0]:.2f} %")
+    with reporting(progress) as report:
+
+        def told(repeat: int, step: int) -> None:
+            report("train", repeat * judge.steps + step, repeats * judge.steps)
+
+        report("evaluate", 0, repeats, f"{judge.steps} steps a network")
+        for repeat in range(repeats):
+            networks.append(judge.network(seed, repeat, partial(told, repeat)))
+            report("evaluate", repeat + 1, repeats, f"{networks[-1].accuracies[0]:.2f} %")
     return replace(
         networks[0],
         accuracies=tuple(network.accuracies[0] for network in networks),
@@ -223,8 +231,12 @@ class Judge:
         """Optimiser steps of a network."""
         return self._protocol.total_steps(self.num_images)
 
-    def network(self, seed: int, repeat: int) -> Evaluation:
+    def network(self, seed: int, repeat: int, told: Told = lambda step: None) -> Evaluation:
         """Train and test network `repeat`; networks of equal seed and number are the same network.
+
+        Args:
+            seed, repeat: name the network.
+            told: as of `train`.
 
         Raises:
             Diverged: the training loss stopped being finite.
@@ -237,7 +249,7 @@ class Judge:
         model.to(memory_format=model.memory_format)  # type: ignore[call-overload]  # torch's stub lacks it
         judged = CentredNetwork(model) if self._protocol.is_centred else model
         strategy = self._data.spec.dsa_strategy
-        steps, code_path = train(judged, self._set, self._protocol, self.lr, strategy, stream)
+        steps, code_path = train(judged, self._set, self._protocol, self.lr, strategy, stream, told)
         if code_path != "graph":
             code_path = models.code_path(model)
         accuracy = self._accuracy(judged)
@@ -318,10 +330,12 @@ def train(
     lr: float,
     dsa_strategy: str,
     stream: torch.Generator,
+    told: Told = lambda step: None,
 ) -> Trained:
     """Train a network in place by a protocol.
 
     It ends with its last weights, or with their average where the protocol has an `ema_decay`.
+    `told` is called with the number of steps that are done, now and then.
 
     Raises:
         Diverged: the loss at the decay or at the last step is not finite.
@@ -388,6 +402,8 @@ def train(
             descend.optimiser = optimiser(lr * 0.1)
         if average is not None and step % per_epoch == 0:
             average.update_parameters(model)
+        if step % max(1, total // _TOLD_PER_NETWORK) == 0:
+            told(step)
     if average is not None:
         model.load_state_dict(average.module.state_dict())
     return Trained(total, descend.code_path)

@@ -2,18 +2,9 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
-
-class Progress(Protocol):
-    """Called after every piece of work of a phase: "experts", "distill", "evaluate"."""
-
-    def __call__(self, phase: str, done: int, total: int, note: str = "") -> object:
-        """Take note that `done` of `total` pieces are finished."""
-
-
-def silent(phase: str, done: int, total: int, note: str = "") -> None:
-    """Report no progress."""
+from nsdbench.progress import Progress as Progress
+from nsdbench.progress import silent as silent
 
 
 @dataclass(frozen=True)
@@ -27,6 +18,7 @@ class Run:
         command: the command line, for the records.
         progress: told about every piece of work that is done.
         cell_seconds: how long one cell may take; None sets no limit.
+        tensorboard: folder of curves, a subfolder a distilled set; None keeps none.
     """
 
     results: Path = Path("results")
@@ -35,6 +27,7 @@ class Run:
     command: str = ""
     progress: Progress = silent
     cell_seconds: float | None = None
+    tensorboard: Path | None = None
 
     @property
     def has_gpu(self) -> bool:

@@ -668,7 +668,7 @@ def test_distill_and_evaluate_files(nsdbench, folder):
         "--dataset synthetic:3x1x8x8@8+4 --arch convnet1-w8 --protocol common-2ep --repeats 2"
     )
     code, together, err = nsdbench(f"evaluate theirs.pt {settings}")
-    assert err == "evaluate 0/2 3 steps a network\n"
+    assert err == "evaluate 0/2 3 steps a network\ntrain 1/6\n"
     assert code == 0 and "over 2 networks" in together and "on 6 images" in together
     assert nsdbench(f"evaluate images.pt labels.pt {settings}")[1] == together
     code, out, _ = nsdbench(f"evaluate theirs.pt {settings.replace('s 2', 's 3')}")

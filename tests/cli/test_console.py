@@ -12,7 +12,8 @@ from nsdbench.bench.plan import Plan, PlannedCell, Task
 from nsdbench.bench.record import Record
 from nsdbench.bench.run import Outcome
 from nsdbench.cli import console as printing
-from nsdbench.cli.console import RunDisplay, StepDisplay, duration, size
+from nsdbench.cli.console import RunDisplay, size
+from nsdbench.progress import Bars, duration
 from nsdbench.spread import summary
 
 METHODS = ("random", "mtt", "nsd")
@@ -92,8 +93,8 @@ def test_paths_are_printed_as_they_are(capsys, path):
 @pytest.mark.parametrize("path", ODD_PATHS)
 def test_live_lines_show_notes_as_they_are(clock, path):
     stream = io.StringIO()
-    with StepDisplay(Console(file=stream, force_terminal=True, width=150)) as display:
-        display.progress(path, 1, 2, path)
+    with Bars(Console(file=stream, force_terminal=True, width=150)) as display:
+        display(path, 1, 2, path)
         display._live.refresh()
     assert stream.getvalue().count(path) >= 2
 
@@ -166,14 +167,14 @@ def test_a_terminal_shows_live_lines(clock):
 
 def test_one_command_shows_its_steps_rarely(clock):
     stream = io.StringIO()
-    with StepDisplay(Console(file=stream, force_terminal=False)) as display:
+    with Bars(Console(file=stream, force_terminal=False)) as display:
         for step in range(650):
             clock.append(clock[-1] + 0.1)
-            display.progress("experts", step, 650)
+            display("experts", step, 650)
     assert len(stream.getvalue().splitlines()) == 3
-    with StepDisplay(Console(file=io.StringIO(), force_terminal=True)) as display:
-        display.progress("experts", 1, 2)
-        display.progress("distill", 1, 2, "loss 1")
+    with Bars(Console(file=io.StringIO(), force_terminal=True)) as display:
+        display("experts", 1, 2)
+        display("distill", 1, 2, "loss 1")
 
 
 def test_a_plan_shows_text_as_it_is():
