@@ -12,7 +12,7 @@ from torch import nn
 
 from nsdbench import data, models
 from nsdbench.evaluation import frepo_augment, protocols
-from nsdbench.evaluation.training import Judge, TrainingSet, evaluate, train
+from nsdbench.evaluation.training import Judge, Trained, TrainingSet, evaluate, train
 from nsdbench.seeding import generator
 from nsdbench.sets import Artefact, parameterizations
 from nsdbench.sets.meaning import Meaning
@@ -114,7 +114,9 @@ def test_networks_that_stand_for_those_of_a_table(asked, trained):
 
 def test_the_network_that_is_trained_and_where_it_starts(dataset, monkeypatch):
     seen = []
-    monkeypatch.setattr("nsdbench.evaluation.training.train", lambda m, *_: seen.append(m) or 0)
+    monkeypatch.setattr(
+        "nsdbench.evaluation.training.train", lambda m, *_: seen.append(m) or Trained(0, "generic")
+    )
     judge = Judge(stored(dataset), dataset, "convnet2-w4", PROTOCOL, "cpu")
     assert judge.steps == 1_000
     judge.network(0, 0)
