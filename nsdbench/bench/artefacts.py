@@ -32,7 +32,8 @@ def make_or_load(recipe: Recipe, data: Dataset, seed: int, draw: int, run: Run) 
         draw: number of the draw, for coresets that are drawn anew for every network; else 0.
         run: its results folder holds checkpoints and sets; a damaged set is set aside.
     """
-    path = run.results / "artefacts" / f"{set_name(recipe, data, seed)}-draw{draw}.safetensors"
+    name = f"{set_name(recipe, data, seed)}{run.suffix}-draw{draw}.safetensors"
+    path = run.results / "artefacts" / name
     path.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(path.with_suffix(".lock")):
         try:

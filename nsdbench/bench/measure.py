@@ -8,6 +8,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import nullcontext
 from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any
@@ -34,6 +35,7 @@ from nsdbench.data import Dataset, TrainingData, load, preprocessing
 from nsdbench.errors import BudgetExceeded, DataCorrupt, DataMissing, Diverged
 from nsdbench.evaluation import Judge
 from nsdbench.experts import Run
+from nsdbench.ops.precision import computing_in
 from nsdbench.sets import Artefact, Ledger, budget
 
 _FAILURE_KINDS = (
@@ -77,7 +79,8 @@ def recorded(task: Task, run: Run, measured: Callable[[], dict[str, Any]]) -> Re
         "repeats": task.repeats,
     }
     try:
-        fields = measured()
+        with computing_in(run.precision) if run.has_gpu else nullcontext():
+            fields = measured()
     except Exception as error:
         kind = next((name for cls, name in _FAILURE_KINDS if isinstance(error, cls)), "error")
         return Record.failed(
@@ -197,7 +200,8 @@ def train_networks(
     cell, recipe = task.cell, task.recipe
     networks = FinishedNetworks(
         run.results / "work" / f"{cell.scale}-{cell.id}.json",
-        f"{recipe.hash} {task.protocol.hash} {data.checksum} {data.test.checksum} {run.device}",
+        f"{recipe.hash} {task.protocol.hash} {data.checksum} {data.test.checksum} {run.device}"
+        f"{run.suffix}",
     )
     judge = lru_cache(maxsize=1)(judge)  # one set at a time is prepared for training
     total = task.seeds * task.repeats
@@ -236,10 +240,13 @@ def budget_of(
 
 def _provenance(run: Run, started: str) -> Provenance:
     commit, dirty = provenance.commit()
+    facts = provenance.machine(run.device)
+    if run.has_gpu:
+        facts["precision"] = run.precision
     return Provenance(
         commit=commit,
         dirty=dirty,
-        **provenance.machine(run.device),
+        **facts,
         command=run.command or " ".join(sys.argv),
         started=started,
         finished=_now(),

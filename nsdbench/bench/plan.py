@@ -9,6 +9,7 @@ A cell is
 Cells that several tables share appear once.
 """
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from glob import escape
@@ -246,17 +247,18 @@ def _estimate(task: Task, run: Run) -> Estimate:
         task.recipe, spec(cell.dataset), cell.ipc, cell.arch, task.protocol, task.seeds,
         task.repeats,
     )  # fmt: skip
-    if not _has_sets(task, run.results):
+    if not _has_sets(task, run):
         return cost
     return replace(cost, work=tuple(part for part in cost.work if part.phase == "evaluate"))
 
 
-def _has_sets(task: Task, results: Path) -> bool:
+def _has_sets(task: Task, run: Run) -> bool:
     """Say whether the sets of a cell are there already, as far as one can know without its data."""
     cell, recipe = task.cell, task.recipe
     prefix = set_prefix(recipe.method, cell.dataset, cell.ipc, recipe.hash)
-    paths = (results / "artefacts").glob(f"{escape(prefix)}*-draw0.safetensors")
-    return len({path.stem.split("-seed")[-1] for path in paths}) >= task.seeds
+    paths = (run.results / "artefacts").glob(f"{escape(prefix)}*-draw0.safetensors")
+    seeds = (re.search(rf"-seed(\d+){run.suffix}-draw0$", path.stem) for path in paths)
+    return len({seed[1] for seed in seeds if seed}) >= task.seeds
 
 
 def _missing(dataset: str, data_root: Path | None) -> str:

@@ -195,12 +195,16 @@ class Judged(_Part):
 
 
 class Provenance(_Part):
-    """Where a record comes from: code, machine, command, and when (ISO 8601, UTC)."""
+    """Where a record comes from: code, machine, command, and when (ISO 8601, UTC).
+
+    `precision` is how a GPU rounded (`ops.precision`), None for a CPU and in records of before.
+    """
 
     commit: str | None = None
     dirty: bool | None = None
     versions: dict[str, str] = {}
     device: str | None = None
+    precision: str | None = None
     threads: int | None = None
     build: dict[str, Any] = {}
     seed: int | None = None

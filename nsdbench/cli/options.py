@@ -39,6 +39,15 @@ def _datasets() -> list[str]:
     return data.names()
 
 
+def _known_precision(name: str) -> str:
+    """Refuse what is none of `ops.precision`, which is loaded for other names than the default."""
+    if name == "tf32":
+        return name
+    from nsdbench.ops import precision
+
+    return precision.check(name)
+
+
 # Names for the completion of a shell, looked up when it asks.
 Tables = Annotated[
     list[str],
@@ -76,6 +85,13 @@ DataRoot = Annotated[Path | None, typer.Option(help="folder of data sets, search
 Device = Annotated[str, typer.Option(help="cpu, cuda or cuda:N; auto takes a GPU if there is one")]
 TensorBoard = Annotated[
     Path | None, typer.Option(help="folder of loss curves for TensorBoard; none by default")
+]
+Precision = Annotated[
+    str,
+    typer.Option(
+        help="of a GPU: tf32 rounds in convolutions, float32 does not; kept in records",
+        callback=_known_precision,
+    ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="print JSON")]
 Settings = Annotated[

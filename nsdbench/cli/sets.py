@@ -19,6 +19,7 @@ from nsdbench.cli.options import (
     LearnedRate,
     Method,
     Pixels,
+    Precision,
     Preprocessing,
     Protocol,
     Repeats,
@@ -58,6 +59,7 @@ def judge(
     as_json: AsJson = False,
     data_root: DataRoot = None,
     device: Device = "auto",
+    precision: Precision = "tf32",
 ) -> None:
     """Judge anybody's set beside Random and a claim; the record is kept for `report judged`."""
     from nsdbench.bench import judging
@@ -79,7 +81,7 @@ def judge(
     command = shlex.join(["python", "-m", "nsdbench", *sys.argv[1:]])
     messages = make_console(is_error=True)
     with resumable(messages), Bars(messages) as bars:
-        run = Run(results, data_root, resolve_device(device), command, bars)
+        run = Run(results, data_root, resolve_device(device), command, bars, precision)
         reading, records = judging.judge(question, run)
     if as_json:
         sys.stdout.write(json.dumps([record.as_dict() for record in records]) + "\n")

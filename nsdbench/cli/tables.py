@@ -25,6 +25,7 @@ from nsdbench.cli.options import (
     DataRoot,
     Device,
     JudgedBy,
+    Precision,
     Results,
     Scale,
     Seeds,
@@ -94,6 +95,7 @@ def run(
     results: Results = Path("results"),
     data_root: DataRoot = None,
     device: Device = "auto",
+    precision: Precision = "tf32",
     time_limit: Annotated[
         str | None,
         typer.Option(help="stop between two pieces of work after 90s, 10m or 1.5h; resumable"),
@@ -125,6 +127,7 @@ def run(
         data_root,
         resolve_device(device),
         _command_line(),
+        precision=precision,
         cell_seconds=of_cell,
         tensorboard=tensorboard,
     )

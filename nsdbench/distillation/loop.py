@@ -181,7 +181,7 @@ def _distill(
     state = LoopState.start(parameterization, objective, recipe.values["optimiser"])
     checkpoint = None
     if work is not None:
-        checkpoint = work / f"{experts.set_name(recipe, data, seed)}.pt"
+        checkpoint = work / f"{experts.set_name(recipe, data, seed)}{run.suffix}.pt"
         if checkpoint.exists():
             try:
                 state.restore(checkpoint)

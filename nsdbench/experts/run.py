@@ -17,6 +17,7 @@ class Run:
         device: where networks are trained.
         command: the command line, for the records.
         progress: told about every piece of work that is done.
+        precision: how a GPU rounds, see `ops.precision`.
         cell_seconds: how long one cell may take; None sets no limit.
         tensorboard: folder of curves, a subfolder a distilled set; None keeps none.
     """
@@ -26,6 +27,7 @@ class Run:
     device: str = "cpu"
     command: str = ""
     progress: Progress = silent
+    precision: str = "tf32"
     cell_seconds: float | None = None
     tensorboard: Path | None = None
 
@@ -33,6 +35,12 @@ class Run:
     def has_gpu(self) -> bool:
         """Say whether networks are trained on a GPU."""
         return self.device.startswith("cuda")
+
+    @property
+    def suffix(self) -> str:
+        """What the names of unfinished work end with, where its numbers depend on the precision."""
+        is_default = self.precision == Run.precision
+        return "" if is_default or not self.has_gpu else f"-{self.precision}"
 
 
 AT_HOME = Run()

@@ -4,11 +4,17 @@ import re
 
 import numpy
 import pytest
+import torch
 
+from nsdbench import methods
 from nsdbench.bench import artefacts
 from nsdbench.bench.cell import Cell
+from nsdbench.bench.measure import recorded
+from nsdbench.bench.plan import Task
 from nsdbench.bench.record import Record
-from nsdbench.evaluation import Judge
+from nsdbench.evaluation import Judge, protocols
+from nsdbench.experts import Run
+from nsdbench.ops.precision import PRECISIONS
 
 NAME = "synthetic:3x1x8x8"
 
@@ -168,3 +174,26 @@ def test_a_diverging_cell_says_so(tmp_path, tiny_methods, measure_cell):
     record = measure_cell(cell("tiny-wild", 2), tmp_path)
     assert record.failure.kind == "diverged"
     assert "step" in record.failure.reason
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_a_gpu_computes_in_the_precision_that_the_record_keeps(precision, monkeypatch):
+    def tell():
+        raise ValueError(f"rounds: {torch.backends.cudnn.allow_tf32}")
+
+    task = Task(cell(), methods.resolve("random", "Digits", 1, "smoke"), protocols.get("dc"), 1, 1)
+    on_cpu = recorded(task, Run(precision=precision), tell)
+    assert '"precision":' not in on_cpu.text() and on_cpu.provenance.precision is None
+    monkeypatch.setattr(Run, "has_gpu", True)  # on the CPU, whose numbers are those of every name
+    on_gpu = recorded(task, Run(precision=precision), tell)
+    assert on_gpu.failure.line == f"ValueError: rounds: {precision == 'tf32'}"
+    assert Record.parse(on_gpu.text()).provenance.precision == precision
+
+
+def test_sets_of_another_precision_are_others(tmp_path, measure_cell, monkeypatch):
+    monkeypatch.setattr(Run, "has_gpu", True)
+    ours = cell(method="random")
+    for precision in PRECISIONS:
+        measure_cell(ours, tmp_path, repeats=1, precision=precision)
+    names = sorted(path.stem for path in (tmp_path / "artefacts").glob("*.safetensors"))
+    assert [name.partition("-seed0")[2] for name in names] == ["-draw0", "-float32-draw0"]

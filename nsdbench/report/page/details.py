@@ -147,6 +147,7 @@ def _provenance(record: Result) -> Facts:
         ("finished", origin.finished),
         ("command", origin.command),
         ("device", origin.device or ""),
+        ("precision", origin.precision or ""),
         ("threads", "" if origin.threads is None else str(origin.threads)),
         ("seed", "" if origin.seed is None else str(origin.seed)),
         ("code path", paths),
