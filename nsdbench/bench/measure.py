@@ -17,6 +17,7 @@ import torch
 
 from nsdbench import models, provenance, spread
 from nsdbench.bench.artefacts import is_drawn_per_network, make_or_load
+from nsdbench.bench.kept import networks_path
 from nsdbench.bench.networks import FinishedNetworks
 from nsdbench.bench.pictures import save_pictures
 from nsdbench.bench.plan import Task
@@ -199,7 +200,7 @@ def train_networks(
     """
     cell, recipe = task.cell, task.recipe
     networks = FinishedNetworks(
-        run.results / "work" / f"{cell.scale}-{cell.id}.json",
+        networks_path(run.results, cell.scale, cell.id),
         f"{recipe.hash} {task.protocol.hash} {data.checksum} {data.test.checksum} {run.device}"
         f"{run.suffix}",
     )

@@ -12,26 +12,26 @@ Cells that several tables share appear once.
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from glob import escape
 from pathlib import Path
 from typing import Any
 
 from nsdbench import data
-from nsdbench.bench import tables
+from nsdbench.bench import divergence, kept, tables
 from nsdbench.bench.cell import Cell
 from nsdbench.bench.cost import Estimate, Work, estimate
-from nsdbench.bench.record import Record
+from nsdbench.bench.record import Record, Result
 from nsdbench.bench.store import Store
 from nsdbench.bench.tables import Entry
 from nsdbench.bench.tables.where import keep_where
 from nsdbench.data import how_to_get, locate, spec
 from nsdbench.data.fetching.lookup import is_offline
-from nsdbench.errors import DataCorrupt, NsdbenchError
+from nsdbench.errors import DataCorrupt, NsdbenchError, nearest
 from nsdbench.evaluation import protocols
 from nsdbench.evaluation.protocols import Protocol
 from nsdbench.experts import Run
-from nsdbench.files import set_prefix
 from nsdbench.methods import Recipe
+
+RETRY_KINDS = ("failed", "stale", "diverged")
 
 
 @dataclass(frozen=True)
@@ -44,6 +44,11 @@ class Choice:
         where: keep only cells whose value of each key is listed, see `tables.where`.
         seeds: sets per cell instead of what the tables say.
         protocol: judges every row but the full data's, instead of what the tables say.
+        retry: of `RETRY_KINDS`; with "diverged", what diverged is to do again, from its start. See
+            `Plan.retried` for those cells alone.
+
+    Raises:
+        ValueError: an unknown kind of `retry`.
     """
 
     tables: Sequence[str]
@@ -51,6 +56,15 @@ class Choice:
     where: Mapping[str, list[str]] = field(default_factory=dict)
     seeds: int | None = None
     protocol: str | None = None
+    retry: Sequence[str] = ()
+
+    def __post_init__(self) -> None:
+        for kind in self.retry:
+            if kind not in RETRY_KINDS:
+                known = ", ".join(RETRY_KINDS)
+                raise ValueError(
+                    f"--retry {kind!r}: expected one of {known}{nearest(kind, RETRY_KINDS)}"
+                )
 
 
 @dataclass(frozen=True)
@@ -75,7 +89,8 @@ class PlannedCell:
     """A cell with the runs asked for, its status with the reason, and its predicted cost.
 
     `task` is None where the method is not implemented. `needs` says what besides the data set is
-    missing.
+    missing, `former` which of `RETRY_KINDS` its record is. `starts_anew` leaves nothing of what was
+    done before.
     """
 
     cell: Cell
@@ -87,6 +102,8 @@ class PlannedCell:
     estimate: Estimate | None = None
     task: Task | None = None
     needs: str = ""
+    former: tuple[str, ...] = ()
+    starts_anew: bool = False
 
 
 @dataclass(frozen=True)
@@ -100,6 +117,11 @@ class Plan:
     def with_status(self, status: str) -> list[PlannedCell]:
         """Return the cells of one status."""
         return [planned for planned in self.cells if planned.status == status]
+
+    def retried(self, kinds: Sequence[str]) -> "Plan":
+        """Keep the cells whose record is one of these `RETRY_KINDS`; all cells for no kinds."""
+        kept = [planned for planned in self.cells if set(kinds) & set(planned.former)]
+        return replace(self, cells=tuple(kept)) if kinds else self
 
     def todo(self) -> list[Task]:
         """Return what there is to measure."""
@@ -174,7 +196,7 @@ def make(choice: Choice, run: Run) -> Plan:
     missing_data: dict[str, str] = {}
     cells, warnings = [], []
     for entry in keep_where(list(entries.values()), dict(choice.where)):
-        planned, warning = _plan_entry(entry, run, missing_data)
+        planned, warning = _plan_entry(entry, run, missing_data, choice.retry)
         cells.append(replace(planned, tables=declared_by[entry.cell]))
         warnings += [warning] if warning else []
     return Plan(choice.scale, tuple(cells), tuple(warnings))
@@ -204,7 +226,7 @@ def fetch(
 
 
 def _plan_entry(
-    entry: Entry, run: Run, missing_data: dict[str, str]
+    entry: Entry, run: Run, missing_data: dict[str, str], retry: Sequence[str] = ()
 ) -> tuple[PlannedCell, str | None]:
     """Plan one cell; returns it with a warning about a damaged record, if there is one.
 
@@ -222,7 +244,10 @@ def _plan_entry(
         record = Store(run.results).read(cell.scale, cell.id)
     except DataCorrupt as error:
         warning = str(error)
-    if task.is_done(record):
+    former = _former(record, task)
+    starts_anew = "diverged" in former and "diverged" in retry
+    planned = replace(planned, former=former, starts_anew=starts_anew)
+    if task.is_done(record) and not starts_anew:
         return replace(planned, status="done"), warning
     if entry.needs:
         status = "data missing"
@@ -254,10 +279,8 @@ def _estimate(task: Task, run: Run) -> Estimate:
 
 def _has_sets(task: Task, run: Run) -> bool:
     """Say whether the sets of a cell are there already, as far as one can know without its data."""
-    cell, recipe = task.cell, task.recipe
-    prefix = set_prefix(recipe.method, cell.dataset, cell.ipc, recipe.hash)
-    paths = (run.results / "artefacts").glob(f"{escape(prefix)}*-draw0.safetensors")
-    seeds = (re.search(rf"-seed(\d+){run.suffix}-draw0$", path.stem) for path in paths)
+    made = kept.sets(run.results, task.recipe, task.cell.dataset)
+    seeds = (re.search(rf"-seed(\d+){run.suffix}-draw0$", path.stem) for path in made)
     return len({seed[1] for seed in seeds if seed}) >= task.seeds
 
 
@@ -272,9 +295,23 @@ def _missing(dataset: str, data_root: Path | None) -> str:
     return f"{dataset} is not on this machine" + ("; a run tries to download it" if offered else "")
 
 
+def _former(record: Record | None, task: Task) -> tuple[str, ...]:
+    """Say which of `RETRY_KINDS` the record of a cell is."""
+    if record is None:
+        return ()
+    if record.failure is not None:
+        kinds = {"data_missing": (), "diverged": ("failed", "diverged")}
+        return kinds.get(record.failure.kind, ("failed",))
+    if record.change_since(task.recipe.hash, task.protocol.hash):
+        return ("stale",)
+    return ("diverged",) if isinstance(record, Result) and record.runaway else ()
+
+
 def _why_again(record: Record, task: Task) -> str:
     """Say why a cell that has a record is measured again."""
     if record.failure is not None:
         return f"failed before: {record.failure.line}"
     change = record.change_since(task.recipe.hash, task.protocol.hash)
+    if not change and isinstance(record, Result) and record.runaway:
+        return f"{divergence.MARK}: {record.runaway}"
     return change or f"has {record.seeds} x {record.repeats} runs"

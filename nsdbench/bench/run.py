@@ -8,6 +8,7 @@ from pathlib import Path
 from nsdbench.bench.claim import Measure, can_stop, record_missing_data
 from nsdbench.bench.display import Display
 from nsdbench.bench.executors import check_jobs, local
+from nsdbench.bench.kept import set_back
 from nsdbench.bench.measure import measure as measure_cell
 from nsdbench.bench.plan import Plan, Task
 from nsdbench.bench.record import Record
@@ -63,6 +64,8 @@ def run_plan(
 ) -> Outcome:
     """Measure all todo cells of a plan and record those whose data is missing.
 
+    What is kept of cells that start anew is set aside first.
+
     Args:
         plan: what to measure.
         run: where, with which data, on which device.
@@ -92,6 +95,9 @@ def run_plan(
         if planned.task is not None:
             reason = planned.needs or (missing or {}).get(planned.cell.dataset) or planned.reason
             record_missing_data(planned.task, run, reason)
+    for planned in plan.with_status("todo"):
+        if planned.starts_anew and planned.task is not None:
+            set_back(planned.cell, planned.task.recipe, run.results)
     counting = _Counting(outcome, display, deadline)
     try:
         if jobs == 1:

@@ -86,7 +86,7 @@ def list_command(
         show_table(console, header, rows)
 
 
-for command in (tables.plan, tables.run, tables.status, tables.report, tables.explain):
+for command in (tables.plan, tables.run, tables.status, tables.report, tables.explain, tables.gc):
     app.command()(command)
 app.command()(sets.distill)
 app.command()(sets.evaluate)

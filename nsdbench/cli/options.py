@@ -80,6 +80,10 @@ Shard = Annotated[
     str | None,
     typer.Option(help="a part of the cells, for job arrays: 3/8 is the third of eight"),
 ]
+Retry = Annotated[
+    list[str] | None,
+    typer.Option(help="only cells whose record is failed, stale or diverged; repeatable"),
+]
 Results = Annotated[Path, typer.Option(help="folder of records and unfinished work")]
 DataRoot = Annotated[Path | None, typer.Option(help="folder of data sets, searched first")]
 Device = Annotated[str, typer.Option(help="cpu, cuda or cuda:N; auto takes a GPU if there is one")]

@@ -19,6 +19,7 @@ from nsdbench.cli.console import (
     show_plan,
     show_table,
     show_totals,
+    size,
 )
 from nsdbench.cli.options import (
     AsJson,
@@ -27,6 +28,7 @@ from nsdbench.cli.options import (
     JudgedBy,
     Precision,
     Results,
+    Retry,
     Scale,
     Seeds,
     Shard,
@@ -38,7 +40,7 @@ from nsdbench.cli.options import (
     read_seconds,
     resolve_device,
 )
-from nsdbench.errors import counted
+from nsdbench.errors import DataCorrupt, counted
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -54,6 +56,7 @@ def plan(
     seeds: Seeds = None,
     protocol: JudgedBy = None,
     shard: Shard = None,
+    retry: Retry = None,
     results: Results = Path("results"),
     data_root: DataRoot = None,
     as_json: AsJson = False,
@@ -70,7 +73,8 @@ def plan(
 
     part = parse_shard(shard or "1/1")
     run = Run(results, data_root, resolve_device("auto"))
-    made = part.of(make(Choice(table, scale, parse_where(where or []), seeds, protocol), run))
+    choice = Choice(table, scale, parse_where(where or []), seeds, protocol, retry or ())
+    made = part.of(make(choice, run)).retried(choice.retry)
     seconds = made.seconds(cores(), run.has_gpu)
     figures = plan_figures(tables.choose(table, scale), scale, results) if part.is_first else []
     missing = {name: how_to_get(name, data_root) for name in made.missing_data()}
@@ -91,6 +95,7 @@ def run(
     seeds: Seeds = None,
     protocol: JudgedBy = None,
     shard: Shard = None,
+    retry: Retry = None,
     jobs: Annotated[int, typer.Option(help="cells measured at the same time")] = 1,
     results: Results = Path("results"),
     data_root: DataRoot = None,
@@ -131,15 +136,15 @@ def run(
         cell_seconds=of_cell,
         tensorboard=tensorboard,
     )
-    choice = planning.Choice(table, scale, parse_where(where or []), seeds, protocol)
+    choice = planning.Choice(table, scale, parse_where(where or []), seeds, protocol, retry or ())
     console = make_console()
-    made = part.of(planning.make(choice, run))
+    made = part.of(planning.make(choice, run)).retried(choice.retry)
     show_plan(console, made, made.seconds(cores(), run.has_gpu))
     figures = plan_figures(tables.choose(table, scale), scale, results) if part.is_first else []
     show_lines(console, figures)
     reasons = planning.fetch(made, data_root, console.print)
     if len(reasons) < len(made.missing_data()):
-        made = part.of(planning.make(choice, run))
+        made = part.of(planning.make(choice, run)).retried(choice.retry)
         show_totals(console, made, made.seconds(cores(), run.has_gpu))
     show_missing(console, made, reasons)
     is_left = made.with_status("todo") or made.with_status("data missing")
@@ -182,6 +187,9 @@ def status(
         show_table(console, *reporting.cell_rows(part))
         console.print()
     show_table(console, *reporting.count_rows(summary))
+    if summary["reasons"]:
+        console.print()
+        show_table(console, *reporting.reason_rows(summary))
     show_lines(console, pictured)
 
 
@@ -274,6 +282,48 @@ def explain(
                 )
         cells, none = explaining.find_cells(cell), ""
     sys.stdout.write(("\n\n".join(map(explaining.explain, cells)) or none) + "\n")
+
+
+def gc(
+    results: Results = Path("results"),
+    delete: Annotated[bool, typer.Option("--delete", help="remove what is listed")] = False,
+    experts: Annotated[
+        bool, typer.Option("--experts", help="remove experts too, which others may share")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """List the work that no table and no record refers to, or remove it."""
+    from nsdbench.bench import unused
+
+    found, warnings = unused.find(results)
+    for warning in warnings:
+        make_console(is_error=True).print(f"warning: {warning}")
+    if delete and warnings:
+        raise DataCorrupt("nothing is removed: what these files refer to is not known")
+    going = [one for one in found if experts or not one.is_shared] if delete else []
+    busy = unused.remove(going)
+    if as_json:
+        keys = ("kind", "reason", "num_bytes")
+        plain = [
+            {"path": str(one.path), **{key: getattr(one, key) for key in keys}}
+            | {"is_removed": one in going and one not in busy}
+            for one in found
+        ]
+        sys.stdout.write(json.dumps(plain, indent=2) + "\n")
+        return
+    console = make_console()
+    rows = [(one.kind, size(one.num_bytes), str(one.path), one.reason) for one in found]
+    if rows:
+        show_table(console, ("what", "size", "path", "why"), rows)
+    for one in busy:
+        console.print(f"{one.path} stays: somebody works on it")
+    removed = [one for one in going if one not in busy]
+    total = f"{counted(len(found), 'thing')}, {size(sum(one.num_bytes for one in found))}."
+    if delete:
+        total += f" Removed {len(removed)}, {size(sum(one.num_bytes for one in removed))}."
+    elif found:
+        total += " --delete removes them; experts, which others may share, with --experts too."
+    console.print(f"Not referred to: {total}")
 
 
 def _plain(figures: "Iterable[PlannedFigure]") -> list[dict[str, object]]:

@@ -5,6 +5,7 @@ from .buffer import list_buffers as list_buffers
 from .importing import import_mtt as import_mtt
 from .networks import student_arch as student_arch
 from .opening import EXPERT_SEED as EXPERT_SEED
+from .opening import expert_recipe as expert_recipe
 from .opening import recipe_experts as recipe_experts
 from .opening import set_name as set_name
 from .opening import with_sound_experts as with_sound_experts

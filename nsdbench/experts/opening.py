@@ -2,9 +2,9 @@
 
 import hashlib
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Any, TypeVar
 
-from nsdbench.data import Dataset, Preprocessing
+from nsdbench.data import Dataset, DatasetSpec, Preprocessing
 from nsdbench.experts.buffer import ExpertBuffer, ExpertsDamaged, default_root
 from nsdbench.experts.networks import student_arch
 from nsdbench.experts.recipe import ExpertRecipe
@@ -23,10 +23,19 @@ def recipe_experts(
 ) -> ExpertBuffer:
     """Open the experts a recipe asks for; record them first if they do not exist."""
     arch = student_arch(recipe, data.spec)
-    settings = {"dsa_strategy": data.spec.dsa_strategy, **recipe.values["experts"]}
-    if "buffer" in settings:
-        return _imported_experts(settings["buffer"], data.name, arch, preprocessing.kind)
-    return record(data, preprocessing, arch, ExpertRecipe(**settings), seed=seed, run=run)
+    if name := recipe.values["experts"].get("buffer"):
+        return _imported_experts(name, data.name, arch, preprocessing.kind)
+    return record(data, preprocessing, arch, expert_recipe(recipe, data.spec), seed=seed, run=run)
+
+
+def expert_recipe(recipe: Recipe, spec: DatasetSpec) -> ExpertRecipe:
+    """Return how the experts that a recipe asks for are trained on a data set.
+
+    Raises:
+        ValueError: it does not say so, or wrongly.
+    """
+    settings: dict[str, Any] = {"dsa_strategy": spec.dsa_strategy, **recipe.values["experts"]}
+    return ExpertRecipe(**settings)
 
 
 def _imported_experts(name: str, dataset: str, arch: str, preprocessing_kind: str) -> ExpertBuffer:

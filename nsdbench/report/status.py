@@ -30,7 +30,8 @@ def summarise(
 
     Returns:
         JSON values: scale; tables, each with name, title, counts by status and its cells; and the
-        counts of all distinct cells, since tables share some.
+        counts of all distinct cells, since tables share some, with the number of cells of every
+        status and reason.
 
     Raises:
         ValueError: unknown scale or protocol, or a filter value that no cell has.
@@ -44,8 +45,18 @@ def summarise(
         shown = [_plain(cell) for cell in cells if cell.entry.cell in keys]
         counts = _counts(cell["status"] for cell in shown)
         parts.append({"name": table.name, "title": table.title, "counts": counts, "cells": shown})
-    by_id = {cell["id"]: cell["status"] for part in parts for cell in part["cells"]}
-    return {"scale": scale, "tables": parts, "counts": _counts(by_id.values())}
+    every = {cell["id"]: cell for part in parts for cell in part["cells"]}.values()
+    reasons = Counter((c["status"], c["reason"]) for c in every if c["reason"])
+    ordered = sorted(reasons.items(), key=lambda item: (STATUSES.index(item[0][0]), -item[1]))
+    return {
+        "scale": scale,
+        "tables": parts,
+        "counts": _counts(cell["status"] for cell in every),
+        "reasons": [
+            {"status": status, "cells": count, "reason": reason}
+            for (status, reason), count in ordered
+        ],
+    }
 
 
 def cell_rows(part: dict[str, Any]) -> Rows:
@@ -63,6 +74,12 @@ def count_rows(summary: dict[str, Any]) -> Rows:
         for name, counts in lines
     ]
     return (f"scale {summary['scale']}", "cells", *STATUSES), rows
+
+
+def reason_rows(summary: dict[str, Any]) -> Rows:
+    """Make header and rows of the reasons of `summarise`."""
+    keys = ("status", "cells", "reason")
+    return ("why", "cells", ""), [tuple(str(r[k]) for k in keys) for r in summary["reasons"]]
 
 
 def _plain(cell: CellReport) -> dict[str, Any]:

@@ -128,6 +128,36 @@ def test_done_cells_and_why_others_are_measured_again(store):
     assert (again.status, again.reason) == ("todo", "failed before: broke")
 
 
+def test_what_is_tried_again(store):
+    """A plan keeps the cells that are asked for; what diverged is to do, and starts anew."""
+    first = make_plan(store.results, ["mine"], "smoke").cells[0]
+    ran = {"iterations": 40, "curve": tuple((i, 1.0 + i) for i in range(40))}
+    missing = Record.failed(first.cell, "data_missing", "nowhere")
+    for record, former in (
+        (missing, ()),
+        (done_record(first), ()),
+        (Record.failed(first.cell, "memory", "killed"), ("failed",)),
+        (Record.failed(first.cell, "diverged", "nan"), ("failed", "diverged")),
+        (done_record(first, recipe_hash="other"), ("stale",)),
+        (done_record(first, recipe_hash="other", distillation=ran), ("stale",)),
+        (done_record(first, distillation=ran), ("diverged",)),
+    ):
+        store.path("smoke", first.cell.id).unlink(missing_ok=True)
+        store.write(record)
+        for kind in plan.RETRY_KINDS:
+            made = make_plan(store.results, ["mine"], "smoke", retry=(kind,))
+            (planned,) = (x for x in made.cells if x.cell == first.cell)
+            assert planned.former == former
+            assert made.retried((kind,)).cells == ((planned,) if kind in former else ())
+            assert planned.starts_anew == (kind == "diverged" and "diverged" in former)
+            is_done = record.failure is None and former in ((), ("diverged",))
+            assert (planned.status == "done") == (is_done and not planned.starts_anew)
+    assert planned.reason.startswith("diverged?: its loss ended at")
+    assert made.retried(()) == made
+    with pytest.raises(ValueError, match="--retry 'stal': expected .*; did you mean stale?"):
+        plan.Choice(["mine"], retry=("stal",))
+
+
 def test_a_damaged_record_is_a_warning_and_not_done(store):
     first = make_plan(store.results, ["mine"], "smoke").cells[0]
     path = store.write(done_record(first))

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from filelock import FileLock
 
 from nsdbench import data, experts, methods, models
 from nsdbench.bench import artefacts, judging, tables
@@ -235,6 +236,84 @@ def test_cells_that_run_out_of_time_go_on_and_end_as_undisturbed(nsdbench, folde
     assert ended.comparable() == undisturbed.comparable()
 
 
+def test_what_diverged_is_done_again_from_its_start(nsdbench, folder, monkeypatch):
+    path = folder / "tables" / "mine.toml"
+    path.write_text(path.read_text().replace('"dream"', '"tiny"'))
+    (folder / "methods" / "tiny.toml").write_text(TINY.replace("iterations = 50", "iterations = 2"))
+    cell_id, store = CELL_ID.replace("random", "tiny"), Store(folder / "results")
+    assert nsdbench("run mine --where method=tiny")[0] == 0
+    before = store.read("smoke", cell_id)
+    code, out, _ = nsdbench("run mine --retry diverged --retry failed")
+    assert code == 0 and "0 cells at scale smoke" in out and "Nothing left to do." in out
+    monkeypatch.setattr("nsdbench.bench.record.runaway", lambda *_: "it ran")
+    out = nsdbench("status mine")[1]
+    assert re.search(r"measured +1 +diverged\?: it ran", out)
+    assert "1 todo, 1 done" in nsdbench("plan mine")[1]
+    code, out, _ = nsdbench("run mine --retry diverged")
+    assert code == 0 and f"[1/1] {cell_id}" in out and "Random" not in out
+    assert re.search(rf"{cell_id}: .* \(n = 2\), diverged\?: it ran", out)
+    aside = {p.name.split("-seed")[0] for p in (folder / "results").rglob("*.diverged")}
+    kept = {p.name.split("-seed")[0] for p in (folder / "results").rglob("*") if p.is_file()}
+    assert len(list((folder / "results").rglob("*.diverged"))) == 6  # 2 sets twice, 2 files
+    assert {name.removesuffix(".diverged") for name in aside} <= kept, "all of it is made anew"
+    assert store.read("smoke", cell_id).accuracy == before.accuracy
+
+
+@pytest.mark.slow
+def test_gc_removes_what_nobody_refers_to_and_nothing_else(nsdbench, folder):
+    table, method = folder / "tables" / "mine.toml", folder / "methods" / "tiny.toml"
+    results = folder / "results"
+    table.write_text(table.read_text().replace('"dream"', '"tiny"'))
+    settings = TINY.replace("iterations = 50", "iterations = 2")
+
+    def listed():
+        return sorted((x["kind"], x["reason"]) for x in json.loads(nsdbench("gc --json")[1]))
+
+    def files():
+        kept = ("*.safetensors", "*.pt", "work/*.json", "*.npz")
+        return {path: path.stat().st_mtime_ns for kind in kept for path in results.rglob(kind)}
+
+    def run_again(text):
+        method.write_text(text)
+        assert nsdbench("run mine")[0] == 0
+
+    run_again(settings)
+    made = ("checkpoint", "its set is made")
+    assert listed() == [made] * 2
+    before = files()
+    assert nsdbench("gc")[0] == 0 and files() == before, "it lists, and removes nothing"
+    code, out, _ = nsdbench("gc --delete")
+    assert code == 0 and "Removed 2" in out and listed() == []
+    assert before.items() - files().items() == {x for x in before.items() if x[0].suffix == ".pt"}
+    assert "Nothing left to do." in nsdbench("run mine")[1]
+
+    method.write_text(settings.replace("iterations = 2", "iterations = 3"))
+    assert listed() == [], "the record refers to the sets of the old recipe"
+    run_again(settings.replace("iterations = 2", "iterations = 3"))
+    assert listed() == [made] * 2 + [("set", "of no recipe")] * 2
+    old = [path for path in results.rglob("tiny*.safetensors") if path in before]
+    with FileLock(old[0].with_suffix(".lock")):
+        out = nsdbench("gc --delete")[1]
+    assert f"{old[0].relative_to(folder)} stays: somebody works on it" in out
+    assert "Removed 3" in out and [path.exists() for path in old] == [True, False]
+    nsdbench("gc --delete")
+    assert listed() == [] and len(list(results.rglob("tiny*.safetensors"))) == 2
+
+    run_again(settings.replace("epochs = 2", "epochs = 3"))
+    nsdbench("gc --delete")
+    assert listed() == [("experts", "no recipe asks for them")]
+    buffers = folder / "cache" / "experts"
+    assert len(list(buffers.iterdir())) == 2
+    code, out, _ = nsdbench("gc --delete --experts")
+    assert "Removed 1" in out and len(list(buffers.iterdir())) == 1 and listed() == []
+    assert "Nothing left to do." in nsdbench("run mine")[1]
+
+    record = Store(results).path("smoke", CELL_ID)
+    record.write_text("no record")
+    code, out, err = nsdbench("gc --delete")
+    assert code == 3 and "nothing is removed" in err and str(record.name) in err
+
+
 def test_parts_share_a_results_folder(nsdbench, folder):
     """Each command does its part, and together they leave nothing; the first draws the figures."""
     path = folder / "tables" / "mine.toml"
@@ -328,6 +407,7 @@ def test_a_method_that_does_not_exist_is_printed_and_is_no_failure(nsdbench):
         ("run mine --jobs 1000", "--jobs 1000: expected 1 to"),
         ("run mine --time-limit soon", "--time-limit 'soon': expected a time such as 90s"),
         ("run mine --cell-time-limit 3", "--cell-time-limit '3': expected a time such as 90s"),
+        ("run mine --retry broken", "--retry 'broken': expected one of failed, stale, diverged"),
         ("run mine --shard 9/8", "--shard '9/8': expected NUMBER/COUNT"),
         ("plan mine --shard third", "--shard 'third': expected NUMBER/COUNT"),
         ("run mine --device tpu9", "expected cpu, cuda, cuda:N or auto"),

@@ -77,6 +77,12 @@ def test_every_status_is_told_apart():
     assert missing["status"] == "data missing" and missing["mean"] is None
     counts = [part["counts"]["measured"] for part in found["tables"]]
     assert counts == [1, 1] and found["counts"]["measured"] == 1  # the tables share the cell
+    assert found["reasons"] == [
+        {"status": "stale", "cells": 1, "reason": "its recipe has changed since"},
+        {"status": "failed", "cells": 1, "reason": "killed by signal 9"},
+        {"status": "data missing", "cells": 1, "reason": "no CIFAR10 here"},
+    ]
+    assert status.reason_rows(found)[1][0] == ("stale", "1", "its recipe has changed since")
     header, rows = status.count_rows(found)
     assert header == ("scale paper", "cells", *STATUSES)
     assert [row[0] for row in rows] == ["table1", "table6", "distinct cells"]
