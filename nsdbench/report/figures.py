@@ -23,6 +23,7 @@ from nsdbench.bench.tables import plainly, short
 from nsdbench.data.holdout import is_holdout
 from nsdbench.files import write_atomically
 from nsdbench.report.content import CellReport, collect, figure_stem
+from nsdbench.report.sweeps import MOST_AXES
 from nsdbench.report.writers import comma_separated
 from nsdbench.sums import notice
 
@@ -135,7 +136,7 @@ def draw_figures(
     return [
         Drawing(name, _draw_settings(shown, axes), settings_csv(shown, axes))
         for name, axes, shown in parts
-        if len(axes) <= 2 and any(cell.record is not None for cell in shown)
+        if len(axes) <= MOST_AXES and any(cell.record is not None for cell in shown)
     ]
 
 

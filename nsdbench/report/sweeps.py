@@ -10,6 +10,7 @@ from nsdbench.data.holdout import holdout_name, is_holdout
 from nsdbench.report.content import CellReport
 from nsdbench.report.grids import Grid, cell_labels, listed
 
+MOST_AXES = 2  # settings of a sweep that a figure shows
 _EXAMPLE = (5000, 0)  # size and seed of the hold-outs that our searches take
 
 
@@ -110,6 +111,11 @@ def sweep_notes(cells: Iterable[CellReport]) -> list[str]:
             f"honest, so no best is named. Sweep on a hold-out of training images, as {held}."
         )
     return notes
+
+
+def is_drawn(cell: CellReport) -> bool:
+    """Say whether a cell is a point of a sweep that figures show: over one or two settings."""
+    return 1 <= len(cell.entry.row.values) <= MOST_AXES
 
 
 def values_of(cell: CellReport) -> str:

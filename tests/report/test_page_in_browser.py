@@ -18,7 +18,7 @@ SWITCHES = (
     "--disable-background-networking", "--disable-component-update", "--disable-sync",
 )  # fmt: skip
 WIDTHS = (1280, 390)
-NAMES = ("table1", "table2", "fashion-mnist", "figure3", "figure4")
+NAMES = ("table1", "table2", "fashion-mnist", "nsd-search", "figure3", "figure4")
 NSD = "FashionMNIST-ipc1-nsd-convnet3-w32-common-300ep"
 
 

@@ -175,6 +175,7 @@ def test_sweeps_of_the_same_settings_share_a_figure_with_its_numbers(mine, tmp_p
     page = render(["mine"], "smoke", records, tmp_path)
     assert page.count('<figure class="figure">') == 2
     assert "NSD over guided_weight" in page
+    assert "<svg viewBox" not in page.partition("<h3>Sweeps")[0], "points have no dots beside"
 
 
 def test_texts_of_figures_have_the_style_of_all(cells):

@@ -11,6 +11,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from nsdbench.report.sweeps import is_drawn
+
 if TYPE_CHECKING:
     from nsdbench.report.content import CellReport
     from nsdbench.report.grids import Matrix
@@ -84,13 +86,17 @@ class Curve:
 
 
 def panels(matrix: Matrix) -> list[Panel]:
-    """Lay out a panel for every column of a matrix in which something is measured or printed."""
+    """Lay out a panel for every column of a matrix in which something is measured or printed.
+
+    Points of sweeps that have a figure of their own are left out.
+    """
     found = []
     for number, column in enumerate(matrix.columns):
         rows = [
             (cell, (index, number) in matrix.best)
             for index, line in enumerate(matrix.lines)
             if not isinstance(cell := line.values[number], str) and _ends(cell)
+            if not is_drawn(cell)
         ]
         if rows:
             title = matrix.names[number]

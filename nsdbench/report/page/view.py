@@ -59,6 +59,7 @@ class TableView:
         paragraphs: where its numbers come from, and how they were measured.
         matrices: its cells in rows and columns, each with the panels of its chart.
         rows: its cells one by one.
+        sweeps: what the sweeps came to.
         others: further tables of text, that are closed at first.
         figures: SVG files as data addresses.
         notes: what to know of the numbers.
@@ -69,6 +70,7 @@ class TableView:
     paragraphs: tuple[str, ...]
     matrices: tuple[tuple[Matrix, tuple[Panel, ...]], ...]
     rows: tuple[Row, ...]
+    sweeps: tuple[Grid, ...]
     others: tuple[Grid, ...]
     figures: tuple[str, ...]
     notes: tuple[str, ...]
@@ -91,7 +93,7 @@ def view(
     drawn = tuple(drawing.data_address() for drawing in drawings)
     if table.settings(scale).similarity is not None:
         return TableView(
-            table.name, table.title, document.paragraphs, (), (), (), drawn, document.notes
+            table.name, table.title, document.paragraphs, (), (), (), (), drawn, document.notes
         )
     cells = collect(table, scale, records, protocol)
     matrices = measured_matrices(table, table.settings(scale).columns, cells)
@@ -110,7 +112,8 @@ def view(
         document.paragraphs,
         tuple(zip(matrices, charts, strict=True)),
         tuple(rows),
-        (*sweep_grid(cells), *published_grid(table, scale, cells), *cost_grid(cells)),
+        tuple(sweep_grid(cells)),
+        (*published_grid(table, scale, cells), *cost_grid(cells)),
         drawn,
         document.notes,
     )
