@@ -64,7 +64,7 @@ def select_cells(
         ValueError: unknown scale or protocol, or a filter that no cell of the table matches.
     """
     entries = load(table).entries(scale, protocol=protocol)
-    return [entry.cell for entry in keep_where(entries, where)]
+    return list(dict.fromkeys(entry.cell for entry in keep_where(entries, where)))
 
 
 def explain(cell: Cell) -> str:
