@@ -12,6 +12,7 @@ from filelock import FileLock
 from nsdbench.data.description import RemoteFile
 from nsdbench.data.fetching.cache import make_folder
 from nsdbench.errors import DataCorrupt
+from nsdbench.progress import Bars, has_live
 
 # seconds; a dead host must not hold up a run, a slow one may take its time between blocks
 CONNECT_TIMEOUT_SECONDS = 5
@@ -108,16 +109,18 @@ class _Download:
 
 @contextmanager
 def _bar(file: RemoteFile) -> Iterator[Progress]:
-    """Show one line and, on a terminal, a bar."""
-    print(f"downloading {file.url} ({file.num_bytes / 1e6:.1f} MB)", file=sys.stderr)
-    if not sys.stderr.isatty():
-        yield lambda phase, done, total: None
-        return
+    """Show where a file comes from, and a bar, or now and then a line, with the time left."""
     from rich.console import Console
     from rich.progress import BarColumn, DownloadColumn, TimeRemainingColumn
-    from rich.progress import Progress as Bar
+    from rich.progress import Progress as Live
 
+    print(f"downloading {file.url} ({file.num_bytes / 1e6:.1f} MB)", file=sys.stderr)
+    console = Console(stderr=True)
+    if not has_live(console):
+        with Bars(console) as bars:
+            yield lambda phase, done, total: bars(phase, done // 10**6, total // 10**6, "MB")
+        return
     columns = (BarColumn(), DownloadColumn(), TimeRemainingColumn())
-    with Bar(*columns, console=Console(stderr=True), transient=True) as bar:
+    with Live(*columns, console=console, transient=True) as bar:
         task = bar.add_task(file.name, total=file.num_bytes)
         yield lambda phase, done, total: bar.update(task, completed=done)
