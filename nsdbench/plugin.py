@@ -1,12 +1,16 @@
-"""The public interface for packages that add objectives, parameterizations, priors or coresets.
+"""The public interface for packages that add methods and their parts, networks, data or protocols.
 
-A package enters each of them in its `pyproject.toml`, by the name that recipes use, as a family:
+A package enters each of them in its `pyproject.toml`, by the name that recipes and the command line
+use:
 
     group nsdbench.objectives          an `ObjectiveFamily`
     group nsdbench.parameterizations   a `ParameterizationFamily`
     group nsdbench.coresets            a `CoresetFamily`
     group nsdbench.priors              a `PriorFamily`
     group nsdbench.methods             the package whose folder holds method files (TOML)
+    group nsdbench.networks            what builds a network, "package.module:Factory"
+    group nsdbench.datasets            a `DatasetFamily`
+    group nsdbench.protocols           a `Protocol`
 
 A family says which settings a recipe may give (a `Settings` model with types and ranges), what it
 costs, and, as text "module:attribute", what makes the thing:
@@ -23,6 +27,9 @@ costs, and, as text "module:attribute", what makes the thing:
                          sizes(settings, image_shape, num_classes) -> PriorSizes
                          making(settings, sizes, image_shape, train_size) -> (flops, steps), if it
                          is trained
+    network              factory(*, in_channels, image_size, num_classes, width, depth, norm) ->
+                         torch.nn.Module, which maps images to logits; the last three may be absent
+    data set             spec, and a source: read(folder, spec, "train" or "test") -> Split
 
 Where the family stands in a module that needs no torch, plans and lists need none either. These
 names stay; other modules may move. Every name is loaded when it is first asked for.

@@ -1,6 +1,11 @@
 from .coresets.registry import CoresetFamily as CoresetFamily
 from .coresets.registry import CoresetSettings as CoresetSettings
 from .coresets.registry import SelectionTask as SelectionTask
+from .data.description import DatasetFamily as DatasetFamily
+from .data.description import DatasetSpec as DatasetSpec
+from .data.description import RemoteFile as RemoteFile
+from .data.description import Source as Source
+from .data.split import Split as Split
 from .data.training import TrainingData as TrainingData
 from .distillation.objectives.base import Objective as Objective
 from .distillation.objectives.base import ObjectiveContext as ObjectiveContext
@@ -11,6 +16,9 @@ from .distillation.objectives.registry import KernelWork as KernelWork
 from .distillation.objectives.registry import ObjectiveFamily as ObjectiveFamily
 from .distillation.objectives.registry import Sizes as Sizes
 from .distillation.objectives.registry import StepWork as StepWork
+from .errors import DataCorrupt as DataCorrupt
+from .errors import DataMissing as DataMissing
+from .evaluation.protocols import Protocol as Protocol
 from .registry import Count as Count
 from .registry import Rate as Rate
 from .registry import Settings as Settings

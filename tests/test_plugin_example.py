@@ -49,18 +49,32 @@ def nsdbench(site, tmp_path):
     return run
 
 
-def test_networks_of_another_package_are_listed_and_judge(nsdbench, tmp_path):
-    listed = {
-        arch["name"]: arch["id"]
-        for arch in json.loads(nsdbench("list", "archs", "--json"))["archs"]
-    }
-    assert listed["bottleneck"] == "bottleneck[-d<depth>][-w<width>][-bn|-nonorm]"
-    images = np.linspace(-2, 2, 2560, dtype=np.float32).reshape(10, 1, 16, 16)
-    np.savez(tmp_path / "set.npz", images=images, labels=np.arange(10))
-    options = ("--dataset", "Digits16", "--protocol", "common-1ep", "--repeats", "1", "--json")
-    out = nsdbench("judge", "set.npz", "--arch", "bottleneck-w8", *options)
-    arch = json.loads(out)[0]["cell"]["arch"]
-    assert re.fullmatch(r"bottleneck~[0-9a-f]{12}-w8", arch)
+def test_a_network_a_data_set_and_a_protocol_of_another_package_judge(nsdbench, tmp_path):
+    listed = json.loads(nsdbench("list", "--json"))
+    assert "bottleneck[-d<depth>][-w<width>][-bn|-nonorm]" in [a["id"] for a in listed["archs"]]
+    (stripes,) = [row for row in listed["datasets"] if row["name"] == "Stripes"]
+    assert stripes == {"name": "Stripes", "image": "1x16x16", "classes": "2", "where": "missing"}
+    (brief,) = [row for row in listed["protocols"] if row["name"] == "brief"]
+    assert brief["settings"].startswith("lr 0.05, ") and "epochs 20, " in brief["settings"]
+
+    images = []  # stripes of one pixel, and of four; class by class
+    for label, width in ((0, 1), (1, 4)):
+        row = ((np.arange(16) // width) % 2 * 255).astype(np.uint8)
+        images += [(label, np.roll(row, n)[None].repeat(16, axis=0)) for n in range(20)]
+    content = b"".join(bytes([label]) + picture.tobytes() for label, picture in images)
+    (tmp_path / "stripes-train.bin").write_bytes(content)
+    (tmp_path / "stripes-test.bin").write_bytes(content[: 10 * 257] + content[20 * 257 : 30 * 257])
+    pictures = np.stack([picture for _, picture in (*images[:4], *images[20:24])])[:, None]
+    np.savez(tmp_path / "set.npz", images=pictures / 127.5 - 1, labels=[0] * 4 + [1] * 4)
+    options = ("--dataset", "Stripes", "--repeats", "2", "--data-root", ".", "--json")
+    options += ("--arch", "bottleneck-w16", "--pixels", "normalised")
+    (record,) = json.loads(nsdbench("judge", "set.npz", "--protocol", "brief", *options))
+    cell = record["cell"]
+    assert re.fullmatch(r"bottleneck~[0-9a-f]{12}-w16", cell["arch"])
+    assert (cell["dataset"], cell["protocol"]) == ("Stripes", "brief")
+    assert record["training"]["steps"] == 21 and record["accuracy"]["mean"] > 50
+    shorter = json.loads(nsdbench("judge", "set.npz", "--protocol", "brief-1ep", *options))
+    assert shorter[0]["training"]["steps"] == 2
 
 
 @pytest.mark.slow
@@ -123,5 +137,8 @@ def test_the_page_shows_the_example_as_it_is():
         <= {"nsdbench.plugin"}
         for path in package.glob("*.py")
     ), "the example builds on the public module alone"
+    python = re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL)
+    sources = [path.read_text() for path in package.glob("*.py")]
+    assert len(python) == 5 and all(any(x in source for source in sources) for x in python)
     (loss,) = re.findall(r"    def loss\(.*?return [^\n]*\n", code, flags=re.DOTALL)
     assert loss in text

@@ -9,6 +9,7 @@ import pytest
 
 from nsdbench import data, methods, plugin, registry
 from nsdbench.bench.cost import estimate, network_size
+from nsdbench.data import catalog
 from nsdbench.distillation import objectives
 from nsdbench.errors import BudgetExceeded
 from nsdbench.evaluation import protocols
@@ -304,3 +305,64 @@ def test_a_folder_of_methods_must_be_a_package(install, value):
     install("plug_one", "", f"[nsdbench.things]\nx = {value}\n")
     with pytest.raises(ValueError, match="plug_one 1.5 is registered under nsdbench.things, but"):
         plugin_folders("nsdbench.things")
+
+
+PARTS = """
+from dataclasses import replace
+from nsdbench.plugin import DatasetFamily, DatasetSpec, Protocol, Source
+SPEC = DatasetSpec("theirs", (1, 8, 8), 2, 4, 2, (0.5,), (0.5,), "crop", 1)
+DATASET = DatasetFamily(SPEC, Source(print))
+OTHER = DatasetFamily(replace(SPEC, name="misnamed"), Source(print))
+PROTOCOL = Protocol("quick", lr=0.5, epochs=3)
+STEPS = Protocol("stepwise", epochs=None, steps=7)
+"""
+ENTERED = """
+[nsdbench.datasets]
+theirs = plug_parts:DATASET
+wrong = plug_parts:OTHER
+none = plug_parts:PROTOCOL
+SVHN = plug_parts:DATASET
+[nsdbench.protocols]
+quick = plug_parts:PROTOCOL
+stepwise = plug_parts:STEPS
+wrong = plug_parts:STEPS
+none = plug_parts:SPEC
+mtt = plug_parts:PROTOCOL
+"""
+
+
+def test_data_sets_and_protocols_of_a_package_are_known_by_name(install):
+    install("plug_parts", PARTS, ENTERED)
+    assert data.names()[-3:] == ["none", "theirs", "wrong"]
+    assert protocols.names()[-4:] == ["none", "quick", "stepwise", "wrong"]
+    assert "plug_parts" not in sys.modules
+    assert data.spec("theirs").image_shape == (1, 8, 8)
+    assert data.spec("theirs-holdout1-seed0").train_size == 3
+    assert catalog.original("theirs") == "theirs"
+    assert protocols.get("quick").epochs == 3 and protocols.get("quick-9ep").epochs == 9
+    assert protocols.get("quick-9ep").name == "quick-9ep"
+    assert protocols.get("stepwise").total_steps(100) == 7
+
+
+@pytest.mark.parametrize(
+    ("look_up", "name", "message"),
+    [
+        (data.spec, "wrong", "enters as 'wrong' calls itself 'misnamed'"),
+        (data.spec, "none", r"gives Protocol\(.* as the data set 'none'; expected .*DatasetFamily"),
+        (data.spec, "SVHN", "SVHN = .* of plug_parts 1.5 adds .*which nsdbench has itself"),
+        (data.spec, "thiers", "expected one of .*, theirs, .*did you mean theirs"),
+        (protocols.get, "wrong", "enters as 'wrong' calls itself 'stepwise'"),
+        (
+            protocols.get,
+            "none",
+            r"gives DatasetSpec\(.* as the protocol 'none'; expected",
+        ),
+        (protocols.get, "mtt", "mtt = .* adds the protocol 'mtt', which nsdbench has itself"),
+        (protocols.get, "stepwise-9ep", "'stepwise' counts steps, not epochs"),
+        (protocols.get, "quick-0ep", "unknown protocol 'quick-0ep'; known: .*quick"),
+    ],
+)
+def test_data_sets_and_protocols_that_are_wrong(install, look_up, name, message):
+    install("plug_parts", PARTS, ENTERED)
+    with pytest.raises(ValueError, match=message):
+        look_up(name)

@@ -1,12 +1,13 @@
 """All data sets by name: what is known of them before a single file is read.
 
-A new data set is one module in `readers` that declares `DATASETS`, and its name below.
+A new data set is one module in `readers` that declares `DATASETS`, and its name below; or a package
+outside enters a `DatasetFamily` in the group nsdbench.datasets.
 """
 
 from dataclasses import replace
 
 from nsdbench.data import holdout
-from nsdbench.data.description import DatasetSpec, Source
+from nsdbench.data.description import DatasetFamily, DatasetSpec, Source
 from nsdbench.data.readers import (
     cifar,
     cifar10_jpeg,
@@ -14,12 +15,19 @@ from nsdbench.data.readers import (
     fashion_mnist,
     image_folder,
     imagenet,
+    mnist,
+    stl10,
+    svhn,
     synthetic,
     tiny_imagenet,
 )
 from nsdbench.errors import nearest
+from nsdbench.registry import load_plugin, plugin, plugin_names
 
-_READERS = (digits, fashion_mnist, cifar, cifar10_jpeg, tiny_imagenet, imagenet)
+_GROUP = "nsdbench.datasets"
+_READERS = (
+    digits, mnist, fashion_mnist, svhn, cifar, cifar10_jpeg, stl10, tiny_imagenet, imagenet,
+)  # fmt: skip
 _FAMILIES = {"synthetic:": synthetic, "folder:": image_folder}  # described by the name itself
 
 DATASETS: dict[str, tuple[DatasetSpec, Source]] = {
@@ -30,8 +38,11 @@ DATASETS: dict[str, tuple[DatasetSpec, Source]] = {
 
 
 def names() -> list[str]:
-    """List the named datasets; `folder:...`, `synthetic:...` and hold-outs exist besides."""
-    return list(DATASETS)
+    """List the named datasets; `folder:...`, `synthetic:...` and hold-outs exist besides.
+
+    Those of packages outside stand last; nothing of theirs is imported.
+    """
+    return [*DATASETS, *(name for name in plugin_names(_GROUP) if name not in DATASETS)]
 
 
 def spec(name: str) -> DatasetSpec:
@@ -45,7 +56,8 @@ def spec(name: str) -> DatasetSpec:
 
     Raises:
         ValueError: no such dataset, a malformed synthetic or folder name, a folder that cannot
-            stand for a dataset, or a hold-out that leaves no training data.
+            stand for a dataset, a hold-out that leaves no training data, or a package outside
+            that does not import.
         DataMissing: the folder of `folder:PATH` does not exist.
     """
     if held := holdout.parse(name):
@@ -64,7 +76,7 @@ def original(name: str) -> str:
 
     A hold-out stands for nothing: no number was printed for it.
     """
-    stands_for = DATASETS[name][0].stands_for if name in DATASETS else _copied_by_folder(name)
+    stands_for = _named(name)[0].stands_for if name in names() else _copied_by_folder(name)
     return stands_for or name
 
 
@@ -100,13 +112,23 @@ def _copied_by_folder(name: str) -> str:
 
 def _named(name: str) -> tuple[DatasetSpec, Source]:
     """Look up one of `names()`."""
-    if name not in DATASETS:
+    entry = plugin("data set", _GROUP, name, DATASETS)
+    if name in DATASETS:
+        return DATASETS[name]
+    if entry is None:
+        known = names()
         raise ValueError(
-            f"dataset: expected one of {', '.join(DATASETS)}, folder:PATH[@SIZE][=NAME] or "
+            f"dataset: expected one of {', '.join(known)}, folder:PATH[@SIZE][=NAME] or "
             "synthetic:CLASSESxCHANNELSxHEIGHTxWIDTH, each also with -holdoutN-seedS at its end, "
-            f"got {name!r}{nearest(name, DATASETS)}"
+            f"got {name!r}{nearest(name, known)}"
         )
-    return DATASETS[name]
+    family = load_plugin("data set", entry, DatasetFamily)
+    if family.spec.name != name:
+        raise ValueError(
+            f"the data set that a package enters as {name!r} calls itself {family.spec.name!r}; "
+            "its spec must have the name of the entry point"
+        )
+    return family.spec, family.source
 
 
 def _holdout_spec(base: DatasetSpec, size: int, name: str) -> DatasetSpec:

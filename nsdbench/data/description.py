@@ -152,6 +152,19 @@ class Source:
         return tuple(file for file in self.downloads if file.is_archive)
 
 
+@dataclass(frozen=True)
+class DatasetFamily:
+    """A data set of a package outside: what is known of it, and how it is read.
+
+    Attributes:
+        spec: its description; its name is that of the entry point.
+        source: where its files are, and what reads them.
+    """
+
+    spec: DatasetSpec
+    source: Source
+
+
 def convnet_depth(size: int) -> int:
     """Number of ConvNet blocks that brings `size` pixels to about 4 (28 counts as 32)."""
     return max(1, round(math.log2(size / 4)))

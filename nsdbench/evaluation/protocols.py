@@ -1,7 +1,8 @@
 """How a distilled set is evaluated: named, frozen, hashed.
 
 A name with an epoch count ("common-150ep") is another protocol than the one without: numbers of
-different protocols are never compared.
+different protocols are never compared. A package outside may enter a `Protocol` in the group
+nsdbench.protocols; its epochs can be changed in the same way.
 """
 
 import hashlib
@@ -12,7 +13,9 @@ from math import ceil, cos, pi
 
 from nsdbench.errors import nearest
 from nsdbench.models.ids import NORMS, PUBLISHED_WIDTHS, arch_id, parse_id
+from nsdbench.registry import load_plugin, plugin, plugin_names
 
+_GROUP = "nsdbench.protocols"
 _FIRST_SETTINGS = 8
 _LOWEST_SHARE = 1e-7  # GLaD reference code: of the rate, in the first epoch
 
@@ -262,8 +265,11 @@ _PROTOCOLS = {
 
 
 def names() -> list[str]:
-    """List the protocols; all with epochs also exist as "<name>-<E>ep"."""
-    return list(_PROTOCOLS)
+    """List the protocols; all with epochs also exist as "<name>-<E>ep".
+
+    Those of packages outside stand last; nothing of theirs is imported.
+    """
+    return [*_PROTOCOLS, *(name for name in plugin_names(_GROUP) if name not in _PROTOCOLS)]
 
 
 def get(name: str) -> Protocol:
@@ -274,8 +280,10 @@ def get(name: str) -> Protocol:
             "common-equal-steps-<S>" or "kip-<S>steps" for another number of steps.
 
     Raises:
-        ValueError: unknown name, or "full" without its epochs.
+        ValueError: unknown name, "full" without its epochs, or a package outside that does not
+            import.
     """
+    plugin("protocol", _GROUP, name, _PROTOCOLS)  # refuses one of our names
     if name in _PROTOCOLS and name != "full":
         return _PROTOCOLS[name]
     if match := re.fullmatch(r"common-equal-steps-([1-9]\d*)", name):
@@ -284,18 +292,45 @@ def get(name: str) -> Protocol:
         return replace(_PROTOCOLS["kip"], name=name, steps=int(match[1]))
     epochal = [known for known, protocol in _PROTOCOLS.items() if protocol.epochs is not None]
     match = re.fullmatch(rf"({'|'.join(epochal)})-([1-9]\d*)ep", name)
+    if match is None and (added := _added(name)) is not None:
+        return added
     if match is None:
         if re.fullmatch(rf"(common-equal-steps-0+|({'|'.join(epochal)})-0+ep)", name):
             raise ValueError(f"protocol {name!r} trains nothing: expected at least 1")
         others = [known for known in _PROTOCOLS if known != "full"]
         raise ValueError(
-            f"unknown protocol {name!r}; known: {', '.join(_PROTOCOLS)}, each of "
+            f"unknown protocol {name!r}; known: {', '.join(names())}, each of "
             f"{', '.join(epochal)} "
             'also as "<name>-<epochs>ep" (full only so), "common-equal-steps-<steps>" and '
             '"kip-<steps>steps"'
             f"{nearest(name, others)}"
         )
     return replace(_PROTOCOLS[match[1]], name=name, epochs=int(match[2]))
+
+
+def _added(name: str) -> Protocol | None:
+    """Return a protocol of a package outside, with its own epochs or others; None if none has it.
+
+    Raises:
+        ValueError: the package does not import, its protocol calls itself something else, or has no
+            epochs to change.
+    """
+    whole = plugin("protocol", _GROUP, name)
+    match = None if whole else re.fullmatch(r"(.+)-([1-9]\d*)ep", name)
+    entry = plugin("protocol", _GROUP, match[1]) if match else whole
+    if entry is None:
+        return None
+    protocol = load_plugin("protocol", entry, Protocol)
+    if protocol.name != entry.name:
+        raise ValueError(
+            f"the protocol that a package enters as {entry.name!r} calls itself "
+            f"{protocol.name!r}; it must have the name of the entry point"
+        )
+    if match is None:
+        return protocol
+    if protocol.epochs is None:
+        raise ValueError(f"protocol {protocol.name!r} counts steps, not epochs: got {name!r}")
+    return replace(protocol, name=name, epochs=int(match[2]))
 
 
 def get_for_sets(name: str) -> Protocol:

@@ -106,7 +106,7 @@ def _read_idx(
         raise DataCorrupt(
             f"{path}: the format is right but the content is not that of the published file "
             f"(sha256 {hashlib.sha256(content).hexdigest()}, expected {checksums[name]}); MNIST "
-            "has files of the same name and size"
+            "and FashionMNIST have files of the same names and sizes"
         )
     return np.frombuffer(content, dtype=np.uint8, offset=start).reshape(shape).copy(), path
 
