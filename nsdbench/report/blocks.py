@@ -8,6 +8,7 @@ A block names its kind, tables, and options: `scale`, `protocol`, the keys of `-
 labels in the order wanted. The kinds are
 
     accuracies    a row a method, a column a data set, ipc and network
+    beside        the same with the printed number beside every column
     cells         a row a measured cell, with its uncertainty and cost
     difference    the first of two rows less the second, a number within a line
 
@@ -122,23 +123,52 @@ def _cells(
 
 
 def _accuracies(cells: list[CellReport]) -> str:
-    """Write a row a method; the full data stands in the first column of its data and network."""
+    """Write a row a method."""
+    names, rows = _by_method(cells)
+    lines = [
+        (label, *("" if cell is None else cell.number for cell in line)) for label, line in rows
+    ]
+    return _table(Grid("", ("method", *names), tuple(lines)))
+
+
+def _beside(cells: list[CellReport]) -> str:
+    """Write a row a method, measured and printed numbers side by side."""
+    names, rows = _by_method(cells)
+    header = ["method"]
+    for name in names:
+        header += [name, "published"]
+    lines = []
+    for label, line in rows:
+        texts = [label]
+        for cell in line:
+            texts += ["", ""] if cell is None else [cell.number, cell.published]
+        lines.append(tuple(texts))
+    return _table(Grid("", tuple(header), tuple(lines)))
+
+
+def _by_method(
+    cells: list[CellReport],
+) -> tuple[list[str], list[tuple[str, list[CellReport | None]]]]:
+    """Name the columns of cells, and arrange those of every method of which one is measured.
+
+    The full data stands in the first column of its data and network.
+    """
     places = [(c.entry.cell.dataset, c.entry.cell.ipc, c.entry.cell.arch) for c in cells]
     columns = [place for place in dict.fromkeys(places) if place[1]]
-    rows: dict[str, dict[tuple[str, int, str], str]] = {}
+    rows: dict[str, dict[tuple[str, int, str], CellReport]] = {}
     for cell, place in zip(cells, places, strict=True):
         if not place[1]:
             place = next((c for c in columns if (c[0], c[2]) == (place[0], place[2])), place)
-        rows.setdefault(cell.entry.row.label, {})[place] = cell.number
+        rows.setdefault(cell.entry.row.label, {})[place] = cell
     is_one_place = len({(dataset, arch) for dataset, _, arch in columns}) == 1
     header = [_images(ipc) for _, ipc, _ in columns] if is_one_place else labels(columns)
     measured = {c.entry.row.label for c in cells if c.record is not None}
     lines = [
-        (label, *(numbers.get(column, "") for column in columns))
-        for label, numbers in rows.items()
+        (label, [known.get(column) for column in columns])
+        for label, known in rows.items()
         if label in measured
     ]
-    return _table(Grid("", ("method", *header), tuple(lines)))
+    return header, lines
 
 
 def _images(ipc: int) -> str:
@@ -189,6 +219,7 @@ def _difference(cells: list[CellReport]) -> str:
 
 _KINDS: dict[str, Callable[[list[CellReport]], str]] = {
     "accuracies": _accuracies,
+    "beside": _beside,
     "cells": _measured_cells,
     "difference": _difference,
 }
