@@ -5,8 +5,9 @@ import hashlib
 import os
 import platform
 import re
+import shlex
 import tomllib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import cache, wraps
 from pathlib import Path
@@ -88,6 +89,23 @@ def checked_name(name: str, what: str) -> str:
             f"dot at the start, at most {_LONGEST_NAME} in all"
         )
     return name
+
+
+def portable_command(program: str, words: Sequence[str]) -> str:
+    """Write a command as records keep it: of absolute paths, which are of one machine, the name.
+
+    Args:
+        program: how it is called on every machine.
+        words: its arguments, also as "--option=/path".
+    """
+
+    def named(word: str) -> str:
+        option, equals, value = word.rpartition("=") if word.startswith("-") else ("", "", word)
+        return (
+            option + equals + ((Path(value).name or value) if Path(value).is_absolute() else value)
+        )
+
+    return f"{program} {shlex.join(map(named, words))}".rstrip()
 
 
 def user_path(path: str | os.PathLike[str]) -> Path:

@@ -6,7 +6,15 @@ import re
 import pytest
 import torch
 
-from nsdbench.files import cell_id, checked_name, file_name, set_prefix, user_path, write_atomically
+from nsdbench.files import (
+    cell_id,
+    checked_name,
+    file_name,
+    portable_command,
+    set_prefix,
+    user_path,
+    write_atomically,
+)
 from nsdbench.seeding import generator
 
 
@@ -22,6 +30,15 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):
         write_atomically(path, fail)
     assert path.read_text() == "old"
     assert list(path.parent.iterdir()) == [path]
+
+
+def test_commands_in_records_name_no_folder_of_a_machine():
+    words = ["run", "a/b", "--data-root", "/home/me/my data", "--results=/scratch/me/x", "--jobs=2"]
+    expected = "python -m nsdbench run a/b --data-root 'my data' --results=x --jobs=2"
+    assert portable_command("python -m nsdbench", words) == expected
+    assert (
+        portable_command("me.py", ["/"]) == "me.py /" and portable_command("me.py", []) == "me.py"
+    )
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Mapping
 from contextlib import nullcontext
 from datetime import UTC, datetime
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -36,6 +37,7 @@ from nsdbench.data import Dataset, TrainingData, load, preprocessing
 from nsdbench.errors import BudgetExceeded, DataCorrupt, DataMissing, Diverged
 from nsdbench.evaluation import Judge
 from nsdbench.experts import Run
+from nsdbench.files import portable_command
 from nsdbench.ops.precision import computing_in
 from nsdbench.sets import Artefact, Ledger, budget
 
@@ -248,7 +250,7 @@ def _provenance(run: Run, started: str) -> Provenance:
         commit=commit,
         dirty=dirty,
         **facts,
-        command=run.command or " ".join(sys.argv),
+        command=run.command or portable_command(Path(sys.argv[0]).name, sys.argv[1:]),
         started=started,
         finished=_now(),
     )

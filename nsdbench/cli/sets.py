@@ -1,7 +1,6 @@
 """The commands that work on one distilled set: distill, export, evaluate, judge."""
 
 import json
-import shlex
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -33,6 +32,7 @@ from nsdbench.cli.options import (
     resolve_device,
 )
 from nsdbench.errors import counted
+from nsdbench.files import portable_command
 from nsdbench.progress import Bars
 
 
@@ -78,7 +78,7 @@ def judge(
         ipc,
         None if claimed is None else judging.parse_claim(claimed),
     )
-    command = shlex.join(["python", "-m", "nsdbench", *sys.argv[1:]])
+    command = portable_command("python -m nsdbench", sys.argv[1:])
     messages = make_console(is_error=True)
     with resumable(messages), Bars(messages) as bars:
         run = Run(results, data_root, resolve_device(device), command, bars, precision)

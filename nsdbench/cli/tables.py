@@ -1,7 +1,6 @@
 """The commands that work on whole tables: plan, run, status, report, explain."""
 
 import json
-import shlex
 import sys
 import time
 from functools import partial
@@ -41,6 +40,7 @@ from nsdbench.cli.options import (
     resolve_device,
 )
 from nsdbench.errors import DataCorrupt, counted
+from nsdbench.files import portable_command
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -131,7 +131,7 @@ def run(
         results,
         data_root,
         resolve_device(device),
-        _command_line(),
+        portable_command("python -m nsdbench", sys.argv[1:]),
         precision=precision,
         cell_seconds=of_cell,
         tensorboard=tensorboard,
@@ -361,8 +361,3 @@ def _records(results: Path, scale: str | None) -> "list[Record]":
     for warning in warnings:
         make_console(is_error=True).print(f"warning: {warning}")
     return records
-
-
-def _command_line() -> str:
-    """Return the command as a record keeps it: without the path of this installation."""
-    return shlex.join(["python", "-m", "nsdbench", *sys.argv[1:]])
