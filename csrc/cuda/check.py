@@ -64,18 +64,19 @@ def compile_report(nvcc: str, host_compiler: str, source: Path, architecture: in
 def short_name(symbol: str, kernels: list[str]) -> tuple[str, str]:
     """Split a mangled symbol into the kernel's name and its template arguments."""
     name = max((k for k in kernels if k in symbol), key=len, default=symbol)
-    arguments = re.search(name + r"I(\w)(?:Lb([01]))?E", symbol)
+    arguments = re.search(name + r"I(\w)((?:L[bi]\d+E)*)E", symbol)
     if arguments is None:
         return name, ""
-    scalar = {"f": "float", "d": "double"}.get(arguments.group(1), arguments.group(1))
-    flag = {"0": ", false", "1": ", true"}.get(arguments.group(2) or "", "")
-    return name, f"<{scalar}{flag}>"
+    values = [{"f": "float", "d": "double"}.get(arguments.group(1), arguments.group(1))]
+    for kind, value in re.findall(r"L([bi])(\d+)E", arguments.group(2)):
+        values.append(str(bool(int(value))).lower() if kind == "b" else value)
+    return name, f"<{', '.join(values)}>"
 
 
 def main(nvcc: str, host_compiler: str) -> None:
     limits = stated_limits()
     faults, seen = [], set()
-    print(f"{'kernel':<48} {'arch':>5} {'registers':>9} {'shared':>7} {'spilled':>7}")
+    print(f"{'kernel':<56} {'arch':>5} {'registers':>9} {'shared':>7} {'spilled':>7}")
     for source in sorted(FOLDER.glob("*.cu")):
         for architecture in ARCHITECTURES:
             report = compile_report(nvcc, host_compiler, source, architecture)
@@ -89,7 +90,7 @@ def main(nvcc: str, host_compiler: str) -> None:
                 shared_bytes = int(shared.group(1)) if shared else 0
                 label = f"{name}{arguments}"
                 print(
-                    f"{label:<48} {architecture:>5} {registers:>9} {shared_bytes:>7} "
+                    f"{label:<56} {architecture:>5} {registers:>9} {shared_bytes:>7} "
                     f"{stores + loads:>7}"
                 )
                 if stores + loads:

@@ -93,5 +93,6 @@ const char* launch_inorm_relu_pool_bwd_jvp(const PlaneSizes& sizes, const T* gra
       const NormGradient<T>&, T*, void*);
 NSDBENCH_INSTANTIATE(float)
 NSDBENCH_INSTANTIATE(double)
+#undef NSDBENCH_INSTANTIATE
 
 }  // namespace nsdbench::cuda

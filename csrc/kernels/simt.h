@@ -4,6 +4,8 @@
 //
 //   SIMT_KERNEL, SIMT_DEVICE                     qualifiers of kernels and of functions they call
 //   simt::thread_x() .. simt::grid_size_z()      indices and extents
+//   SIMT_UNROLL                                  before a loop of constant length: unroll it, so that
+//                                                arrays that it indexes stay in registers
 //   SIMT_SHARED(type, name, count)               static shared memory, uninitialised
 //   SIMT_SHARED_DYNAMIC(type, name)              dynamic shared memory, size given at launch
 //   simt::barrier()                              block barrier; every thread of the block must reach it
@@ -32,6 +34,7 @@ struct Extent {
 
 #define SIMT_KERNEL static __global__
 #define SIMT_DEVICE static __device__ __forceinline__
+#define SIMT_UNROLL _Pragma("unroll")
 #define SIMT_SHARED(type, name, count) __shared__ type name[count]
 #define SIMT_SHARED_DYNAMIC(type, name)                                 \
   extern __shared__ __align__(16) unsigned char simt_dynamic_shared[]; \

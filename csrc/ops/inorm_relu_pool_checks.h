@@ -9,21 +9,34 @@ namespace nsdbench::ops::inorm_relu_pool {
 
 inline constexpr Refusal refuse{"inorm_relu_pool"};
 
+// Where the channels of a map are: [N, C, H, W] or [N, H, W, C].
+enum class Layout { kNchw, kNhwc };
+
 struct Call {
+  Layout layout;
   PlaneSizes sizes;
   Tensor x, weight, bias;
   double eps;
 
-  Shape pooled() const { return {sizes.images, sizes.channels, sizes.height / 2, sizes.width / 2}; }
+  Shape pooled() const {
+    const int64_t height = sizes.height / 2, width = sizes.width / 2;
+    return layout == Layout::kNchw ? Shape{sizes.images, sizes.channels, height, width}
+                                   : Shape{sizes.images, height, width, sizes.channels};
+  }
 };
 
-inline Call check_call(const Tensor& x, const Tensor& weight, const Tensor& bias, double eps) {
+inline Call check_call(Layout layout, const Tensor& x, const Tensor& weight, const Tensor& bias,
+                       double eps) {
   const Tensor leading = check_leading(refuse, "x", x, 4);
-  if (x.size(2) < 2 || x.size(3) < 2) {
+  const PlaneSizes sizes = layout == Layout::kNchw
+                               ? PlaneSizes{x.size(0), x.size(1), x.size(2), x.size(3)}
+                               : PlaneSizes{x.size(0), x.size(3), x.size(1), x.size(2)};
+  if (sizes.height < 2 || sizes.width < 2) {
     refuse("x: expected planes of at least 2x2, got ", shape_of(x));
   }
-  const Shape channels{x.size(1)};
-  return {{x.size(0), x.size(1), x.size(2), x.size(3)},
+  const Shape channels{sizes.channels};
+  return {layout,
+          sizes,
           leading,
           check(refuse, "weight", weight, channels, x),
           check(refuse, "bias", bias, channels, x),

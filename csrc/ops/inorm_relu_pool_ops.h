@@ -1,5 +1,6 @@
 // The four operators on any device: tensors to pointers, nothing else. `Device` holds the device's
-// implementation of each and whatever must live during the call; it is made of x.
+// implementation of each and whatever must live during the call, and says which layout that takes; it is
+// made of x.
 
 #pragma once
 
@@ -36,7 +37,7 @@ NormGradient<T> pointers(const Three& tensors) {
 
 template <typename Device>
 Tensor forward(const Tensor& x, const Tensor& weight, const Tensor& bias, double eps) {
-  const Call call = check_call(x, weight, bias, eps);
+  const Call call = check_call(Device::kLayout, x, weight, bias, eps);
   const Device device(call.x);
   Tensor out = allocate(call.x, call.pooled());
   dispatch(call.x, [&]<typename T>(T) {
@@ -48,7 +49,7 @@ Tensor forward(const Tensor& x, const Tensor& weight, const Tensor& bias, double
 template <typename Device>
 Tensor forward_jvp(const Tensor& x, const Tensor& weight, const Tensor& bias, double eps,
                    const MaybeTensor& x_t, const MaybeTensor& weight_t, const MaybeTensor& bias_t) {
-  const Call call = check_call(x, weight, bias, eps);
+  const Call call = check_call(Device::kLayout, x, weight, bias, eps);
   const Tangent tangent = check_tangent(call, x_t, weight_t, bias_t);
   const Device device(call.x);
   Tensor out_t = allocate(call.x, call.pooled());
@@ -62,7 +63,7 @@ Tensor forward_jvp(const Tensor& x, const Tensor& weight, const Tensor& bias, do
 template <typename Device>
 Three backward(const Tensor& grad, const Tensor& x, const Tensor& weight, const Tensor& bias,
                double eps) {
-  const Call call = check_call(x, weight, bias, eps);
+  const Call call = check_call(Device::kLayout, x, weight, bias, eps);
   const Tensor cotangent = check(refuse, "grad", grad, call.pooled(), call.x);
   const Device device(call.x);
   const Three result = allocate_gradients(call);
@@ -77,7 +78,7 @@ template <typename Device>
 Three backward_jvp(const Tensor& grad, const Tensor& x, const Tensor& weight, const Tensor& bias,
                    double eps, const MaybeTensor& grad_t, const MaybeTensor& x_t,
                    const MaybeTensor& weight_t, const MaybeTensor& bias_t) {
-  const Call call = check_call(x, weight, bias, eps);
+  const Call call = check_call(Device::kLayout, x, weight, bias, eps);
   const Tensor cotangent = check(refuse, "grad", grad, call.pooled(), call.x);
   const MaybeTensor cotangent_t = check(refuse, "grad_t", grad_t, call.pooled(), call.x);
   const Tangent tangent = check_tangent(call, x_t, weight_t, bias_t);

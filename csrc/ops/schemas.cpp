@@ -53,6 +53,24 @@ STABLE_TORCH_LIBRARY(nsdbench, m) {
       "Tensor? grad_t, Tensor? x_t, Tensor? weight_t, Tensor? bias_t"
       ") -> (Tensor, Tensor, Tensor)");
 
+  // The same four on maps whose channels are innermost: x, x_t and the gradients of x [N,H,W,C], pooled
+  // maps and their gradients [N,H/2,W/2,C].
+  m.def("inorm_relu_pool_nhwc(Tensor x, Tensor weight, Tensor bias, float eps) -> Tensor");
+  m.def(
+      "inorm_relu_pool_nhwc_jvp("
+      "Tensor x, Tensor weight, Tensor bias, float eps, "
+      "Tensor? x_t, Tensor? weight_t, Tensor? bias_t"
+      ") -> Tensor");
+  m.def(
+      "inorm_relu_pool_nhwc_backward("
+      "Tensor grad, Tensor x, Tensor weight, Tensor bias, float eps"
+      ") -> (Tensor, Tensor, Tensor)");
+  m.def(
+      "inorm_relu_pool_nhwc_backward_jvp("
+      "Tensor grad, Tensor x, Tensor weight, Tensor bias, float eps, "
+      "Tensor? grad_t, Tensor? x_t, Tensor? weight_t, Tensor? bias_t"
+      ") -> (Tensor, Tensor, Tensor)");
+
   // One operation of differentiable Siamese augmentation (formulas and numbers: kernels/dsa.h).
   //   images [B,C,H,W], parameters [B or 1, columns of the operation] float64; returns [B,C,H,W]
   //   is_linear: leave out the brightness offset of color, which makes it the tangent

@@ -9,7 +9,11 @@ NSDBENCH_NATIVE=0 the twins serve, and the library is not needed.
 from nsdbench.ops import backend
 from nsdbench.ops.backend import is_native
 from nsdbench.ops.dsa import dsa, dsa_backward, dsa_jvp
-from nsdbench.ops.inorm_relu_pool import inorm_relu_pool, inorm_relu_pool_jvp
+from nsdbench.ops.inorm_relu_pool import (
+    inorm_relu_pool,
+    inorm_relu_pool_jvp,
+    inorm_relu_pool_nhwc,
+)
 from nsdbench.ops.reconstruct import reconstruct, reconstruct_jvp
 
 __all__ = [
@@ -19,6 +23,7 @@ __all__ = [
     "dsa_jvp",
     "inorm_relu_pool",
     "inorm_relu_pool_jvp",
+    "inorm_relu_pool_nhwc",
     "is_native",
     "reconstruct",
     "reconstruct_jvp",

@@ -13,6 +13,11 @@ where dgrad and wgrad are the gradients of a convolution. Counting one convoluti
 a unit, a step takes 3 units and its adjoint 8. The sums are two convolutions each: one over stacked
 channels took the same time on a CPU (128 channels, 16x16 and 8x8), one over a stacked batch for
 W_bar_t 15 % more, and both copy their operands.
+
+Images and theta come as they are everywhere, channels before rows; between the blocks channels are
+innermost in memory, as the library's fast convolutions and the norm's want them. So a map here is
+[N, C, h, w] with the strides of [N, h, w, C]: weights are copied to such strides once a step, the
+classifier's too, and maps never are.
 """
 
 from typing import Any, NamedTuple
@@ -24,30 +29,23 @@ from torch.nn import functional as F
 from nsdbench.ops import reference
 from nsdbench.ops.backend import is_native
 from nsdbench.ops.convnet_shape import ConvNetShape, check, check_classes, check_classifier
-from nsdbench.ops.inorm_relu_pool import (
-    EPS,
-    forward,
-    gradients,
-    gradients_tangent,
-    inorm_relu_pool,
-    tangent,
-)
+from nsdbench.ops.inorm_relu_pool import EPS, NHWC, inorm_relu_pool_nhwc
 from nsdbench.ops.registration import constant
 
 
 class _Block(NamedTuple):
-    """A block's part of theta, or of a direction in theta, as views."""
+    """A block's part of theta, or of a direction in theta."""
 
-    weight: Tensor  # [width, C, 3, 3]
+    weight: Tensor  # [width, C, 3, 3], channels innermost
     scale: Tensor  # [width]
     shift: Tensor  # [width]
     padding: int
 
 
 class _Classifier(NamedTuple):
-    """The classifier's part of theta, or of a direction in theta, as views."""
+    """The classifier's part of theta, or of a direction in theta."""
 
-    weight: Tensor  # [K, F]
+    weight: Tensor  # [K, F], in the order of _flat
     bias: Tensor  # [K]
 
 
@@ -67,7 +65,8 @@ def convnet_features(theta: Tensor, x: Tensor, shape: ConvNetShape) -> Tensor:
     """
     check(theta, x, shape)
     for block in _split(theta, x, shape)[0]:
-        x = inorm_relu_pool(_convolve(x, block), block.scale, block.shift)
+        z = _convolve(x, block)
+        x = _nchw(inorm_relu_pool_nhwc(_nhwc(z), block.scale, block.shift))
     return x.flatten(1)
 
 
@@ -95,13 +94,14 @@ def convnet_gradient(theta: Tensor, x: Tensor, y: Tensor, shape: ConvNetShape) -
         return reference.convnet_step(theta, x, y, 0.0, None, 0.0, *sizes)[1]
     blocks, classifier = _split(theta, x, shape)
     inputs, convolved = _run_blocks(blocks, x)
-    features = inputs[-1].flatten(1)
+    last = inputs.pop()
+    features = _flat(last)
     loss = _CrossEntropy(F.linear(features, *classifier), y)
-    found = [loss.grad.sum(0), loss.grad.T @ features]
-    grad = (loss.grad @ classifier.weight).view_as(inputs.pop())
+    found = [loss.grad.sum(0), _unflat(loss.grad.T @ features, last)]
+    grad = _unflat(loss.grad @ classifier.weight, last)
     while blocks:
         block, a, z = blocks.pop(), inputs.pop(), convolved.pop()
-        grad, *norm = gradients(grad, z, block.scale, block.shift, EPS)
+        grad, *norm = _norm_backward(grad, z, block)
         grad, weight = _convolve_backward(grad, a, block, needs=(bool(blocks), True))
         found += _piece(weight, norm)
     return _join(found)
@@ -141,7 +141,8 @@ def convnet_adjoint(
     blocks_t, classifier_t = _split(direction, x, shape)
     inputs, convolved = _run_blocks(blocks, x)
     inputs_t, convolved_t = _run_blocks_jvp(blocks, blocks_t, inputs, convolved)
-    features, features_t = inputs[-1].flatten(1), inputs_t.pop().flatten(1)
+    last = inputs.pop()
+    features, features_t = _flat(last), _flat(inputs_t.pop())
     loss = _CrossEntropy(F.linear(features, *classifier), y)
     logits_t = F.linear(features, *classifier_t) + features_t @ classifier.weight.T
     along = (loss.grad * logits_t).sum()
@@ -150,21 +151,17 @@ def convnet_adjoint(
         return along, [None, None, h_y]
 
     grad_t = loss.grad_jvp(logits_t)
-    found = [grad_t.sum(0), grad_t.T @ features + loss.grad.T @ features_t]
-    grad_t = grad_t @ classifier.weight + loss.grad @ classifier_t.weight
-    grad, grad_t = (g.view_as(inputs[-1]) for g in (loss.grad @ classifier.weight, grad_t))
-    inputs.pop()
+    found = [grad_t.sum(0), _unflat(grad_t.T @ features + loss.grad.T @ features_t, last)]
+    grad_t = _unflat(grad_t @ classifier.weight + loss.grad @ classifier_t.weight, last)
+    grad = _unflat(loss.grad @ classifier.weight, last)
     while blocks:
         block, a, z = blocks.pop(), inputs.pop(), convolved.pop()
         block_t, a_t, z_t = blocks_t.pop(), inputs_t.pop(), convolved_t.pop()
-        norm = (z, block.scale, block.shift, EPS)
         needs_input = needs_x or bool(blocks)
-        grad_z_t, *norm_t = gradients_tangent(
-            grad, *norm, grad_t, z_t, block_t.scale, block_t.shift
-        )
+        grad_z_t, *norm_t = _norm_backward_jvp(grad, z, block, grad_t, z_t, block_t)
         grad_t, weight_t = _convolve_backward(grad_z_t, a, block, (needs_input, needs_theta))
         if needs_input:
-            grad_z, *_ = gradients(grad, *norm)
+            grad_z, *_ = _norm_backward(grad, z, block)
             rest = (True, needs_theta and a_t is not None)
             more_grad_t, more_weight_t = _convolve_backward(
                 grad_z, a if a_t is None else a_t, block_t, rest
@@ -176,7 +173,8 @@ def convnet_adjoint(
                 grad = _convolve_backward(grad_z, a, block, (True, False))[0]
         if needs_theta:
             found += _piece(weight_t, norm_t)
-    return along, [_join(found) if needs_theta else None, grad_t if needs_x else None, h_y]
+    h_x = grad_t.contiguous() if needs_x else None
+    return along, [_join(found) if needs_theta else None, h_x, h_y]
 
 
 class _CrossEntropy:
@@ -205,7 +203,7 @@ class _CrossEntropy:
 
 
 def _split(theta: Tensor, x: Tensor, shape: ConvNetShape) -> tuple[list[_Block], _Classifier]:
-    """View theta, or a direction in theta, as blocks and classifier."""
+    """Split theta, or a direction in theta, into blocks and classifier."""
     width, channels = shape.width, x.shape[1]
     sizes: list[int] = []
     for _ in range(shape.depth):
@@ -218,8 +216,31 @@ def _split(theta: Tensor, x: Tensor, shape: ConvNetShape) -> tuple[list[_Block],
     for layer in range(shape.depth):
         weight, _, scale, shift = (next(pieces) for _ in range(4))
         padding = shape.padding if layer == 0 else 1
-        blocks.append(_Block(weight.view(width, -1, 3, 3), scale, shift, padding))
-    return blocks, _Classifier(next(pieces).view(num_classes, num_features), next(pieces))
+        weight = _nchw(_nhwc(weight.view(width, -1, 3, 3)).contiguous())
+        blocks.append(_Block(weight, scale, shift, padding))
+    of_maps = next(pieces).view(num_classes, width, *shape.map_sizes(x)[-1])
+    return blocks, _Classifier(_flat(of_maps), next(pieces))
+
+
+def _nhwc(maps: Tensor) -> Tensor:
+    """View [N, C, h, w] as [N, h, w, C]."""
+    return maps.permute(0, 2, 3, 1)
+
+
+def _nchw(maps: Tensor) -> Tensor:
+    """View [N, h, w, C] as [N, C, h, w]."""
+    return maps.permute(0, 3, 1, 2)
+
+
+def _flat(maps: Tensor) -> Tensor:
+    """Flatten [N, C, h, w] to [N, F], channels innermost: a view, where they are so in memory."""
+    return _nhwc(maps).flatten(1)
+
+
+def _unflat(features: Tensor, like: Tensor) -> Tensor:
+    """View what has the columns of `_flat(like)` as maps [rows, C, h, w]."""
+    _, channels, height, width = like.shape
+    return _nchw(features.view(-1, height, width, channels))
 
 
 def _piece(weight: Tensor, norm: list[Tensor]) -> list[Tensor]:
@@ -238,7 +259,7 @@ def _run_blocks(blocks: list[_Block], x: Tensor) -> tuple[list[Tensor], list[Ten
     inputs, convolved = [x], list[Tensor]()
     for block in blocks:
         convolved.append(_convolve(inputs[-1], block))
-        inputs.append(forward(convolved[-1], block.scale, block.shift, EPS))
+        inputs.append(_norm(convolved[-1], block))
     return inputs, convolved
 
 
@@ -253,10 +274,33 @@ def _run_blocks_jvp(
         if inputs_t[-1] is not None:
             z_t += _convolve(inputs_t[-1], block)
         convolved_t.append(z_t)
-        inputs_t.append(
-            tangent(z, block.scale, block.shift, EPS, z_t, block_t.scale, block_t.shift)
-        )
+        inputs_t.append(_norm_jvp(z, block, z_t, block_t))
     return inputs_t, convolved_t
+
+
+def _norm(z: Tensor, block: _Block) -> Tensor:
+    return _nchw(NHWC.forward(_nhwc(z), block.scale, block.shift, EPS))
+
+
+def _norm_jvp(z: Tensor, block: _Block, z_t: Tensor, block_t: _Block) -> Tensor:
+    point, tangent = (_nhwc(z), block.scale, block.shift), (_nhwc(z_t), *block_t[1:3])
+    return _nchw(NHWC.tangent(*point, EPS, *tangent))
+
+
+def _norm_backward(grad: Tensor, z: Tensor, block: _Block) -> list[Tensor]:
+    """Compute the gradients of `_norm` in z, scale and shift."""
+    point = (_nhwc(z), block.scale, block.shift)
+    grad_z, *rest = NHWC.gradients(_nhwc(grad), *point, EPS)
+    return [_nchw(grad_z), *rest]
+
+
+def _norm_backward_jvp(
+    grad: Tensor, z: Tensor, block: _Block, grad_t: Tensor, z_t: Tensor, block_t: _Block
+) -> list[Tensor]:
+    """Compute the tangents of `_norm_backward`."""
+    point, tangent = (_nhwc(z), block.scale, block.shift), (_nhwc(z_t), *block_t[1:3])
+    grad_z_t, *rest = NHWC.gradients_tangent(_nhwc(grad), *point, EPS, _nhwc(grad_t), *tangent)
+    return [_nchw(grad_z_t), *rest]
 
 
 def _convolve(a: Tensor, block: _Block) -> Tensor:

@@ -13,6 +13,7 @@
 #include "cuda/reconstruct.cu"  // NOLINT: the very source that nvcc compiles
 #include "sanitize_dsa.h"
 #include "sanitize_inorm_relu_pool.h"
+#include "sanitize_inorm_relu_pool_nhwc.h"
 #include "simt_programs.h"
 
 namespace {
@@ -138,6 +139,7 @@ int main(int argc, char** argv) {
       run_programs();
       nsdbench::tests::sanitize_dsa();
       nsdbench::tests::sanitize_inorm_relu_pool();
+      nsdbench::tests::sanitize_inorm_relu_pool_nhwc();
     }
   } catch (const std::exception& error) {
     std::fprintf(stderr, "%s\n", error.what());

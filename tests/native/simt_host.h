@@ -33,6 +33,7 @@
 
 #define SIMT_KERNEL [[maybe_unused]] static
 #define SIMT_DEVICE [[maybe_unused]] static inline
+#define SIMT_UNROLL
 #define SIMT_SHARED(type, name, count)                                                      \
   static char name##_tag;                                                                   \
   type* const name =                                                                        \

@@ -17,7 +17,8 @@ NAMES = [
     for header in sorted((CHECK.parents[1] / "kernels").glob("*.cuh"))
     for name in re.findall(r"SIMT_KERNEL void (\w+)", header.read_text())
 ]
-KERNELS = [f"{name}IdLb1E" if name == "mode_product_fwd_kernel" else f"{name}IfE" for name in NAMES]
+ARGUMENTS = {"mode_product_fwd_kernel": "IdLb1EE", "inorm_relu_pool_nhwc_fwd_kernel": "IfLi4EE"}
+KERNELS = [name + ARGUMENTS.get(name, "IfE") for name in NAMES]
 
 
 def check(tmp_path, entries, status=0):
@@ -38,7 +39,9 @@ def check(tmp_path, entries, status=0):
 def test_passes_and_lists_every_kernel_and_architecture(tmp_path):
     done = check(tmp_path, [(symbol, 0, 1000) for symbol in KERNELS])
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "mode_product_fwd_kernel<double, true>               75        40    1000" in done.stdout
+    row = r"mode_product_fwd_kernel<double, true> +75 +40 +1000 +0\n"
+    assert re.search(row, done.stdout)
+    assert "inorm_relu_pool_nhwc_fwd_kernel<float, 4> " in done.stdout
     assert f"cuda-check: {len(NAMES)} kernels, sm_75, sm_80, sm_90: no spills" in done.stdout
 
 

@@ -112,6 +112,33 @@ def test_number_of_convolutions():
     assert (counted.forward, counted.backward) == (3 * depth - 1, 5 * depth - 2)
 
 
+class SeenMaps(torch.utils._python_dispatch.TorchDispatchMode):
+    """Note for every map that a norm block reads whether its channels are innermost in memory."""
+
+    def __init__(self):
+        super().__init__()
+        self.are_innermost = []
+
+    def __torch_dispatch__(self, operator, types, arguments=(), options=None):
+        if operator.name().startswith("nsdbench::inorm_relu_pool_nhwc"):
+            maps = [a for a in arguments if isinstance(a, torch.Tensor) and a.dim() == 4]
+            self.are_innermost += [a.is_contiguous() for a in maps]
+        return operator(*arguments, **(options or {}))
+
+
+@pytest.mark.parametrize("name", ["colour", "odd-maps", "five-blocks"])
+def test_no_map_is_copied_between_blocks(device, name):
+    """In float32, which the library convolves with channels innermost on the CPU as well."""
+    problem = Problem(CASES[name], True, torch.float32)
+    operands = (problem.theta, problem.x, problem.y, problem.direction)
+    theta, x, y, direction = (operand.to(device) for operand in operands)
+    with SeenMaps() as seen:
+        convnet_gradient(theta, x, y, problem.shape)
+        _, found = convnet_adjoint(theta, x, y, direction, problem.shape, (True, True, True))
+    assert len(seen.are_innermost) == 12 * problem.case.depth and all(seen.are_innermost)
+    assert found[1].is_contiguous()
+
+
 def test_wrong_arguments_and_saturated_softmax():
     problem = Problem(CASES["one-block"], False)
     with pytest.raises(ValueError, match="theta: expected shape"):

@@ -1,4 +1,7 @@
-"""`inorm_relu_pool`: values and derivatives on every implementation, against the plain twin."""
+"""`inorm_relu_pool`: values and derivatives on every implementation, against the plain twin.
+
+In both layouts: with channels innermost the same tests run, their maps permuted on the way.
+"""
 
 import os
 import statistics
@@ -7,6 +10,7 @@ import sys
 
 import pytest
 import torch
+from torch import Tensor
 
 from nsdbench import ops
 from nsdbench.ops import reference
@@ -27,6 +31,8 @@ SHAPES = {  # N, C, H, W
     "many-images": (70, 9, 3, 2),
     "two-warps-a-plane": (3, 3, 17, 19),
     "four-warps-a-plane": (1, 3, 25, 30),
+    "vectors-of-channels": (9, 20, 4, 6),
+    "more-than-registers-hold": (2, 4, 21, 18),
 }
 TINY = {"even": (2, 2, 2, 4), "odd": (2, 1, 3, 5)}
 
@@ -51,10 +57,46 @@ def on_host(simt):
     return call
 
 
+def permuted(call):
+    """Return what calls the operators on maps with channels innermost, in terms of the others."""
+
+    def call_nhwc(name, *args):
+        there = [
+            a.permute(0, 2, 3, 1) if isinstance(a, Tensor) and a.dim() == 4 else a for a in args
+        ]
+        results = call(name.replace("inorm_relu_pool", "inorm_relu_pool_nhwc"), *there)
+        if isinstance(results, tuple):
+            return results[0].permute(0, 3, 1, 2), *results[1:]
+        return results.permute(0, 3, 1, 2)
+
+    return call_nhwc
+
+
+LAYOUTS = {"nchw": lambda call: call, "nhwc": permuted}
+
+
+@pytest.fixture(params=LAYOUTS)
+def layout(request):
+    """What makes a function that calls the operators take maps of one layout or the other."""
+    return LAYOUTS[request.param]
+
+
 @pytest.fixture
-def call(backend):
-    """What calls an operator, without autograd, on every implementation."""
-    return native if backend.simt is None else on_host(backend.simt)
+def call(backend, layout):
+    """What calls an operator, without autograd, on every implementation, in both layouts."""
+    return layout(native if backend.simt is None else on_host(backend.simt))
+
+
+@pytest.fixture(params=LAYOUTS)
+def pool(request):
+    """The public operator, on maps [N, C, H, W] in either layout."""
+    if request.param == "nchw":
+        return ops.inorm_relu_pool
+
+    def pool_nhwc(x, weight, bias):
+        return ops.inorm_relu_pool_nhwc(x.permute(0, 2, 3, 1), weight, bias).permute(0, 3, 1, 2)
+
+    return pool_nhwc
 
 
 def draw(shape, device="cpu", dtype=torch.float64, seed=0):
@@ -144,10 +186,10 @@ def test_float32_is_as_accurate_as_the_twin_in_float32(backend, call, name):
 
 
 @pytest.mark.parametrize("name", TINY)
-def test_gradcheck_and_gradgradcheck(device, name):
+def test_gradcheck_and_gradgradcheck(device, pool, name):
     tensors = [t.requires_grad_() for t in draw(TINY[name], device)[0][:3]]
-    assert torch.autograd.gradcheck(ops.inorm_relu_pool, tensors, check_forward_ad=True)
-    assert torch.autograd.gradgradcheck(ops.inorm_relu_pool, tensors)
+    assert torch.autograd.gradcheck(pool, tensors, check_forward_ad=True)
+    assert torch.autograd.gradgradcheck(pool, tensors)
 
 
 @pytest.mark.parametrize("name", TINY)
@@ -189,26 +231,29 @@ def test_absent_tangents_are_zero(backend, call, left_out):
         torch.testing.assert_close(ours, expected, rtol=1e-12, atol=1e-12)
 
 
+@pytest.mark.parametrize("name", ["inorm_relu_pool", "inorm_relu_pool_nhwc"])
 @pytest.mark.parametrize("requires_grad", [False, True])
-def test_opcheck(device, requires_grad):
-    (x, weight, bias, grad), (x_t, weight_t, bias_t, grad_t) = draw((2, 2, 3, 4), device)
+def test_opcheck(device, requires_grad, name):
+    (x, weight, bias, grad), (x_t, weight_t, bias_t, grad_t) = (
+        [t.permute(0, 2, 3, 1).contiguous() if "nhwc" in name and t.dim() == 4 else t for t in half]
+        for half in draw((2, 2, 3, 4), device)
+    )
+    operator, backward, jvp, backward_jvp = (
+        getattr(NATIVE, name + suffix).default
+        for suffix in ("", "_backward", "_jvp", "_backward_jvp")
+    )
     tensors = [t.requires_grad_(requires_grad) for t in (x, weight, bias)]
     grad.requires_grad_(requires_grad)
-    torch.library.opcheck(NATIVE.inorm_relu_pool.default, (*tensors, EPS))
-    torch.library.opcheck(NATIVE.inorm_relu_pool_backward.default, (grad, *tensors, EPS))
+    torch.library.opcheck(operator, (*tensors, EPS))
+    torch.library.opcheck(backward, (grad, *tensors, EPS))
     if not requires_grad:
-        torch.library.opcheck(
-            NATIVE.inorm_relu_pool_jvp.default, (*tensors, EPS, x_t, None, bias_t)
-        )
-        torch.library.opcheck(
-            NATIVE.inorm_relu_pool_backward_jvp.default,
-            (grad, *tensors, EPS, grad_t, x_t, weight_t, None),
-        )
+        torch.library.opcheck(jvp, (*tensors, EPS, x_t, None, bias_t))
+        torch.library.opcheck(backward_jvp, (grad, *tensors, EPS, grad_t, x_t, weight_t, None))
 
 
-def test_third_derivative_is_a_clear_error(device):
+def test_third_derivative_is_a_clear_error(device, pool):
     tensors = [t.requires_grad_() for t in draw((2, 2, 3, 4), device)[0][:3]]
-    value = ops.inorm_relu_pool(*tensors).square().sum()
+    value = pool(*tensors).square().sum()
     for _ in range(2):
         (gradient,) = torch.autograd.grad(value, tensors[0], create_graph=True)
         value = gradient.square().sum()
@@ -271,11 +316,11 @@ def test_equal_calls_give_equal_bits(backend, call):
 
 
 @pytest.mark.parametrize("name", SHAPES)
-def test_bits_do_not_depend_on_the_order_of_cuda_threads(simt, name):
+def test_bits_do_not_depend_on_the_order_of_cuda_threads(simt, layout, name):
     operands, results = draw(SHAPES[name], dtype=torch.float32), []
     for order in ("natural", "reversed", "shuffled"):
         simt.set_order(order, seed=4)
-        results.append(derivatives(on_host(simt), *operands))
+        results.append(derivatives(layout(on_host(simt)), *operands))
     for other in results[1:]:
         assert all(map(torch.equal, results[0], other))
 
@@ -324,7 +369,7 @@ def change(position, new):
     return lambda tensors: [new(t) if n == position else t for n, t in enumerate(tensors)]
 
 
-@pytest.mark.parametrize(
+WRONG = pytest.mark.parametrize(
     ("wrong", "message"),
     [
         (change(0, lambda x: x[0]), r"x: expected 4 dimensions \[N, C, H, W\], got \[3, 4, 4\]"),
@@ -336,6 +381,30 @@ def change(position, new):
         (change(2, lambda b: b.to("meta")), "bias: expected the device of x"),
     ],
 )
+
+
+def test_wrong_arguments_with_channels_innermost(device):
+    (x, weight, bias, _), _ = draw((2, 3, 4, 5), device)
+    x = x.permute(0, 2, 3, 1)
+    with pytest.raises(ValueError, match=r"x: expected 4 dimensions \[N, H, W, C\], got \[4, 5, 3"):
+        ops.inorm_relu_pool_nhwc(x[0], weight, bias)
+    with pytest.raises(ValueError, match=r"x: expected planes of at least 2x2, got \[2, 4, 1, 3"):
+        ops.inorm_relu_pool_nhwc(x[:, :, :1], weight, bias)
+    for run in (ops.inorm_relu_pool_nhwc, lambda *args: NATIVE.inorm_relu_pool_nhwc(*args, EPS)):
+        with pytest.raises(ValueError, match=r"inorm_relu_pool: weight: expected shape \[3\]"):
+            run(x, weight[:2], bias)
+
+
+def test_no_twin_is_needed_with_channels_innermost(device, monkeypatch):
+    """NSDBENCH_NATIVE=0 takes the twin of the other layout."""
+    (x, weight, bias, _), _ = draw((2, 3, 4, 5), device)
+    expected = ops.inorm_relu_pool(x, weight, bias)
+    monkeypatch.setenv("NSDBENCH_NATIVE", "0")
+    out = ops.inorm_relu_pool_nhwc(x.permute(0, 2, 3, 1), weight, bias)
+    torch.testing.assert_close(out.permute(0, 3, 1, 2), expected, rtol=1e-12, atol=1e-12)
+
+
+@WRONG
 def test_wrong_arguments(device, wrong, message):
     tensors = draw((2, 3, 4, 4), device)[0][:3]
     ops.inorm_relu_pool(*tensors)
