@@ -109,6 +109,18 @@ def test_the_python_of_the_readme_runs_as_one_program(tmp_path):
     assert (tmp_path / "set.safetensors").exists()
 
 
+def test_the_sweep_of_the_readme_is_a_row_of_a_table(tmp_path, monkeypatch):
+    (row,) = re.findall(r"```toml\n(\[\[rows\]\].*?)```", README, flags=re.DOTALL)
+    table = 'name = "mine"\ntitle = "Mine"\nsource = "nobody"\n' + row
+    table += '[scales.smoke]\nprotocol = "common"\nseeds = 1\nrepeats = 1\n'
+    table += 'columns = [{ dataset = "Digits16", ipc = 1, arch = "convnet2-w16" }]\n'
+    (tmp_path / "mine.toml").write_text(table)
+    monkeypatch.setenv(tables.FOLDERS_VARIABLE, str(tmp_path))
+    entries = tables.load("mine").entries("smoke")
+    weights = [entry.recipe.values["objective"]["guided_weight"] for entry in entries]
+    assert weights == [0, 0.1, 0.3, 1] and {entry.seeds for entry in entries} == {3}
+
+
 def coverage_lines(summary):
     """Write tables' statuses as Markdown: which rows are implemented."""
     lines = [
