@@ -112,17 +112,21 @@ def operators() -> str:
 def cuda() -> str:
     """Render what the CUDA code gains on a GPU, from cuda.json: times, then peak memory."""
     measured = read("cuda")
-    pairs = {
-        "outer_step": ("outer step, ", "fused", "autograd"),
-        "training_step": ("training step, B 256, ", "fused", "stock PyTorch"),
+    rivals = {
+        "outer_step": ("outer step, ", "autograd"),
+        "training_step": ("training step, ", "stock PyTorch", "torch.compile"),
     }
     rows = []
     for group in ("outer_step", "training_step", "operators"):
         for name, ways in measured[group].items():
-            before, ours, other = pairs.get(group, ("", *ways))
-            fast, slow = ways[ours], ways[other]
-            times = timed_row(f"{before}{name} / {other}", fast["seconds"], slow["seconds"])
-            rows.append([*times, f"{fast['peak_mib']:,.0f} / {slow['peak_mib']:,.0f} MiB"])
+            ours = next(way for way in ("graph", "fused", "native") if way in ways)
+            if group == "training_step" and not name.startswith("B "):
+                name = f"B 256, {name}"  # as the first files left out
+            before, *others = rivals.get(group, ("", *(way for way in ways if way != ours)))
+            for other in (way for way in others if way in ways):
+                fast, slow = ways[ours], ways[other]
+                times = timed_row(f"{before}{name} / {other}", fast["seconds"], slow["seconds"])
+                rows.append([*times, f"{fast['peak_mib']:,.0f} / {slow['peak_mib']:,.0f} MiB"])
     return table("what | against | time | ratio | peak memory", "llrrr", rows)
 
 

@@ -35,3 +35,22 @@ def test_page_shows_the_committed_measurements(page, render):
 )
 def test_duration(seconds, text):
     assert table.duration(seconds) == text
+
+
+def test_a_cuda_file_with_captures_shows_them_against_every_rival(monkeypatch):
+    facts = {"seconds": 0.001, "peak_mib": 10.0}
+    measured = {
+        "outer_step": {"N 2": {"graph": facts, "fused": facts, "autograd": facts | {"seconds": 1}}},
+        "training_step": {
+            "B 5": {way: facts for way in ("graph", "fused", "stock PyTorch", "torch.compile")}
+        },
+        "operators": {"one": {"native": facts, "another": facts}},
+    }
+    monkeypatch.setattr(table, "read", lambda name: measured)
+    rows = [line.split(" | ")[:4] for line in table.cuda().splitlines()[2:]]
+    assert [[cell.strip("| ") for cell in row] for row in rows] == [
+        ["outer step, N 2", "autograd", "1 ms / 1 s", "1000.0"],
+        ["training step, B 5", "stock PyTorch", "1 ms / 1 ms", "1.0"],
+        ["training step, B 5", "torch.compile", "1 ms / 1 ms", "1.0"],
+        ["one", "another", "1 ms / 1 ms", "1.0"],
+    ]
