@@ -44,7 +44,7 @@ from nsdbench.sets.parameterizations import Parameterization
 from nsdbench.sets.whiteness import contradiction
 from nsdbench.spread import summary
 from nsdbench.student import augment
-from nsdbench.student.training_step import TrainingStep
+from nsdbench.student.training_step import TrainingStep, vector_of
 from nsdbench.sums import notice
 
 Source = Artefact | ForeignSet | TrainingData
@@ -345,11 +345,14 @@ def train(
     if protocol.augment:
         strategy = dsa_strategy if protocol.strategy is None else protocol.strategy
 
+    theta = vector_of(model) if protocol.loss == "cross_entropy" else None
+    parameters = list(model.parameters()) if theta is None else [theta]
+
     def optimiser(rate: float) -> torch.optim.Optimizer:
         if protocol.optimiser == "adam":
-            return torch.optim.Adam(model.parameters(), lr=rate)
+            return torch.optim.Adam(parameters, lr=rate)
         return torch.optim.SGD(
-            model.parameters(),
+            parameters,
             lr=rate,
             momentum=protocol.momentum,
             weight_decay=protocol.weight_decay,
@@ -363,7 +366,7 @@ def train(
             loss = loss + protocol.start_penalty * model.distance()
         return (loss,)
 
-    descend = TrainingStep(model, optimiser(lr), batch_loss)
+    descend = TrainingStep(model, optimiser(lr), batch_loss, theta=theta)
     total = protocol.total_steps(training_set.num_images)
     decay = protocol.decay_step(training_set.num_images)
     per_epoch = protocol.steps_per_epoch(training_set.num_images)

@@ -1,7 +1,7 @@
 """One step of an optimiser on a batch: the plain training of experts, judged networks and pools.
 
-Everywhere but on CUDA it is forward pass, `backward` and `optimiser.step` as they stand. On CUDA
-loss and gradients are captured once a shape and replayed (graph.py); the optimiser's step follows
+In general it is forward pass, `backward` and `optimiser.step` as they stand. On the CPU one operator
+takes a ConvNet to the gradient of its cross-entropy, and keeps no maps (`vector_of`). On CUDA loss and gradients are captured once a shape and replayed (graph.py); the optimiser's step follows
 as it stands, so that its state, its schedule and its rounding are torch.optim's. It is a handful of
 launches, made while the replay runs.
 """
@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from nsdbench import models
+from nsdbench.ops import convnet as native
 from nsdbench.student import capture
 from nsdbench.student.step import has_training_state, repeatable
 
@@ -22,6 +23,21 @@ if TYPE_CHECKING:
     from nsdbench.student.graph import Engine
 
 Loss = Callable[[Tensor, Tensor], Sequence[Tensor]]
+
+
+def vector_of(model: nn.Module) -> nn.Parameter | None:
+    """Make the parameters of a ConvNet on the CPU views of one vector theta [P], and return that.
+
+    A `TrainingStep` can then have loss and gradient from one operator, and its optimiser updates one
+    tensor. None where there is no such operator; the network is left as it was.
+    """
+    if models.code_path(model) != "native":
+        return None
+    theta = models.flatten(model)
+    pieces = models.unflatten(model, theta).values()
+    for parameter, piece in zip(model.parameters(), pieces, strict=True):
+        parameter.data = piece
+    return nn.Parameter(theta)
 
 
 class TrainingStep:
@@ -38,6 +54,8 @@ class TrainingStep:
         loss: called as loss(x, y); returns the scalar loss and whatever else is wanted of the
             forward pass. It draws nothing, and reads nothing back from a GPU.
         redirect: called as redirect(x, y) when the gradients are there, to replace them.
+        theta: of `vector_of(model)`, and what the optimiser updates: the loss is then the mean
+            cross-entropy and nothing else, and `loss` is not called. None: autograd differentiates.
 
     Attributes:
         optimiser: may be exchanged.
@@ -50,6 +68,7 @@ class TrainingStep:
         optimiser: torch.optim.Optimizer,
         loss: Loss,
         redirect: Callable[[Tensor, Tensor], None] | None = None,
+        theta: nn.Parameter | None = None,
     ) -> None:
         self.optimiser = optimiser
         self.code_path = self._eager_path = models.code_path(model)
@@ -60,6 +79,8 @@ class TrainingStep:
         )
         self._loss = loss
         self._redirect = redirect
+        self._theta = theta
+        self._shape = None if theta is None else models.native_shape(model)
         self._family: object | None = None  # of the graphs, once there are some
 
     def __call__(self, x: Tensor, y: Tensor) -> Sequence[Tensor]:
@@ -80,6 +101,9 @@ class TrainingStep:
 
     def _differentiate(self, x: Tensor, y: Tensor) -> Sequence[Tensor]:
         """Leave the gradients in the parameters, and return what the loss returned."""
+        if self._theta is not None and self._shape is not None:
+            _, self._theta.grad, loss = native.convnet_step(self._theta, x, y, 0.0, self._shape)
+            return (loss,)
         found = self._loss(x, y)
         self.optimiser.zero_grad(set_to_none=True)
         found[0].backward()
