@@ -1,9 +1,10 @@
 """One step of an optimiser on a batch: the plain training of experts, judged networks and pools.
 
-In general it is forward pass, `backward` and `optimiser.step` as they stand. On the CPU one operator
-takes a ConvNet to the gradient of its cross-entropy, and keeps no maps (`vector_of`). On CUDA loss and gradients are captured once a shape and replayed (graph.py); the optimiser's step follows
-as it stands, so that its state, its schedule and its rounding are torch.optim's. It is a handful of
-launches, made while the replay runs.
+In general it is forward pass, `backward` and `optimiser.step` as they stand. On the CPU one
+operator has the gradient of a ConvNet's cross-entropy, and keeps no maps (`vector_of`). On CUDA
+loss and gradients are captured once a shape and replayed (graph.py). The optimiser's step follows
+as it stands, so that its state, its schedule and its rounding are torch.optim's. On CUDA it is a
+handful of launches, made while the replay runs.
 """
 
 import weakref
@@ -28,8 +29,8 @@ Loss = Callable[[Tensor, Tensor], Sequence[Tensor]]
 def vector_of(model: nn.Module) -> nn.Parameter | None:
     """Make the parameters of a ConvNet on the CPU views of one vector theta [P], and return that.
 
-    A `TrainingStep` can then have loss and gradient from one operator, and its optimiser updates one
-    tensor. None where there is no such operator; the network is left as it was.
+    A `TrainingStep` can then have loss and gradient from one operator, and its optimiser updates
+    one tensor. None where there is no such operator; the network is left as it was.
     """
     if models.code_path(model) != "native":
         return None
