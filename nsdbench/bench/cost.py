@@ -7,7 +7,8 @@ Time counts arithmetic and a fixed cost per training step:
 and, of exact kernels, the bytes that they move through memory. Objectives, parameterizations and
 coresets price themselves, see their families. Forward flops come from the closed form of
 `models.sizes`. The rate is a round figure for narrow networks on one CPU core; expect the truth
-within a factor of three either way. The display of a run corrects the time left by how long
+within a factor of three either way. That of a GPU is measured if somebody asked for it
+(`calibration`), else a guess. The display of a run corrects the time left by how long
 finished cells really took.
 """
 
@@ -27,11 +28,29 @@ from nsdbench.sets.budget import Budget
 
 FLOPS_PER_CORE = 8e10  # measured: 5e10 to 1.6e11 on ConvNets of width 32, natively, AVX-512
 BYTES_PER_CORE = 4e8  # measured: exact kernels, whose angles take as long as their bytes
-BYTES_PER_GPU = 1e12  # our choice: half of what a data-centre GPU promises
-FLOPS_PER_GPU = 5e12  # our choice: a third of what a mid-range GPU of 2018 promises
 SECONDS_PER_STEP = 2e-3  # measured: an augmented step of a small ConvNet, beside arithmetic
+# Our choice for a GPU that was not measured: a third of what a mid-range one of 2018 promises to
+# compute, half of what a data-centre one promises to move.
+FLOPS_PER_GPU, BYTES_PER_GPU = 5e12, 1e12
 PROCESS_BYTES = 400 * 2**20  # measured: Python with torch loaded
 _UNKNOWN_TRAIN_SIZE = 13_000  # ImageNet subsets: about 1,300 images in each of 10 classes
+
+
+@dataclass(frozen=True)
+class Rates:
+    """How fast a device is: flops and moved bytes a second, seconds of a step besides."""
+
+    flops: float
+    moved_bytes: float
+    step_seconds: float
+
+    @classmethod
+    def of_cores(cls, cores: int) -> "Rates":
+        """Return those of some cores of a CPU."""
+        return cls(FLOPS_PER_CORE * cores, BYTES_PER_CORE * cores, SECONDS_PER_STEP)
+
+
+GPU = Rates(FLOPS_PER_GPU, BYTES_PER_GPU, SECONDS_PER_STEP)  # one that was not calibrated
 
 
 @dataclass(frozen=True)
@@ -44,11 +63,10 @@ class Work:
     steps: int
     moved_bytes: float = 0.0
 
-    def seconds(self, cores: int, has_gpu: bool = False) -> float:
-        """Return the estimated time on that many cores, or on a GPU."""
-        rate = FLOPS_PER_GPU if has_gpu else FLOPS_PER_CORE * cores
-        bandwidth = BYTES_PER_GPU if has_gpu else BYTES_PER_CORE * cores
-        return self.flops / rate + self.moved_bytes / bandwidth + self.steps * SECONDS_PER_STEP
+    def seconds(self, rates: Rates) -> float:
+        """Return the estimated time on a device."""
+        arithmetic, moving = self.flops / rates.flops, self.moved_bytes / rates.moved_bytes
+        return arithmetic + moving + self.steps * rates.step_seconds
 
 
 @dataclass(frozen=True)

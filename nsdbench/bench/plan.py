@@ -17,8 +17,9 @@ from typing import Any
 
 from nsdbench import data
 from nsdbench.bench import divergence, kept, tables
+from nsdbench.bench.calibration import gpu_rates
 from nsdbench.bench.cell import Cell
-from nsdbench.bench.cost import Estimate, Work, estimate
+from nsdbench.bench.cost import Estimate, Rates, Work, estimate
 from nsdbench.bench.record import Record, Result
 from nsdbench.bench.store import Store
 from nsdbench.bench.tables import Entry
@@ -158,8 +159,10 @@ class Plan:
     def seconds(self, cores: int, has_gpu: bool = False) -> dict[str, float]:
         """Estimate the time of every cell that is to do or lacks its data, by cell id.
 
+        On that many cores, or on a GPU, whose rates are those of its calibration if it has one.
         Work that cells share (experts, distilled sets) counts for the first of them.
         """
+        rates = gpu_rates() if has_gpu else Rates.of_cores(cores)
         seen: set[tuple] = set()
         result = {}
         for planned in self.cells:
@@ -168,7 +171,7 @@ class Plan:
             work: Sequence[Work] = planned.estimate.work if planned.estimate else ()
             new = [part for part in work if part.key not in seen]
             seen.update(part.key for part in new)
-            result[planned.cell.id] = sum(part.seconds(cores, has_gpu) for part in new)
+            result[planned.cell.id] = sum(part.seconds(rates) for part in new)
         return result
 
 

@@ -8,7 +8,7 @@ import re
 from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from nsdbench.bench.cost import Work, estimate
+from nsdbench.bench.cost import Rates, Work, estimate
 from nsdbench.bench.plan import Plan, PlannedCell, Task
 from nsdbench.data import spec
 from nsdbench.errors import NsdbenchError
@@ -81,9 +81,10 @@ def _groups(cells: Sequence[PlannedCell]) -> Iterator[tuple[float, list[int]]]:
     members: dict[int, list[int]] = {}
     for place in range(len(cells)):
         members.setdefault(find(place), []).append(place)
+    one_core = Rates.of_cores(1)
     for places in members.values():
         parts = {part.key: part for place in places for part in work[place]}
-        yield sum(part.seconds(1) for part in parts.values()), places
+        yield sum(part.seconds(one_core) for part in parts.values()), places
 
 
 def _shared(planned: PlannedCell, work: Sequence[Work]) -> Iterator[Hashable]:

@@ -98,10 +98,16 @@ app.add_typer(experts.app, name="experts")
 @app.command()
 def doctor(
     as_json: AsJson = False,
+    calibrate: Annotated[
+        bool,
+        typer.Option("--calibrate", help="measure the GPUs for `plan`, some seconds each; kept"),
+    ] = False,
 ) -> None:
     """Show what is built, what is missing, and whether the compiled code is right."""
     from nsdbench.cli import doctor as examination
 
+    if calibrate:
+        examination.calibrate()
     facts = examination.report()
     text = json.dumps(facts, indent=2) if as_json else examination.render(facts).rstrip("\n")
     sys.stdout.write(text + "\n")

@@ -3,10 +3,13 @@
 import importlib.metadata
 import os
 import platform
+from dataclasses import asdict
 
 import torch
 
 import nsdbench
+from nsdbench.bench import calibration
+from nsdbench.bench.cost import Rates
 from nsdbench.ops import backend
 from nsdbench.student import self_test, unroll
 
@@ -19,9 +22,10 @@ def report() -> dict:
     Returns:
         A dictionary with the keys `nsdbench`, `python`, `platform`, `packages`, `torch`, `build`
         (empty where nothing is built), `operators` (None, or why they are not available), `cpu`,
-        `cuda`, `convnet` (device -> code path of a student's step), `datasets` (name -> place or
-        None) and `self_test` (one entry per operator and device: largest relative error in float64,
-        the tolerance, whether it holds).
+        `cuda` (its `rates` are what `plan` knows of a card, None before a calibration), `convnet`
+        (device -> code path of a student's step), `datasets` (name -> place or None) and
+        `self_test` (one entry per operator and device: largest relative error in float64, the
+        tolerance, whether it holds).
     """
     facts = _build_facts()
     architectures = [f"sm_{a}" for a in facts.pop("cuda_architectures", "").split()]
@@ -48,7 +52,8 @@ def report() -> dict:
         "cuda": {
             "compiler": cuda_compiler or None,
             "architectures_built": architectures,
-            "devices": [torch.cuda.get_device_name(n) for n in range(torch.cuda.device_count())],
+            "devices": _devices(),
+            "rates": {name: _plain(calibration.rates_of(name)) for name in _devices()},
             "loaded": not backend.cuda_unavailable_because(),
             "reason": backend.cuda_unavailable_because() or None,
         },
@@ -96,7 +101,7 @@ def render(report: dict) -> str:
             "warning     more than one OpenMP runtime in this process, which slows threads down: "
             + ", ".join(cpu["openmp_runtimes"])
         )
-    lines += [f"device      {name}" for name in cuda["devices"]]
+    lines += [f"device      {name}{_priced(cuda['rates'][name])}" for name in cuda["devices"]]
     lines += [
         f"convnet     students take the {path} path on {device}"
         for device, path in report["convnet"].items()
@@ -110,6 +115,36 @@ def render(report: dict) -> str:
             f"relative error {test['error']:.1e} (at most {test['tolerance']:.0e})"
         )
     return "\n".join(lines)
+
+
+def calibrate() -> None:
+    """Measure every GPU of this machine, one a name, and keep its rates for `plan`.
+
+    Raises:
+        ValueError: there is none, or its times make no sense.
+    """
+    if not torch.cuda.is_available():
+        raise ValueError("--calibrate: torch sees no GPU; only GPUs are calibrated, leave it out")
+    numbers = {name: number for number, name in enumerate(_devices())}
+    for name, number in numbers.items():
+        calibration.keep(name, *calibration.measure(f"cuda:{number}"))
+
+
+def _devices() -> list[str]:
+    return [torch.cuda.get_device_name(number) for number in range(torch.cuda.device_count())]
+
+
+def _plain(rates: Rates | None) -> dict[str, float] | None:
+    return None if rates is None else asdict(rates)
+
+
+def _priced(rates: dict[str, float] | None) -> str:
+    if rates is None:
+        return "; not calibrated, `plan` guesses (doctor --calibrate)"
+    return (
+        f"; calibrated: {rates['flops'] / 1e12:.3g} TFLOP/s in training, "
+        f"{1e3 * rates['step_seconds']:.3g} ms a step besides"
+    )
 
 
 def _build_facts() -> dict[str, str]:

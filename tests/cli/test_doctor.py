@@ -62,7 +62,7 @@ def test_self_test_passes(report):
 
 def test_it_names_the_path_of_students(report, monkeypatch):
     assert report["convnet"]["cpu"] == "native"
-    assert report["convnet"].get("cuda", "fused") == "fused"
+    assert report["convnet"].get("cuda", "graph") == "graph"
     assert "students take the native path on cpu" in doctor.render(report)
     monkeypatch.setenv("NSDBENCH_NATIVE", "0")
     assert set(doctor.report()["convnet"].values()) == {"generic"}
