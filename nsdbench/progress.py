@@ -71,11 +71,11 @@ class Curve(Protocol):
 
 
 @contextmanager
-def curves(folder: Path | None, first: int = 1) -> Iterator[Curve]:
+def curves(folder: Path | None, first: int = 1) -> Iterator[Curve | None]:
     """Yield what to call with every value of a curve; TensorBoard shows the folder.
 
     Args:
-        folder: of the event file; None keeps nothing.
+        folder: of the event file; None keeps nothing, and yields None.
         first: the step that comes next; what a run has written before it was interrupted, from
             there on, is hidden.
 
@@ -83,7 +83,7 @@ def curves(folder: Path | None, first: int = 1) -> Iterator[Curve]:
         ValueError: TensorBoard is not installed.
     """
     if folder is None:
-        yield lambda name, value, step: None
+        yield None
         return
     try:
         from torch.utils.tensorboard import SummaryWriter

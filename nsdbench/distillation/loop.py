@@ -40,7 +40,7 @@ def optimise(
     *,
     checkpoint: Path | None = None,
     progress: Progress = silent,
-    curve: Curve = lambda name, value, step: None,
+    curve: Curve | None = None,
 ) -> None:
     """Take the outer steps that remain, with checkpoints on the way.
 
@@ -70,7 +70,9 @@ def optimise(
         state.losses.append(value)
         state.step += 1
         state.seconds += time.perf_counter() - started
-        curve("loss", value, state.step)
+        if curve is not None:
+            for name, now in {"loss": value, **state.objective.learned()}.items():
+                curve(name, now, state.step)
         if state.step == iterations:
             _check_finite(state)
         if checkpoint is not None and (state.step % every == 0 or state.step == iterations):
@@ -124,7 +126,8 @@ def distill(
         device: where experts and students are trained.
         progress: "bar" shows a bar with the time left, or lines where there is no terminal; None
             shows nothing; a function is called as progress(phase, done, total, note).
-        tensorboard: folder of loss curves for TensorBoard (`pip install 'nsdbench[tensorboard]'`).
+        tensorboard: folder of curves of the loss and of a learned step size for TensorBoard
+            (`pip install 'nsdbench[tensorboard]'`).
 
     Returns:
         The artefact, read back from `out` if given.
