@@ -6,7 +6,8 @@ What goes wrong in a cell, up to the death of its process, becomes its failure r
 import signal
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -50,36 +51,61 @@ def measure_claimed(
         wait_for_others: whether to wait if another process has the cell.
 
     Returns:
-        The record, or None if another process has the cell and we do not wait. A cell whose time
-        is up fails between two pieces of work; what is done is kept, and measuring it again goes on
-        from there.
+        The record, or None if another process has the cell and we do not wait. See `attempt`.
+    """
+    with claimed(task, run, wait=wait_for_others) as (is_ours, record):
+        if is_ours and record is None:
+            started()
+            record = attempt(task, run, lambda *about: _written(measure(*about), run))
+            if record.failure is not None:
+                _written(record, run)
+        return record
+
+
+def _written(record: Record, run: Run) -> Record:
+    Store(run.results).write(record)
+    return record
+
+
+@contextmanager
+def claimed(task: Task, run: Run, *, wait: bool) -> Iterator[tuple[bool, Record | None]]:
+    """Hold a cell against other processes.
+
+    Args:
+        task: the cell.
+        run: where.
+        wait: whether to wait if another process has the cell.
+
+    Yields:
+        Whether the cell is ours, and its record if another process has made it meanwhile.
     """
     store = Store(run.results)
     scale, cell_id = task.cell.scale, task.cell.id
-    with store.lock(scale, cell_id, wait=wait_for_others) as is_ours:
-        if not is_ours:
-            return None
-        try:
-            existing = store.read(scale, cell_id)
-        except DataCorrupt as damage:
-            set_aside(store.path(scale, cell_id), damage)
-            existing = None
-        if task.is_done(existing):
-            return existing  # another process was faster
-        started()
-        begun = time.monotonic()
-        try:
-            record = measure(task, replace(run, progress=_limited(run, begun)))
-            store.write(record)
-        except CellTimeUp as limit:
-            cost = Cost(seconds={"total": time.monotonic() - begun})
-            record = _failure(task, "time", str(limit), cost=cost)
-            store.write(record)
-        except Exception as error:
-            reason = f"{type(error).__name__}: {error}"
-            record = _failure(task, "error", reason, traceback=traceback.format_exc()[-4000:])
-            store.write(record)
-        return record
+    with store.lock(scale, cell_id, wait=wait) as is_ours:
+        existing = None
+        if is_ours:
+            try:
+                existing = store.read(scale, cell_id)
+            except DataCorrupt as damage:
+                set_aside(store.path(scale, cell_id), damage)
+        yield is_ours, existing if task.is_done(existing) else None
+
+
+def attempt(task: Task, run: Run, measure: Measure) -> Record:
+    """Measure a cell; what goes wrong becomes the record of a failure, which is not written here.
+
+    A cell whose time is up fails between two pieces of work; what is done is kept, and measuring it
+    again goes on from there.
+    """
+    begun = time.monotonic()
+    try:
+        return measure(task, replace(run, progress=_limited(run, begun)))
+    except CellTimeUp as limit:
+        cost = Cost(seconds={"total": time.monotonic() - begun})
+        return failure(task, "time", str(limit), cost=cost)
+    except Exception as error:
+        reason = f"{type(error).__name__}: {error}"
+        return failure(task, "error", reason, traceback=traceback.format_exc()[-4000:])
 
 
 def _limited(run: Run, begun: float) -> Progress:
@@ -100,7 +126,7 @@ def _limited(run: Run, begun: float) -> Progress:
 
 def record_missing_data(task: Task, run: Run, reason: str) -> None:
     """Record that a cell lacks its data, unless another process works on it."""
-    _write_unless_taken(task, run, _failure(task, "data_missing", reason))
+    _write_unless_taken(task, run, failure(task, "data_missing", reason))
 
 
 def record_death(task: Task, exit_code: int | None, run: Run) -> Record:
@@ -111,7 +137,7 @@ def record_death(task: Task, exit_code: int | None, run: Run) -> Record:
         reason = f"its process was killed by signal {-exit_code}"
         if -exit_code == signal.SIGKILL:
             kind, reason = "memory", f"{reason}, as the system does when memory runs out"
-    record = _failure(task, kind, reason)
+    record = failure(task, kind, reason)
     _write_unless_taken(task, run, record)
     return record
 
@@ -123,7 +149,7 @@ def _write_unless_taken(task: Task, run: Run, record: Record) -> None:
             store.write(record)
 
 
-def _failure(task: Task, kind: str, reason: str, **fields: Any) -> Record:
+def failure(task: Task, kind: str, reason: str, **fields: Any) -> Record:
     """Make the failure record of a planned cell; `fields` are others of `Record.failed`."""
     return Record.failed(
         task.cell,

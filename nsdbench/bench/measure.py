@@ -203,7 +203,8 @@ def train_networks(
     cell, recipe = task.cell, task.recipe
     networks = FinishedNetworks(
         networks_path(run.results, cell.scale, cell.id),
-        f"{recipe.hash} {task.protocol.hash} {data.checksum} {data.test.checksum} {run.device}"
+        f"{recipe.hash} {task.protocol.hash} {data.checksum} {data.test.checksum} "
+        f"{run.device.partition(':')[0]}"
         f"{run.suffix}",
     )
     judge = lru_cache(maxsize=1)(judge)  # one set at a time is prepared for training

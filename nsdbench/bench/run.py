@@ -7,7 +7,8 @@ from pathlib import Path
 
 from nsdbench.bench.claim import Measure, can_stop, record_missing_data
 from nsdbench.bench.display import Display
-from nsdbench.bench.executors import check_jobs, local
+from nsdbench.bench.executors import Executor
+from nsdbench.bench.executors.local import ThisProcess
 from nsdbench.bench.kept import set_back
 from nsdbench.bench.measure import measure as measure_cell
 from nsdbench.bench.plan import Plan, Task
@@ -57,7 +58,7 @@ def run_plan(
     run: Run,
     display: Display,
     *,
-    jobs: int = 1,
+    executor: Executor | None = None,
     missing: dict[str, str] | None = None,
     measure: Measure = measure_cell,
     seconds: float | None = None,
@@ -70,7 +71,7 @@ def run_plan(
         plan: what to measure.
         run: where, with which data, on which device.
         display: is told about every cell.
-        jobs: cells at the same time, 1 measures in this process.
+        executor: measures the cells; None measures them in this process.
         missing: why data sets are missing, by name, in the words of the failure records.
         measure: measures a cell; importable by name, for the processes.
         seconds: the time limit. The run ends before the first piece of work (a step, an expert's
@@ -79,12 +80,8 @@ def run_plan(
 
     Returns:
         How it went; after Ctrl-C what was finished is recorded and the rest goes on next time.
-
-    Raises:
-        ValueError: jobs is below 1 or above the cores of this machine.
     """
     deadline = float("inf") if seconds is None else time.monotonic() + seconds
-    check_jobs(jobs)
     sweep(_written_folders(run.results))
     outcome = Outcome(
         done=[planned.cell.id for planned in plan.with_status("done")],
@@ -100,10 +97,7 @@ def run_plan(
             set_back(planned.cell, planned.task.recipe, run.results)
     counting = _Counting(outcome, display, deadline)
     try:
-        if jobs == 1:
-            local.in_this_process(plan.todo(), run, counting, measure)
-        else:
-            local.in_processes(plan.todo(), run, counting, measure, jobs)
+        (executor or ThisProcess()).measure_all(plan, run, counting, measure)
     except KeyboardInterrupt as stop:
         outcome.is_interrupted = True
         outcome.is_time_up = isinstance(stop, TimeUp)

@@ -8,12 +8,9 @@ import re
 from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from nsdbench.bench.cost import Rates, Work, estimate
-from nsdbench.bench.plan import Plan, PlannedCell, Task
-from nsdbench.data import spec
-from nsdbench.errors import NsdbenchError
-
-_SHARED_PHASES = ("prior", "experts")
+from nsdbench.bench.cost import Rates
+from nsdbench.bench.plan import Plan, PlannedCell
+from nsdbench.bench.sharing import shared, whole_work
 
 
 @dataclass(frozen=True)
@@ -72,10 +69,10 @@ def _groups(cells: Sequence[PlannedCell]) -> Iterator[tuple[float, list[int]]]:
             place = leader[place]
         return place
 
-    work = [_work(planned.task) for planned in cells]
+    work = [whole_work(planned.task) for planned in cells]
     first: dict[Hashable, int] = {}
     for place, planned in enumerate(cells):
-        for key in _shared(planned, work[place]):
+        for key in shared(planned, work[place]):
             one, other = sorted((find(first.setdefault(key, place)), find(place)))
             leader[other] = one
     members: dict[int, list[int]] = {}
@@ -85,26 +82,3 @@ def _groups(cells: Sequence[PlannedCell]) -> Iterator[tuple[float, list[int]]]:
     for places in members.values():
         parts = {part.key: part for place in places for part in work[place]}
         yield sum(part.seconds(one_core) for part in parts.values()), places
-
-
-def _shared(planned: PlannedCell, work: Sequence[Work]) -> Iterator[Hashable]:
-    """Name what a cell may share with others."""
-    if planned.task is not None:
-        recipe = planned.task.recipe
-        yield recipe.hash, planned.cell.dataset, planned.cell.ipc, recipe.method
-    yield from (part.key for part in work if part.phase in _SHARED_PHASES)
-
-
-def _work(task: Task | None) -> Sequence[Work]:
-    """Predict the whole work of a cell, as if nothing were done; empty where nobody can."""
-    if task is None:
-        return ()
-    cell = task.cell
-    try:
-        cost = estimate(
-            task.recipe, spec(cell.dataset), cell.ipc, cell.arch, task.protocol, task.seeds,
-            task.repeats,
-        )  # fmt: skip
-    except (NsdbenchError, ValueError, KeyError):  # the run records why
-        return ()
-    return cost.work

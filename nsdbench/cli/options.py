@@ -3,10 +3,14 @@
 import json
 import re
 import sys
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from nsdbench.bench.executors import Executor
 
 
 def _tables() -> list[str]:
@@ -80,6 +84,18 @@ Shard = Annotated[
     str | None,
     typer.Option(help="a part of the cells, for job arrays: 3/8 is the third of eight"),
 ]
+ExecutorName = Annotated[
+    str,
+    typer.Option(help="where cells are measured: local, or ray for the nodes of a Ray cluster"),
+]
+Devices = Annotated[
+    str | None,
+    typer.Option(help="one cell at a time on each of several devices, as cuda:0,cuda:1"),
+]
+Address = Annotated[
+    str | None, typer.Option(help="of the Ray cluster, or auto; without it, this machine")
+]
+CoresPerCell = Annotated[int, typer.Option(help="cores that a cell asks of the Ray cluster for")]
 Retry = Annotated[
     list[str] | None,
     typer.Option(help="only cells whose record is failed, stale or diverged; repeatable"),
@@ -160,6 +176,56 @@ def read_seconds(text: str | None, option: str) -> float | None:
     if match is None:
         raise ValueError(f"{option} {text!r}: expected a time such as 90s, 10m or 1.5h")
     return float(match[1]) * {"s": 1, "m": 60, "h": 3600}[match[2]]
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where cells are measured: the executor, and the device of a run."""
+
+    executor: "Executor"
+    device: str
+
+
+def read_executor(
+    name: str,
+    jobs: int,
+    devices: str | None,
+    device: str,
+    address: str | None,
+    cores_per_cell: int,
+) -> Place:
+    """Read the options that say where cells are measured.
+
+    Raises:
+        ValueError: they do not go together, or this machine has no such device or number of cores.
+    """
+    if name not in ("local", "ray"):
+        raise ValueError(f"--executor {name!r}: expected local or ray")
+    of_ray = {"--address": address is not None, "--cores-per-cell": cores_per_cell != 1}
+    of_local = {"--jobs": jobs != 1, "--devices": devices is not None}
+    wrong = [option for option, is_given in (of_ray if name == "local" else of_local).items()
+             if is_given]  # fmt: skip
+    if wrong:
+        other = "ray" if name == "local" else "local"
+        raise ValueError(f"{wrong[0]} goes with --executor {other}, not with {name}")
+    if name == "ray":
+        from nsdbench.bench.executors.cluster import Cluster
+
+        if device not in ("auto", "cpu", "cuda"):
+            raise ValueError(
+                f"--device {device} with --executor ray: expected cpu, or cuda for a GPU of the "
+                "cluster a cell"
+            )
+        return Place(Cluster(address, cores_per_cell), "cpu" if device == "auto" else device)
+    from nsdbench.bench.executors import local
+
+    if devices is None:
+        resolved = resolve_device(device)
+        return Place(local.executor(jobs, device=resolved), resolved)
+    if device != "auto":
+        raise ValueError(f"--device {device}: --devices names the devices; leave one out")
+    each = [resolve_device(one.strip()) for one in devices.split(",")]
+    return Place(local.executor(jobs, each), each[0])
 
 
 def resolve_device(device: str) -> str:

@@ -21,9 +21,13 @@ from nsdbench.cli.console import (
     size,
 )
 from nsdbench.cli.options import (
+    Address,
     AsJson,
+    CoresPerCell,
     DataRoot,
     Device,
+    Devices,
+    ExecutorName,
     JudgedBy,
     Precision,
     Results,
@@ -36,6 +40,7 @@ from nsdbench.cli.options import (
     Tables,
     TensorBoard,
     Where,
+    read_executor,
     read_seconds,
     resolve_device,
 )
@@ -97,6 +102,10 @@ def run(
     shard: Shard = None,
     retry: Retry = None,
     jobs: Annotated[int, typer.Option(help="cells measured at the same time")] = 1,
+    devices: Devices = None,
+    executor: ExecutorName = "local",
+    address: Address = None,
+    cores_per_cell: CoresPerCell = 1,
     results: Results = Path("results"),
     data_root: DataRoot = None,
     device: Device = "auto",
@@ -115,7 +124,7 @@ def run(
     started = time.monotonic()
     from nsdbench.bench import plan as planning
     from nsdbench.bench import tables
-    from nsdbench.bench.executors import check_jobs, cores
+    from nsdbench.bench.executors import cores
     from nsdbench.bench.figures import plan_figures
     from nsdbench.bench.run import run_plan
     from nsdbench.bench.shard import parse_shard
@@ -125,12 +134,12 @@ def run(
 
     limit = read_seconds(time_limit, "--time-limit")
     of_cell = read_seconds(cell_time_limit, "--cell-time-limit")
-    check_jobs(jobs)
+    on = read_executor(executor, jobs, devices, device, address, cores_per_cell)
     part = parse_shard(shard or "1/1")
     run = Run(
         results,
         data_root,
-        resolve_device(device),
+        on.device,
         portable_command("python -m nsdbench", sys.argv[1:]),
         precision=precision,
         cell_seconds=of_cell,
@@ -152,7 +161,7 @@ def run(
         console.print("Nothing left to do.")
     with RunDisplay(console, made, made.seconds(cores(), run.has_gpu)) as display:
         left = None if limit is None else started + limit - time.monotonic()
-        outcome = run_plan(made, run, display, jobs=jobs, missing=reasons, seconds=left)
+        outcome = run_plan(made, run, display, executor=on.executor, missing=reasons, seconds=left)
     if not outcome.is_interrupted:
         run_figures(figures, run, outcome)
     show_outcome(console, outcome)

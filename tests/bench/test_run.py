@@ -18,7 +18,7 @@ from nsdbench.bench.cell import Cell
 from nsdbench.bench.claim import record_death
 from nsdbench.bench.executors import local
 from nsdbench.bench.plan import Plan, PlannedCell, Task
-from nsdbench.bench.record import Record
+from nsdbench.bench.record import Provenance, Record
 from nsdbench.bench.run import run_plan
 from nsdbench.bench.store import Store
 from nsdbench.evaluation import protocols
@@ -86,10 +86,11 @@ class Events:
 
     def __init__(self):
         self.started_ids, self.progressed, self.records = [], [], {}
-        self.holders = {}
+        self.holders, self.order = {}, []
 
     def started(self, planned):
         self.started_ids.append(planned.cell.method)
+        self.order.append(("started", planned.cell.method))
 
     def held(self, planned, holder):
         self.holders[planned.cell.method] = holder
@@ -99,15 +100,21 @@ class Events:
 
     def finished(self, planned, record):
         self.records[planned.cell.method] = record
+        self.order.append(("finished", planned.cell.method))
 
 
-def run(tmp_path, methods, jobs=1, missing=None, **statuses):
+def run(tmp_path, methods, jobs=1, devices=(), missing=None, **statuses):
     cells = [planned_cell(method) for method in methods]
     cells += [planned_cell(method, status) for method, status in statuses.items()]
     events = Events()
     plan = Plan("smoke", tuple(cells))
     outcome = run_plan(
-        plan, Run(tmp_path), events, jobs=jobs, missing=missing, measure=fake_measure
+        plan,
+        Run(tmp_path),
+        events,
+        executor=local.executor(jobs, devices),
+        missing=missing,
+        measure=fake_measure,
     )
     return outcome, events
 
@@ -257,7 +264,9 @@ def test_a_cell_over_its_time_limit_fails_and_the_run_goes_on(tmp_path):
 @pytest.mark.slow
 def test_a_time_limit_ends_processes_too(tmp_path, two_cores):
     plan = Plan("smoke", (planned_cell("endless"), planned_cell("good")))
-    outcome = run_plan(plan, Run(tmp_path), Events(), jobs=2, measure=fake_measure, seconds=20.0)
+    outcome = run_plan(
+        plan, Run(tmp_path), Events(), executor=local.executor(2), measure=fake_measure, seconds=20
+    )
     assert outcome.exit_code == 4 and outcome.done == [planned_cell("good").cell.id]
 
 
@@ -304,6 +313,37 @@ def test_jobs_times_threads_stay_within_the_cores(tmp_path, two_cores):
     for jobs in (0, 3):
         with pytest.raises(ValueError, match=f"--jobs {jobs}: expected 1 to 2"):
             run(tmp_path, ["good"], jobs=jobs)
+
+
+def on_device(task, run):
+    """Stand in for `measure.measure`: say where a cell was, and stay there for a moment."""
+    time.sleep(0.5)
+    record = fake_measure(task, run)
+    return record.model_copy(update={"provenance": Provenance(device=run.device)})
+
+
+@pytest.mark.slow
+def test_devices_take_one_cell_each(tmp_path, two_cores):
+    """A device that no machine has stands in for a second card: nothing is computed on it."""
+    plan = Plan("smoke", tuple(planned_cell(f"good{i}") for i in range(5)))
+    events, executor = Events(), local.executor(devices=("cuda:0", "cuda:1"))
+    outcome = run_plan(plan, Run(tmp_path), events, executor=executor, measure=on_device)
+    used = [record.provenance.device for record in events.records.values()]
+    assert len(outcome.done) == 5 and set(used) == {"cuda:0", "cuda:1"} and used.count(used[0]) < 5
+    running, most = set(), 0
+    for kind, method in events.order:
+        (running.add if kind == "started" else running.remove)(method)
+        most = max(most, len(running))
+    assert most == 2
+
+
+def test_more_devices_or_jobs_than_this_machine_has_are_refused(two_cores):
+    with pytest.raises(ValueError, match="--devices cpu,cpu,cpu: expected 1 to 2, the cores"):
+        local.executor(devices=("cpu",) * 3)
+    with pytest.raises(ValueError, match="--jobs 2: --devices measures one cell a device"):
+        local.executor(2, ("cpu", "cpu"))
+    assert local.executor(2, device="cuda") == local.Processes(("cuda", "cuda"))
+    assert local.executor() == local.ThisProcess()
 
 
 PARENT = """

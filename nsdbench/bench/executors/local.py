@@ -1,7 +1,7 @@
 """Measure cells on this machine: one after another, or several at once in their own processes.
 
-Cells that another process works on are left for last. Processes are spawned, one a cell; jobs x
-threads never exceed the cores of this machine.
+Cells that another process works on are left for last. Processes are spawned, one a cell; processes
+x threads never exceed the cores of this machine.
 """
 
 import multiprocessing
@@ -11,7 +11,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection, wait
 from typing import Any
 
@@ -20,7 +20,8 @@ import torch
 from nsdbench.bench import executors
 from nsdbench.bench.claim import Measure, measure_claimed, record_death
 from nsdbench.bench.display import Display
-from nsdbench.bench.plan import Task
+from nsdbench.bench.executors import Executor
+from nsdbench.bench.plan import Plan, Task
 from nsdbench.bench.store import Store
 from nsdbench.experts import Run
 from nsdbench.sums import show_notices
@@ -28,89 +29,119 @@ from nsdbench.sums import show_notices
 SECONDS_BETWEEN_MESSAGES = 0.2  # of one worker; a fast loop would flood the pipe
 
 
-def in_this_process(todo: Sequence[Task], run: Run, display: Display, measure: Measure) -> None:
-    """Measure cells one after another.
+@dataclass(frozen=True)
+class ThisProcess:
+    """Measure cells one after another, in this process."""
 
-    Args:
-        todo: the cells.
-        run: what they share.
-        display: is told about every cell.
-        measure: measures one.
-    """
-    busy: list[Task] = []
-    for is_second_pass in (False, True):
-        for task in busy if is_second_pass else todo:
+    def measure_all(self, plan: Plan, run: Run, display: Display, measure: Measure) -> None:
+        """Measure the cells that are to do, see `Executor`."""
+        busy: list[Task] = []
+        for is_second_pass in (False, True):
+            for task in busy if is_second_pass else plan.todo():
 
-            def started(task: Task = task) -> None:
-                display.started(task)
-
-            def progress(
-                phase: str, done: int, total: int, note: str = "", task: Task = task
-            ) -> None:
-                display.progress(task, phase, done, total, note)
-
-            record = measure_claimed(
-                task,
-                replace(run, progress=progress),
-                measure,
-                started,
-                wait_for_others=is_second_pass,
-            )
-            if record is None:
-                busy.append(task)
-                display.held(task, _holder(task, run))
-            else:
-                display.finished(task, record)
-
-
-def in_processes(
-    todo: Sequence[Task], run: Run, display: Display, measure: Measure, jobs: int
-) -> None:
-    """Measure up to `jobs` cells at the same time; arguments as of `in_this_process`.
-
-    `measure` must be importable by name.
-    """
-    context = multiprocessing.get_context("spawn")
-    threads = max(1, executors.cores() // jobs)
-    waiting = deque((task, False) for task in todo)
-    running: dict[Connection, tuple[Task, Any]] = {}
-    try:
-        while waiting or running:
-            while waiting and len(running) < jobs:
-                task, is_second_pass = waiting.popleft()
-                ours, theirs = context.Pipe()
-                arguments = (task, run, measure, theirs, threads, is_second_pass)
-                process = context.Process(target=_work, args=arguments, daemon=True)
-                process.start()
-                theirs.close()
-                running[ours] = (task, process)
-            for ready in wait(list(running)):
-                assert isinstance(ready, Connection)  # as all that is waited for
-                task, process = running[ready]
-                try:
-                    kind, *content = ready.recv()
-                except (EOFError, OSError):  # OSError: it died in the middle of a message
-                    process.join()
-                    kind, content = "record", [record_death(task, process.exitcode, run)]
-                if kind == "started":
+                def started(task: Task = task) -> None:
                     display.started(task)
-                    continue
-                if kind == "progress":
-                    display.progress(task, *content)
-                    continue
-                del running[ready]
-                ready.close()
-                process.join()
-                if kind == "busy":
-                    waiting.append((task, True))
+
+                def progress(
+                    phase: str, done: int, total: int, note: str = "", task: Task = task
+                ) -> None:
+                    display.progress(task, phase, done, total, note)
+
+                record = measure_claimed(
+                    task,
+                    replace(run, progress=progress),
+                    measure,
+                    started,
+                    wait_for_others=is_second_pass,
+                )
+                if record is None:
+                    busy.append(task)
                     display.held(task, _holder(task, run))
                 else:
-                    display.finished(task, content[0])
-    finally:
-        for _, process in running.values():
-            process.terminate()
-        for _, process in running.values():
-            process.join()
+                    display.finished(task, record)
+
+
+@dataclass(frozen=True)
+class Processes:
+    """Measure several cells at the same time, each in a process of its own.
+
+    Attributes:
+        devices: one cell at a time on each: "cpu" twice is two cells on this machine's cores.
+    """
+
+    devices: tuple[str, ...]
+
+    def measure_all(self, plan: Plan, run: Run, display: Display, measure: Measure) -> None:
+        """Measure the cells that are to do, see `Executor`."""
+        context = multiprocessing.get_context("spawn")
+        threads = max(1, executors.cores() // len(self.devices))
+        waiting = deque((task, False) for task in plan.todo())
+        free = deque(self.devices)
+        running: dict[Connection, tuple[Task, Any, str]] = {}
+        try:
+            while waiting or running:
+                while waiting and free:
+                    task, is_second_pass = waiting.popleft()
+                    device = free.popleft()
+                    ours, theirs = context.Pipe()
+                    of_device = replace(run, device=device)
+                    arguments = (task, of_device, measure, theirs, threads, is_second_pass)
+                    process = context.Process(target=_work, args=arguments, daemon=True)
+                    process.start()
+                    theirs.close()
+                    running[ours] = (task, process, device)
+                for ready in wait(list(running)):
+                    assert isinstance(ready, Connection)  # as all that is waited for
+                    task, process, device = running[ready]
+                    try:
+                        kind, *content = ready.recv()
+                    except (EOFError, OSError):  # OSError: it died in the middle of a message
+                        process.join()
+                        kind, content = "record", [record_death(task, process.exitcode, run)]
+                    if kind == "started":
+                        display.started(task)
+                        continue
+                    if kind == "progress":
+                        display.progress(task, *content)
+                        continue
+                    del running[ready]
+                    ready.close()
+                    process.join()
+                    free.append(device)
+                    if kind == "busy":
+                        waiting.append((task, True))
+                        display.held(task, _holder(task, run))
+                    else:
+                        display.finished(task, content[0])
+        finally:
+            for _, process, _ in running.values():
+                process.terminate()
+            for _, process, _ in running.values():
+                process.join()
+
+
+def executor(jobs: int = 1, devices: Sequence[str] = (), device: str = "cpu") -> Executor:
+    """Choose how cells are measured on this machine.
+
+    Args:
+        jobs: cells at the same time on one device; 1 measures in this process.
+        devices: measures one cell at a time on each of these instead.
+        device: of `jobs`.
+
+    Raises:
+        ValueError: both are given, or more than this machine has cores.
+    """
+    if devices and jobs != 1:
+        raise ValueError(f"--jobs {jobs}: --devices measures one cell a device; leave one out")
+    option, count = ("--devices", len(devices)) if devices else ("--jobs", jobs)
+    if not 1 <= count <= executors.cores():
+        raise ValueError(
+            f"{option} {','.join(devices) or jobs}: expected 1 to {executors.cores()}, the cores "
+            "of this machine"
+        )
+    if not devices and jobs == 1:
+        return ThisProcess()
+    return Processes(tuple(devices) or (device,) * jobs)
 
 
 def _holder(task: Task, run: Run) -> str:

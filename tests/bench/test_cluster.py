@@ -1,0 +1,156 @@
+"""Cells on a Ray cluster of several nodes on this machine end with the records of home."""
+
+from pathlib import Path
+
+import pytest
+
+from nsdbench import methods
+from nsdbench.bench import plan as planning
+from nsdbench.bench import tables
+from nsdbench.bench.executors.order import Order
+from nsdbench.bench.plan import Choice, Plan
+from nsdbench.bench.run import run_plan
+from nsdbench.bench.store import Store
+from nsdbench.experts import Run
+from tests.bench.test_resume import METHOD, TABLE
+from tests.bench.test_run import Events, fake_measure, planned_cell
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def nodes(monkeypatch):
+    """Start a head that measures nothing and two nodes of one core; returns (cluster, nodes)."""
+    ray = pytest.importorskip("ray", reason="needs pip install 'nsdbench[cluster]'")
+    from ray.cluster_utils import Cluster
+
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))  # of the nodes' processes
+    monkeypatch.setenv("RAY_worker_niceness", "0")  # not behind all else on a busy machine
+    room = {"object_store_memory": 80 * 2**20, "include_dashboard": False}
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, **room})
+    try:
+        two = [cluster.add_node(num_cpus=1, object_store_memory=80 * 2**20) for _ in range(2)]
+        ray.init(address=cluster.address, log_to_driver=False)
+        yield cluster, two
+    finally:
+        ray.shutdown()
+        cluster.shutdown()
+
+
+class Killing(Events):
+    """Take a node away once two cells are under way."""
+
+    def __init__(self, cluster, node):
+        super().__init__()
+        self.cluster, self.node, self.killed_at = cluster, node, None
+
+    def progress(self, planned, phase, done, total, note):
+        super().progress(planned, phase, done, total, note)
+        under_way = {method for method, *_ in self.progressed} - set(self.records)
+        if self.killed_at is None and len(under_way) == 2:
+            self.killed_at = sorted(under_way)
+            self.cluster.remove_node(self.node, allow_graceful=False)
+
+
+def executor(**options):
+    from nsdbench.bench.executors.cluster import Cluster
+
+    return Cluster(**options)
+
+
+def comparable(results, plan):
+    store = Store(results)
+    return {
+        task.cell.id: store.read(task.cell.scale, task.cell.id).comparable() for task in plan.todo()
+    }
+
+
+def run_twice(tmp_path, nodes, monkeypatch, names):
+    """Run tables at home and on two nodes, one of which is killed; returns both and the events."""
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    cluster, (node, _) = nodes
+    found = []
+    events = Killing(cluster, node)
+    for place, display, on in (("home", Events(), None), ("cluster", events, executor())):
+        monkeypatch.setenv("NSDBENCH_CACHE", str(tmp_path / place / "cache"))
+        run = Run(tmp_path / place)
+        plan = planning.make(Choice(names), run)
+        outcome = run_plan(plan, run, display, executor=on)
+        assert outcome.failed == {} and outcome.exit_code == 0, outcome
+        found.append(comparable(tmp_path / place, plan))
+    return *found, events
+
+
+def test_what_cells_share_is_made_by_the_first_of_them():
+    """Table 4 at scale smoke: a method's set is judged by four networks."""
+    where = {"method": ["mtt", "nsd"]}
+    cells = planning.make(Choice(["table4"], where=where), Run(Path("nonexistent"))).cells
+    by_method = {m: [p for p in cells if p.cell.method == m] for m in ("mtt", "nsd")}
+    assert [len(group) for group in by_method.values()] == [4, 4]
+    order, begun = Order(cells), []
+    while (planned := order.next()) is not None:
+        begun.append(planned.cell)
+    leaders = {cell.method: cell.id for cell in begun}
+    shares_experts = len(begun) == 1
+    assert len(begun) == len(leaders) and order
+    first = begun[0].id
+    order.progressed(first, "experts")
+    assert order.next() is None, "the experts are not made yet"
+    order.progressed(first, "distill")
+    if shares_experts:
+        begun.append(order.next().cell)
+    assert {cell.method for cell in begun} == {"mtt", "nsd"}
+    assert order.next() is None, "each method's set is in the making"
+    order.progressed(first, "evaluate")
+    assert [order.next().cell.method for _ in range(3)] == [begun[0].method] * 3
+    assert order.next() is None
+    order.ended(begun[1].id, is_done=False)
+    heir = order.next()
+    assert heir.cell.method == begun[1].method, "a cell that failed leaves its work to another"
+    assert order.next() is None
+    order.again(heir)
+    assert order.next() is not None
+    order.ended(heir.cell.id, is_done=True)
+    assert order and order.next() is not None
+
+
+@pytest.mark.slow
+def test_a_node_that_dies_changes_no_record(tmp_path, nodes, monkeypatch):
+    (tmp_path / "tables").mkdir()
+    (tmp_path / "methods").mkdir()
+    columns = "".join(
+        f'{{ dataset = "Digits16", ipc = {ipc}, arch = "convnet1-w8" }},' for ipc in (1, 2, 3)
+    )
+    table = TABLE[: TABLE.index("columns")] + f"columns = [{columns}]\n"
+    (tmp_path / "tables" / "small.toml").write_text(table)
+    (tmp_path / "methods" / "tiny.toml").write_text(METHOD)
+    monkeypatch.setenv(tables.FOLDERS_VARIABLE, str(tmp_path / "tables"))
+    monkeypatch.setenv(methods.FOLDERS_VARIABLE, str(tmp_path / "methods"))
+    home, away, events = run_twice(tmp_path, nodes, monkeypatch, ["small"])
+    assert len(home) == 6 and away == home
+    assert events.killed_at is not None, "nothing was killed"
+    assert len(list((tmp_path / "cluster" / "cache" / "experts").iterdir())) == 1
+    assert sorted(set(events.started_ids)) == sorted(set(events.records))
+
+
+@pytest.mark.campaign
+@pytest.mark.slow
+def test_table_6_ends_on_a_cluster_as_at_home(tmp_path, nodes, monkeypatch):
+    home, away, events = run_twice(tmp_path, nodes, monkeypatch, ["table6"])
+    assert len(home) == 6 and away == home
+    assert events.killed_at is not None
+
+
+@pytest.mark.slow
+def test_a_cluster_survives_everything_that_cells_do(tmp_path, nodes):
+    cells = ("good", "raises", "fails", "dies")
+    plan = Plan("smoke", tuple(planned_cell(method) for method in cells))
+    events = Events()
+    outcome = run_plan(plan, Run(tmp_path), events, executor=executor(), measure=fake_measure)
+    assert outcome.done == [planned_cell("good").cell.id] and outcome.exit_code == 3
+    reasons = {method: record.failure for method, record in events.records.items()}
+    assert reasons["raises"].reason == "RuntimeError: broken\ncell"
+    assert reasons["dies"].reason.startswith("the cluster gave it up: WorkerCrashedError")
+    assert set(events.started_ids) == set(cells)
+    for method in cells:
+        assert Store(tmp_path).read("smoke", planned_cell(method).cell.id) is not None
