@@ -71,6 +71,37 @@ STABLE_TORCH_LIBRARY(nsdbench, m) {
       "Tensor? grad_t, Tensor? x_t, Tensor? weight_t, Tensor? bias_t"
       ") -> (Tensor, Tensor, Tensor)");
 
+  // The first block of a ConvNet, its map never in memory (formulas: kernels/first_block.h): on CUDA
+  // for images of 1 or 3 channels; on the CPU the twin of nsdbench/ops/first_block.py serves.
+  //   x [N,C_in,H,W], weight [C,C_in,3,3], gamma and beta [C]
+  //   returns the pooled map [N,h,w,C], channels innermost, and its moments [2,N,C]
+  m.def(
+      "first_block("
+      "Tensor x, Tensor weight, Tensor gamma, Tensor beta, int padding, float eps"
+      ") -> (Tensor, Tensor)");
+
+  // Tangents of both along one of the parameters; moments are those of the forward pass.
+  m.def(
+      "first_block_jvp("
+      "Tensor x, Tensor weight, Tensor gamma, Tensor beta, int padding, Tensor moments, "
+      "Tensor weight_t, Tensor gamma_t, Tensor beta_t"
+      ") -> (Tensor, Tensor)");
+
+  // Gradients of sum(grad * the pooled map) with respect to weight, gamma and beta.
+  m.def(
+      "first_block_backward("
+      "Tensor grad, Tensor x, Tensor weight, Tensor gamma, Tensor beta, int padding, Tensor moments"
+      ") -> (Tensor, Tensor, Tensor)");
+
+  // Tangents of those gradients and of that with respect to x, along one of grad and the parameters;
+  // [0] for the weight's or for x's where not needed.
+  m.def(
+      "first_block_backward_jvp("
+      "Tensor grad, Tensor x, Tensor weight, Tensor gamma, Tensor beta, int padding, Tensor moments, "
+      "Tensor grad_t, Tensor weight_t, Tensor gamma_t, Tensor beta_t, Tensor moments_t, "
+      "bool needs_weight, bool needs_x"
+      ") -> (Tensor, Tensor, Tensor, Tensor)");
+
   // One operation of differentiable Siamese augmentation (formulas and numbers: kernels/dsa.h).
   //   images [B,C,H,W], parameters [B or 1, columns of the operation] float64; returns [B,C,H,W]
   //   is_linear: leave out the brightness offset of color, which makes it the tangent

@@ -1,9 +1,10 @@
-"""The ConvNet out of the framework's convolutions and `inorm_relu_pool`, without a graph.
+"""The ConvNet out of the framework's convolutions and our operators, without a graph.
 
-For CUDA, where the library convolves; it runs on every device that has `inorm_relu_pool`.
+For CUDA, where the library convolves; it runs on every device that has the operators. Of the first
+block our own do all, and its z is never in memory (first_block.py).
 Convolution biases in front of an instance norm cancel; they are not used, and their gradients are
-exactly 0. With a = x in the first block, z = conv(a, W) and f = inorm_relu_pool, the next block's
-a is f(z, gamma, beta), and the tangent along a direction (W_t, gamma_t, beta_t) of
+exactly 0. With z = conv(a, W) and f = inorm_relu_pool, the next block's a is f(z, gamma, beta), and
+the tangent along a direction (W_t, gamma_t, beta_t) of
 
     the forward pass    z_t = conv(a, W_t) + conv(a_t, W)
     the backward pass   a_bar_t = dgrad(z_bar_t, W) + dgrad(z_bar, W_t)
@@ -26,7 +27,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from nsdbench.ops import reference
+from nsdbench.ops import first_block, reference
 from nsdbench.ops.backend import is_native
 from nsdbench.ops.convnet_shape import ConvNetShape, check, check_classes, check_classifier
 from nsdbench.ops.inorm_relu_pool import EPS, NHWC, inorm_relu_pool_nhwc
@@ -36,7 +37,7 @@ from nsdbench.ops.registration import constant
 class _Block(NamedTuple):
     """A block's part of theta, or of a direction in theta."""
 
-    weight: Tensor  # [width, C, 3, 3], channels innermost
+    weight: Tensor  # [width, C, 3, 3]; channels innermost, but for the first block
     scale: Tensor  # [width]
     shift: Tensor  # [width]
     padding: int
@@ -64,7 +65,8 @@ def convnet_features(theta: Tensor, x: Tensor, shape: ConvNetShape) -> Tensor:
         ValueError: a shape, dtype or device does not fit; the message names the argument.
     """
     check(theta, x, shape)
-    for block in _split(theta, x, shape)[0]:
+    first, rest, _ = _split(theta, x, shape)
+    for block in (first, *rest):
         z = _convolve(x, block)
         x = _nchw(inorm_relu_pool_nhwc(_nhwc(z), block.scale, block.shift))
     return x.flatten(1)
@@ -92,8 +94,10 @@ def convnet_gradient(theta: Tensor, x: Tensor, y: Tensor, shape: ConvNetShape) -
     if not is_native(x.device):
         sizes = (shape.depth, shape.width, shape.padding)
         return reference.convnet_step(theta, x, y, 0.0, None, 0.0, *sizes)[1]
-    blocks, classifier = _split(theta, x, shape)
-    inputs, convolved = _run_blocks(blocks, x)
+    first, blocks, classifier = _split(theta, x, shape)
+    point = (x, *first)
+    pooled, moments = first_block.forward(*point, EPS)
+    inputs, convolved = _run_blocks(blocks, _nchw(pooled))
     last = inputs.pop()
     features = _flat(last)
     loss = _CrossEntropy(F.linear(features, *classifier), y)
@@ -102,9 +106,10 @@ def convnet_gradient(theta: Tensor, x: Tensor, y: Tensor, shape: ConvNetShape) -
     while blocks:
         block, a, z = blocks.pop(), inputs.pop(), convolved.pop()
         grad, *norm = _norm_backward(grad, z, block)
-        grad, weight = _convolve_backward(grad, a, block, needs=(bool(blocks), True))
+        grad, weight = _convolve_backward(grad, a, block, needs=(True, True))
         found += _piece(weight, norm)
-    return _join(found)
+    weight, *norm = first_block.gradients(_nhwc(grad), *point, moments)
+    return _join(found + _piece(weight, norm))
 
 
 @constant("the cross-entropy of convnet_features")
@@ -137,10 +142,13 @@ def convnet_adjoint(
         sizes = (shape.depth, shape.width, shape.padding)
         return reference.convnet_step_adjoint(theta, x, y, direction, *sizes, needs)[1:]
     needs_theta, needs_x, needs_y = needs
-    blocks, classifier = _split(theta, x, shape)
-    blocks_t, classifier_t = _split(direction, x, shape)
-    inputs, convolved = _run_blocks(blocks, x)
-    inputs_t, convolved_t = _run_blocks_jvp(blocks, blocks_t, inputs, convolved)
+    first, blocks, classifier = _split(theta, x, shape)
+    first_t, blocks_t, classifier_t = _split(direction, x, shape)
+    point, along_first = (x, *first), first_t[:3]
+    pooled, moments = first_block.forward(*point, EPS)
+    pooled_t, moments_t = first_block.tangent(*point, moments, *along_first)
+    inputs, convolved = _run_blocks(blocks, _nchw(pooled))
+    inputs_t, convolved_t = _run_blocks_jvp(blocks, blocks_t, inputs, convolved, _nchw(pooled_t))
     last = inputs.pop()
     features, features_t = _flat(last), _flat(inputs_t.pop())
     loss = _CrossEntropy(F.linear(features, *classifier), y)
@@ -157,24 +165,22 @@ def convnet_adjoint(
     while blocks:
         block, a, z = blocks.pop(), inputs.pop(), convolved.pop()
         block_t, a_t, z_t = blocks_t.pop(), inputs_t.pop(), convolved_t.pop()
-        needs_input = needs_x or bool(blocks)
         grad_z_t, *norm_t = _norm_backward_jvp(grad, z, block, grad_t, z_t, block_t)
-        grad_t, weight_t = _convolve_backward(grad_z_t, a, block, (needs_input, needs_theta))
-        if needs_input:
-            grad_z, *_ = _norm_backward(grad, z, block)
-            rest = (True, needs_theta and a_t is not None)
-            more_grad_t, more_weight_t = _convolve_backward(
-                grad_z, a if a_t is None else a_t, block_t, rest
-            )
-            grad_t += more_grad_t
-            if rest[1]:
-                weight_t += more_weight_t
-            if blocks:
-                grad = _convolve_backward(grad_z, a, block, (True, False))[0]
+        grad_z, *_ = _norm_backward(grad, z, block)
+        needs_both, needs_input = (True, needs_theta), (True, False)
+        grad_t, weight_t = _convolve_backward(grad_z_t, a, block, needs_both)
+        more_grad_t, more_weight_t = _convolve_backward(grad_z, a_t, block_t, needs_both)
+        grad_t += more_grad_t
+        grad, _ = _convolve_backward(grad_z, a, block, needs_input)
         if needs_theta:
-            found += _piece(weight_t, norm_t)
-    h_x = grad_t.contiguous() if needs_x else None
-    return along, [_join(found) if needs_theta else None, h_x, h_y]
+            found += _piece(weight_t + more_weight_t, norm_t)
+    h_x, weight_t, *norm_t = first_block.gradients_tangent(
+        *(_nhwc(grad), *point, moments),
+        *(_nhwc(grad_t), *along_first, moments_t),
+        *(needs_theta, needs_x),
+    )
+    found += _piece(weight_t, norm_t)
+    return along, [_join(found) if needs_theta else None, h_x if needs_x else None, h_y]
 
 
 class _CrossEntropy:
@@ -202,8 +208,10 @@ class _CrossEntropy:
         return (mean - logits_t) / len(logits_t)
 
 
-def _split(theta: Tensor, x: Tensor, shape: ConvNetShape) -> tuple[list[_Block], _Classifier]:
-    """Split theta, or a direction in theta, into blocks and classifier."""
+def _split(
+    theta: Tensor, x: Tensor, shape: ConvNetShape
+) -> tuple[_Block, list[_Block], _Classifier]:
+    """Split theta, or a direction in theta: the first block, the others, the classifier."""
     width, channels = shape.width, x.shape[1]
     sizes: list[int] = []
     for _ in range(shape.depth):
@@ -216,10 +224,12 @@ def _split(theta: Tensor, x: Tensor, shape: ConvNetShape) -> tuple[list[_Block],
     for layer in range(shape.depth):
         weight, _, scale, shift = (next(pieces) for _ in range(4))
         padding = shape.padding if layer == 0 else 1
-        weight = _nchw(_nhwc(weight.view(width, -1, 3, 3)).contiguous())
+        weight = weight.view(width, -1, 3, 3)
+        if layer > 0:
+            weight = _nchw(_nhwc(weight).contiguous())
         blocks.append(_Block(weight, scale, shift, padding))
     of_maps = next(pieces).view(num_classes, width, *shape.map_sizes(x)[-1])
-    return blocks, _Classifier(_flat(of_maps), next(pieces))
+    return blocks[0], blocks[1:], _Classifier(_flat(of_maps), next(pieces))
 
 
 def _nhwc(maps: Tensor) -> Tensor:
@@ -254,9 +264,9 @@ def _join(found: list[Tensor]) -> Tensor:
     return torch.cat([piece.flatten() for piece in reversed(found)])
 
 
-def _run_blocks(blocks: list[_Block], x: Tensor) -> tuple[list[Tensor], list[Tensor]]:
-    """Return the inputs of all blocks, then the last output; and what they convolve to."""
-    inputs, convolved = [x], list[Tensor]()
+def _run_blocks(blocks: list[_Block], a: Tensor) -> tuple[list[Tensor], list[Tensor]]:
+    """Return the inputs of the blocks, then the last output; and what they convolve to."""
+    inputs, convolved = [a], list[Tensor]()
     for block in blocks:
         convolved.append(_convolve(inputs[-1], block))
         inputs.append(_norm(convolved[-1], block))
@@ -264,15 +274,17 @@ def _run_blocks(blocks: list[_Block], x: Tensor) -> tuple[list[Tensor], list[Ten
 
 
 def _run_blocks_jvp(
-    blocks: list[_Block], blocks_t: list[_Block], inputs: list[Tensor], convolved: list[Tensor]
-) -> tuple[list[Any], list[Tensor]]:
-    """Return the tangents of what `_run_blocks` returns; None for the images, which have none."""
-    inputs_t: list[Any] = [None]
-    convolved_t: list[Tensor] = []
+    blocks: list[_Block],
+    blocks_t: list[_Block],
+    inputs: list[Tensor],
+    convolved: list[Tensor],
+    a_t: Tensor,
+) -> tuple[list[Tensor], list[Tensor]]:
+    """Return the tangents of what `_run_blocks` returns."""
+    inputs_t, convolved_t = [a_t], list[Tensor]()
     for block, block_t, a, z in zip(blocks, blocks_t, inputs, convolved, strict=False):
         z_t = _convolve(a, block_t)
-        if inputs_t[-1] is not None:
-            z_t += _convolve(inputs_t[-1], block)
+        z_t += _convolve(inputs_t[-1], block)
         convolved_t.append(z_t)
         inputs_t.append(_norm_jvp(z, block, z_t, block_t))
     return inputs_t, convolved_t

@@ -12,6 +12,7 @@
 #include "cpu/reconstruct.h"
 #include "cuda/reconstruct.cu"  // NOLINT: the very source that nvcc compiles
 #include "sanitize_dsa.h"
+#include "sanitize_first_block.h"
 #include "sanitize_inorm_relu_pool.h"
 #include "sanitize_inorm_relu_pool_nhwc.h"
 #include "simt_programs.h"
@@ -140,6 +141,7 @@ int main(int argc, char** argv) {
       nsdbench::tests::sanitize_dsa();
       nsdbench::tests::sanitize_inorm_relu_pool();
       nsdbench::tests::sanitize_inorm_relu_pool_nhwc();
+      nsdbench::tests::sanitize_first_block();
     }
   } catch (const std::exception& error) {
     std::fprintf(stderr, "%s\n", error.what());

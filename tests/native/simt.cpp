@@ -11,6 +11,7 @@
 
 #include "cuda/reconstruct.cu"  // NOLINT: the very source that nvcc compiles
 #include "simt_dsa.h"
+#include "simt_first_block.h"
 #include "simt_inorm_relu_pool.h"
 #include "simt_programs.h"
 
@@ -165,6 +166,7 @@ PYBIND11_MODULE(_simt, m) {
   define<double>(m, "float64");
   nsdbench::tests::define_dsa(m);
   nsdbench::tests::define_inorm_relu_pool(m);
+  nsdbench::tests::define_first_block(m);
   m.def("reverse", &reverse, py::arg("values"), py::arg("has_barrier"));
   m.def("shift", &shift, py::arg("values"), py::arg("has_barrier"));
   m.def("prefix_sum", &prefix_sum, py::arg("values"), py::arg("has_barrier"));

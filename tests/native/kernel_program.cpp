@@ -1,13 +1,16 @@
-// The kernels of inorm_relu_pool against the CPU code in one thread order ("natural", "reversed" or
-// "shuffled"): exit status 1 and a line on standard error where they disagree. For tests that change the
-// kernels before they are compiled.
+// Kernels against code that does not share theirs, in one thread order ("natural", "reversed" or "shuffled"):
+// exit status 1 and a line on standard error where they disagree. SANITIZE is the function that compares
+// them. For tests that change the kernels before they are compiled.
 
 #include <cstdio>
 #include <exception>
 #include <string>
 
-#include "sanitize_inorm_relu_pool.h"
 #include "kernels/simt.h"
+
+namespace nsdbench::tests {
+void SANITIZE();
+}
 
 int main(int argc, char** argv) {
   using simt::host::Order;
@@ -17,7 +20,7 @@ int main(int argc, char** argv) {
                                                   : Order::kShuffled,
                             3};
   try {
-    nsdbench::tests::sanitize_inorm_relu_pool();
+    nsdbench::tests::SANITIZE();
   } catch (const std::exception& error) {
     std::fprintf(stderr, "%s\n", error.what());
     return 1;
