@@ -210,14 +210,15 @@ def train_networks(
     judge = lru_cache(maxsize=1)(judge)  # one set at a time is prepared for training
     total = task.seeds * task.repeats
     for seed in range(task.seeds):
-        for repeat in range(task.repeats):
-            if networks.has(seed, repeat):
-                continue
-            draw = repeat if is_drawn_per_network(recipe) else 0
-            evaluation = judge(seed, draw).network(seed, repeat)
-            networks.add(seed, repeat, evaluation)
-            number = seed * task.repeats + repeat + 1
-            run.progress("evaluate", number, total, f"{evaluation.accuracies[0]:.2f} %")
+        missing = [repeat for repeat in range(task.repeats) if not networks.has(seed, repeat)]
+        is_drawn = is_drawn_per_network(recipe)
+        groups = [[repeat] for repeat in missing] if is_drawn else [missing] if missing else []
+        for group in groups:
+            judged = judge(seed, group[0] if is_drawn else 0).networks(seed, group)
+            for repeat, evaluation in zip(group, judged, strict=True):
+                networks.add(seed, repeat, evaluation)
+                number = seed * task.repeats + repeat + 1
+                run.progress("evaluate", number, total, f"{evaluation.accuracies[0]:.2f} %")
     return [[networks.get(s, r) for r in range(task.repeats)] for s in range(task.seeds)]
 
 

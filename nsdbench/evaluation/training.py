@@ -9,7 +9,7 @@ names, if it names one.
 import itertools
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, NamedTuple
@@ -43,13 +43,14 @@ from nsdbench.sets.meaning import (
 from nsdbench.sets.parameterizations import Parameterization
 from nsdbench.sets.whiteness import contradiction
 from nsdbench.spread import summary
-from nsdbench.student import augment
+from nsdbench.student import augment, capture
 from nsdbench.student.training_step import TrainingStep, vector_of
 from nsdbench.sums import notice
 
 Source = Artefact | ForeignSet | TrainingData
 Told = Callable[[int], object]
 _TOLD_PER_NETWORK = 50  # times that a network's training says how far it is
+SIDE_BY_SIDE_IMAGES = 128  # one H200: at 64 images two networks take 0.8 of the time, at 256 0.87
 _STANDARDISED_TEST_BATCH = 128  # HaBa reference code; accuracy depends on it
 
 
@@ -146,16 +147,20 @@ def evaluate(
     judge = Judge(source, data, arch, protocol, device, meaning)
     if judge.notice:
         notice(judge.notice)
-    networks = []
+    networks: list[Evaluation] = []
     with reporting(progress) as report:
+        running: dict[int, int] = {}  # steps of networks that are trained
 
         def told(repeat: int, step: int) -> None:
-            report("train", repeat * judge.steps + step, repeats * judge.steps)
+            running[repeat] = step
+            done = len(networks) * judge.steps + sum(running.values())
+            report("train", done, repeats * judge.steps)
 
         report("evaluate", 0, repeats, f"{judge.steps} steps a network")
-        for repeat in range(repeats):
-            networks.append(judge.network(seed, repeat, partial(told, repeat)))
-            report("evaluate", repeat + 1, repeats, f"{networks[-1].accuracies[0]:.2f} %")
+        for repeat, network in enumerate(judge.networks(seed, range(repeats), told)):
+            running.pop(repeat, None)
+            networks.append(network)
+            report("evaluate", repeat + 1, repeats, f"{network.accuracies[0]:.2f} %")
     return replace(
         networks[0],
         accuracies=tuple(network.accuracies[0] for network in networks),
@@ -231,30 +236,80 @@ class Judge:
         """Optimiser steps of a network."""
         return self._protocol.total_steps(self.num_images)
 
-    def network(self, seed: int, repeat: int, told: Told = lambda step: None) -> Evaluation:
-        """Train and test network `repeat`; networks of equal seed and number are the same network.
+    @property
+    def is_side_by_side(self) -> bool:
+        """Say whether several networks are trained at the same time, which changes no number.
+
+        On CUDA, where a batch is too small to fill the device and steps are captured.
+        """
+        is_small = min(self._protocol.batch_size, self.num_images) <= SIDE_BY_SIDE_IMAGES
+        is_one_set = self._set.redraw is None  # else every network decodes into the same images
+        device = torch.device(self._device)
+        return is_small and is_one_set and capture.engine_for(device) is not None
+
+    def network(self, seed: int, repeat: int) -> Evaluation:
+        """Train and test network `repeat`, as `networks` does."""
+        (evaluation,) = self.networks(seed, [repeat])
+        return evaluation
+
+    def networks(
+        self,
+        seed: int,
+        repeats: Sequence[int],
+        told: Callable[[int, int], object] = lambda repeat, step: None,
+    ) -> Iterator[Evaluation]:
+        """Train and test networks; those of equal seed and number are the same network.
 
         Args:
-            seed, repeat: name the network.
-            told: as of `train`.
+            seed, repeats: name the networks.
+            told: called as told(repeat, step), as of `train`.
+
+        Yields:
+            Each in turn, as soon as it is done.
 
         Raises:
-            Diverged: the training loss stopped being finite.
+            Diverged: the training loss of one stopped being finite.
         """
+        groups = [list(repeats)] if self.is_side_by_side else [[repeat] for repeat in repeats]
+        for group in groups:
+            yield from self._judged(seed, group, told)
+
+    def _judged(
+        self, seed: int, group: list[int], told: Callable[[int, int], object]
+    ) -> Iterator[Evaluation]:
+        """Train networks side by side, and test one after another."""
+        if not group:
+            return
         started = time.perf_counter()
-        stream = generator(seed, "evaluate", self._arch, self._protocol.name, repeat)
-        model = models.for_dataset(self._protocol.network(self._arch), self._data)
-        models.initialize(model, stream)
-        model.to(self._device)
-        model.to(memory_format=model.memory_format)  # type: ignore[call-overload]  # torch's stub lacks it
-        judged = CentredNetwork(model) if self._protocol.is_centred else model
-        strategy = self._data.spec.dsa_strategy
-        steps, code_path = train(judged, self._set, self._protocol, self.lr, strategy, stream, told)
-        if code_path != "graph":
-            code_path = models.code_path(model)
-        accuracy = self._accuracy(judged)
-        seconds = time.perf_counter() - started
-        return Evaluation((accuracy,), self.lr, steps, self.num_images, seconds, code_path)
+        models_of_group, trainings = [], []
+        for repeat in group:
+            stream = generator(seed, "evaluate", self._arch, self._protocol.name, repeat)
+            model = models.for_dataset(self._protocol.network(self._arch), self._data)
+            models.initialize(model, stream)
+            model.to(self._device)
+            model.to(memory_format=model.memory_format)  # type: ignore[call-overload]  # torch's stub lacks it
+            judged = CentredNetwork(model) if self._protocol.is_centred else model
+            models_of_group.append((model, judged))
+            trainings.append(
+                training(
+                    judged,
+                    self._set,
+                    self._protocol,
+                    self.lr,
+                    self._data.spec.dsa_strategy,
+                    stream,
+                    partial(told, repeat),
+                )
+            )
+        ended = capture.run_side_by_side(trainings, torch.device(self._device))
+        trained_seconds = (time.perf_counter() - started) / len(group)
+        for (model, judged), (steps, code_path) in zip(models_of_group, ended, strict=True):
+            started = time.perf_counter()
+            if code_path != "graph":
+                code_path = models.code_path(model)
+            accuracy = self._accuracy(judged)
+            seconds = trained_seconds + time.perf_counter() - started
+            yield Evaluation((accuracy,), self.lr, steps, self.num_images, seconds, code_path)
 
     def _accuracy(self, model: nn.Module) -> float:
         """Return the per cent of test images that a network classifies correctly."""
@@ -340,6 +395,21 @@ def train(
     Raises:
         Diverged: the loss at the decay or at the last step is not finite.
     """
+    work = training(model, training_set, protocol, lr, dsa_strategy, stream, told)
+    (trained,) = capture.run_side_by_side([work], next(model.parameters()).device)
+    return trained
+
+
+def training(
+    model: nn.Module,
+    training_set: TrainingSet,
+    protocol: Protocol,
+    lr: float,
+    dsa_strategy: str,
+    stream: torch.Generator,
+    told: Told = lambda step: None,
+) -> Generator[None, None, Trained]:
+    """Do what `train` does, and pause after every step."""
     device = next(model.parameters()).device
     strategy = ""
     if protocol.augment:
@@ -407,6 +477,7 @@ def train(
             average.update_parameters(model)
         if step % max(1, total // _TOLD_PER_NETWORK) == 0:
             told(step)
+        yield
     if average is not None:
         model.load_state_dict(average.module.state_dict())
     return Trained(total, descend.code_path)

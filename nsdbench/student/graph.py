@@ -203,9 +203,20 @@ class Engine:
 
 
 @cache
-def engine(device: int) -> Engine:
-    """Return the engine of a GPU, by number."""
+def engine(device: int, stream: int) -> Engine:
+    """Return the engine of a stream of a GPU: graphs of two streams may run at the same time.
+
+    Args:
+        device: number of the GPU.
+        stream: its handle, `torch.cuda.Stream.cuda_stream`.
+    """
     return Engine(CudaRecorder(device))
+
+
+@cache
+def lane(device: int, number: int) -> torch.cuda.Stream:
+    """Return a stream for the work with that number of several that run side by side."""
+    return torch.cuda.Stream(device)
 
 
 class GraphStep(InnerStep):

@@ -82,7 +82,8 @@ class TrainingStep:
         self._redirect = redirect
         self._theta = theta
         self._shape = None if theta is None else models.native_shape(model)
-        self._family: object | None = None  # of the graphs, once there are some
+        self._family = object()  # of its graphs
+        self._engines: list[Engine] = []
 
     def __call__(self, x: Tensor, y: Tensor) -> Sequence[Tensor]:
         """Take a step on images and labels; both are on the model's device.
@@ -114,8 +115,8 @@ class TrainingStep:
 
     def _replay(self, engine: "Engine", x: Tensor, y: Tensor) -> Sequence[Tensor] | None:
         """Do the same through an engine; None where it is not captured."""
-        if self._family is None:
-            self._family = object()
+        if engine not in self._engines:
+            self._engines.append(engine)
             weakref.finalize(self, engine.forget, self._family).atexit = False
         # A graph reads the parameters where they were: elsewhere they need another.
         places = tuple(parameter.data_ptr() for parameter in self._parameters)

@@ -103,9 +103,9 @@ def test_a_killed_cell_goes_on_and_ends_with_the_same_record(tmp_path, measure_c
 def test_finished_networks_are_not_trained_again(tmp_path, monkeypatch, measure_cell):
     first = measure_cell(cell(), tmp_path, seeds=1, repeats=2)
     trained = []
-    network = Judge.network
+    judged = Judge._judged
     monkeypatch.setattr(
-        Judge, "network", lambda self, s, r: trained.append(r) or network(self, s, r)
+        Judge, "_judged", lambda self, s, g, told: trained.extend(g) or judged(self, s, g, told)
     )
     more = measure_cell(cell(), tmp_path, seeds=1, repeats=3)
     assert trained == [2]

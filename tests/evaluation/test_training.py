@@ -431,6 +431,41 @@ def test_captured_steps_judge_alike(dataset, tensors, monkeypatch):
     assert (eager.code_path, captured.code_path) == ("native", "graph")
 
 
+@pytest.mark.parametrize("is_captured", [False, True])
+def test_networks_side_by_side_are_those_one_after_another(
+    dataset, tensors, is_captured, monkeypatch
+):
+    """A step of each in turn, on the CPU and through a stand-in for captures."""
+    arguments = (tensors, dataset, "convnet1-w8", protocols.get("common-6ep"), "cpu")
+    alone = [Judge(*arguments).network(0, repeat).accuracies for repeat in range(3)]
+    engine = Engine(FakeRecorder()) if is_captured else None
+    monkeypatch.setattr(capture, "engine_for", lambda device: engine)
+    assert Judge(*arguments).is_side_by_side == is_captured
+    monkeypatch.setattr(Judge, "is_side_by_side", True)
+    steps = []
+    judge = Judge(*arguments)
+    together = list(judge.networks(0, [0, 1, 2], lambda repeat, step: steps.append(repeat)))
+    assert [network.accuracies for network in together] == alone
+    assert steps[:6] == [0, 1, 2, 0, 1, 2]
+    path = "graph" if is_captured else "native"
+    assert {network.code_path for network in together} == {path}
+    assert all(network.steps == judge.steps for network in together)
+
+
+def test_sets_that_are_decoded_anew_and_large_batches_are_judged_alone(
+    dataset, tensors, monkeypatch
+):
+    monkeypatch.setattr(capture, "engine_for", lambda device: Engine(FakeRecorder()))
+    judge = Judge(tensors, dataset, "convnet1-w8", protocols.get("common-6ep"), "cpu")
+    assert judge.is_side_by_side
+    judge._set = replace(judge._set, num_images=129)
+    judge.num_images = 129
+    assert not judge.is_side_by_side
+    judge.num_images = 12
+    judge._set = replace(judge._set, redraw=lambda stream: None)
+    assert not judge.is_side_by_side
+
+
 def test_a_set_kept_on_a_device_gives_the_same_rows(tensors):
     images, labels = tensors
     kept = kept_on(TrainingSet(12, lambda rows: (images[rows], labels[rows])), torch.device("cpu"))

@@ -5,6 +5,7 @@ On the host, with a stand-in that runs what was captured again (recorder.py).
 
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -302,11 +303,13 @@ def test_what_is_not_captured(kind, monkeypatch, request):
 
 def test_when_a_device_has_an_engine(monkeypatch):
     asked = []
-    monkeypatch.setattr(graph, "engine", lambda index: asked.append(index) or "engine")
+    monkeypatch.setattr(graph, "engine", lambda *place: asked.append(place) or "engine")
+    stream = SimpleNamespace(cuda_stream=77)
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda device: stream)
     monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda: False)
     cuda = torch.device("cuda:1")
     assert capture.engine_for(torch.device("cpu")) is None
-    assert capture.engine_for(cuda) == "engine" and asked == [1]
+    assert capture.engine_for(cuda) == "engine" and asked == [(1, 77)]
     assert torch.func.grad(lambda x: x * (capture.engine_for(cuda) is None))(torch.ones(())) == 1
     monkeypatch.setenv("NSDBENCH_GRAPH", "0")
     assert capture.engine_for(cuda) is None
@@ -316,6 +319,51 @@ def test_when_a_device_has_an_engine(monkeypatch):
     monkeypatch.delenv("NSDBENCH_GRAPH")
     monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda: True)
     assert capture.engine_for(cuda) is None
+
+
+def test_work_side_by_side_goes_step_by_step():
+    seen = []
+
+    def work(name, steps):
+        for step in range(steps):
+            seen.append(f"{name}{step}")
+            yield
+        return name
+
+    ends = capture.run_side_by_side([work("a", 1), work("b", 3), work("c", 0)], torch.device("cpu"))
+    assert ends == ["a", "b", "c"] and seen == ["a0", "b0", "b1", "b2"]
+
+
+def test_work_on_cuda_has_streams_of_its_own_that_wait_and_are_waited_for(monkeypatch):
+    log = []
+
+    class Stream:
+        def __init__(self, name):
+            self.name = name
+
+        def wait_stream(self, other):
+            log.append(f"{self.name} waits for {other.name}")
+
+        def __enter__(self):
+            log.append(f"in {self.name}")
+
+        def __exit__(self, *exception):
+            pass
+
+    lanes = {}
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda device: Stream("default"))
+    monkeypatch.setattr(torch.cuda, "stream", lambda stream: stream)
+    monkeypatch.setattr(
+        graph, "lane", lambda index, number: lanes.setdefault((index, number), Stream(number))
+    )
+    works = [(_ for _ in [None]) for _ in range(2)]
+    assert capture.run_side_by_side(works, torch.device("cuda:3")) == [None, None]
+    assert list(lanes) == [(3, 0), (3, 1)]
+    assert log == [
+        *("0 waits for default", "1 waits for default"),
+        *("in 0", "in 1", "in 0", "in 1"),
+        *("default waits for 0", "default waits for 1"),
+    ]
 
 
 NOT_LOADED = """
