@@ -89,7 +89,7 @@ def with_digest(name: str) -> str:
     """
     factory, digest = _versioned(name)
     path, colon, attribute = factory.rpartition(":")
-    factory = f"{os.path.normpath(path)}:{attribute}" if colon else factory
+    factory = f"{_below_here(path)}:{attribute}" if colon else factory
     now = hashlib.sha256(_source(_place(factory))).hexdigest()[:_DIGITS]
     if digest and digest != now:
         raise ValueError(
@@ -150,6 +150,13 @@ def _versioned(name: str) -> tuple[str, str]:
     """Split a name into the factory's and the digest, empty if there is none."""
     match = re.fullmatch(rf"(.*)~([0-9a-f]{{{_DIGITS}}})", name)
     return (match[1], match[2]) if match else (name, "")
+
+
+def _below_here(path: str) -> str:
+    """Write the path of a file in one way, below the working folder without that folder."""
+    path = os.path.normpath(path)
+    here = os.path.join(os.getcwd(), "")
+    return path.removeprefix(here) if path.startswith(here) else path
 
 
 def _place(factory: str) -> _Place:

@@ -58,11 +58,12 @@ def digest(code):
     return hashlib.sha256(textwrap.dedent(code).encode()).hexdigest()[:12]
 
 
-def test_an_id_names_the_file_and_a_digest_of_its_source(write):
+def test_an_id_names_the_file_and_a_digest_of_its_source(write, tmp_path):
     write(NET, "nets/mine.py")
     spec = SimpleNamespace(default_depth=3)
     full = f"nets/mine.py:Net~{digest(NET)}"
-    for text in ("nets/mine.py:Net", "./nets/../nets/mine.py:Net", full):
+    whole = f"{tmp_path}/nets/mine.py:Net"
+    for text in ("nets/mine.py:Net", "./nets/../nets/mine.py:Net", full, whole):
         assert models.resolve_id(text, spec) == full
     assert models.resolve_id("nets/mine.py:Net-d2-w64-bn", spec) == f"{full}-d2-w64-bn"
     assert models.parse_id(f"{full}-d2-w64-bn") == (full, 2, 64, "batch_norm")
