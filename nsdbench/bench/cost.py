@@ -74,6 +74,7 @@ class Estimate:
     """Predicted work by phase, peak memory and stored size of a cell (None: nothing is stored).
 
     `excess_ipc` is set where more is stored than Eq. 3 allows: images per class of that size.
+    `judging_bytes` and `distilling_bytes` are what a step keeps; the larger one is in the peak.
     """
 
     work: tuple[Work, ...]
@@ -81,6 +82,13 @@ class Estimate:
     stored_bytes: float | None
     num_images: int
     excess_ipc: float | None = None
+    judging_bytes: float = 0.0
+    distilling_bytes: float = 0.0
+
+
+def judging_bytes(size: NetworkSize, batch: int) -> float:
+    """Predict the bytes of a training step: activations and gradients, parameters four times."""
+    return 4.0 * (2 * batch * size.activations + 4 * size.parameters)
 
 
 def estimate(
@@ -127,7 +135,7 @@ def estimate(
     key = ("evaluate", spec.name, ipc, recipe.method, arch, protocol.name, recipe.hash)
     flops = runs * steps * batch * TRAINING_PASSES * judge.flops
     work.append(Work("evaluate", key, flops, runs * steps))
-    training = 4.0 * (2 * batch * judge.activations + 4 * judge.parameters)
+    training = judging_bytes(judge, batch)
     data = 5.0 * train_size * image_floats  # pixels as bytes and as floats
     return Estimate(
         tuple(work),
@@ -135,6 +143,8 @@ def estimate(
         stored,
         num_images,
         ipc * stored / limit if stored is not None and stored > limit else None,
+        training,
+        distilling,
     )
 
 

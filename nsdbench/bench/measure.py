@@ -19,6 +19,7 @@ import torch
 from nsdbench import models, provenance, spread
 from nsdbench.bench.artefacts import is_drawn_per_network, make_or_load
 from nsdbench.bench.kept import networks_path
+from nsdbench.bench.memory import there_is, what_fits
 from nsdbench.bench.networks import FinishedNetworks
 from nsdbench.bench.pictures import save_pictures
 from nsdbench.bench.plan import Task
@@ -86,10 +87,11 @@ def recorded(task: Task, run: Run, measured: Callable[[], dict[str, Any]]) -> Re
             fields = measured()
     except Exception as error:
         kind = next((name for cls, name in _FAILURE_KINDS if isinstance(error, cls)), "error")
+        advice = what_fits(task, there_is(run.device)) if kind == "memory" else ""
         return Record.failed(
             task.cell,
             kind,
-            f"{type(error).__name__}: {error}",
+            f"{type(error).__name__}: {'; '.join(filter(None, (advice, str(error))))}",
             traceback="" if kind == "data_missing" else traceback.format_exc()[-4000:],
             peak_bytes=provenance.peak_bytes(),
             cost=Cost(seconds={"total": time.perf_counter() - started}),

@@ -2,7 +2,7 @@
 
 from collections.abc import Hashable, Iterator, Sequence
 
-from nsdbench.bench.cost import Work, estimate
+from nsdbench.bench.cost import Estimate, Work, estimate
 from nsdbench.bench.plan import PlannedCell, Task
 from nsdbench.data import spec
 from nsdbench.errors import NsdbenchError
@@ -10,17 +10,20 @@ from nsdbench.errors import NsdbenchError
 
 def whole_work(task: Task | None) -> Sequence[Work]:
     """Predict the whole work of a cell, as if nothing were done; empty where nobody can."""
-    if task is None:
-        return ()
+    cost = None if task is None else whole_estimate(task)
+    return () if cost is None else cost.work
+
+
+def whole_estimate(task: Task) -> Estimate | None:
+    """Predict what a cell costs, as if nothing were done; None where nobody can."""
     cell = task.cell
     try:
-        cost = estimate(
+        return estimate(
             task.recipe, spec(cell.dataset), cell.ipc, cell.arch, task.protocol, task.seeds,
             task.repeats,
         )  # fmt: skip
     except (NsdbenchError, ValueError, KeyError):  # the run records why
-        return ()
-    return cost.work
+        return None
 
 
 def shared(planned: PlannedCell, work: Sequence[Work]) -> Iterator[tuple[str, Hashable]]:
