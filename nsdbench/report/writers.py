@@ -19,6 +19,7 @@ from nsdbench.report.content import CellReport, collect
 from nsdbench.report.document import Document, build
 from nsdbench.report.grids import Grid
 from nsdbench.report.pictures import draw_images
+from nsdbench.report.sweeps import sweep_grid
 
 if TYPE_CHECKING:
     from nsdbench.bench.tables import Table
@@ -222,12 +223,16 @@ def _part(
 ) -> dict[str, Any]:
     """Return what the CSV says of every cell of a table as JSON values; null is what is unknown."""
     document = build(table, scale, records, protocol=protocol)
-    lines = [_line(table.name, cell) for cell in collect(table, scale, records, protocol)]
+    cells = collect(table, scale, records, protocol)
+    lines = [_line(table.name, cell) for cell in cells]
     return {
         "name": table.name,
         "title": table.title,
         "paragraphs": document.paragraphs,
         "cells": [{key: line.get(key) for key in _HEADER[1:]} for line in lines],
+        "sweeps": [
+            dict(zip(g.header, row, strict=True)) for g in sweep_grid(cells) for row in g.rows
+        ],
         "notes": document.notes,
     }
 

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import json
 
 import numpy as np
 import pytest
@@ -104,6 +105,10 @@ def test_markdown_latex_and_csv_show_the_sweep(mine):
     assert cells[-2:] == ["guided_weight 1", "3 of 3"]
     assert "lr_syn 10, lr_kernels 0.1" in lines[1] and "5 of 6" in lines[1]
     assert "held-out accuracies" in text and "that were set aside" in text
+    (part,) = json.loads(writers.write(["mine"], "smoke", records, "json"))["tables"]
+    assert [sweep["best"] for sweep in part["sweeps"]] == [
+        "guided_weight 0.3", "guided_weight 0", "lr_syn 10, lr_kernels 0.1",
+    ]  # fmt: skip
     latex = writers.write(["mine"], "smoke", records, "latex")
     assert "\\label{tab:mine-smoke-sweeps}" in latex
     assert "NSD over guided\\_weight & " in latex
