@@ -103,6 +103,16 @@ def test_what_a_part_does_by_default_makes_no_other_recipe(mine):
     assert found == ["tiny-nsd", "tiny-nsd+parameterization.init=real"]
 
 
+def test_a_setting_that_the_recipe_lacks_may_be_swept(mine, tiny_methods):
+    """Tiles need a factor, which this recipe leaves to whoever uses it."""
+    text = 'name = "open"\ntitle = "S"\nextends = "tiny-mtt"\n[[settings]]\nsource = "x"\n'
+    (tiny_methods / "open.toml").write_text(text + 'parameterization = { name = "tiles" }')
+    grid = 'method = "open"\ngrid = { "parameterization.factor" = [2, 4] }'
+    mine.write_text(TABLE.replace(f'method = "tiny-nsd"\n{GRID}', grid))
+    found = [entry.cell.method for entry in cells_of() if entry.row.sweep]
+    assert found == [f"open+parameterization.factor={factor}" for factor in (2, 4)]
+
+
 @pytest.mark.parametrize(
     ("grid", "message"),
     [

@@ -166,20 +166,16 @@ class Row(Settings):
         """
         if not self.method:
             return ""
-        if self.sweep is None:
-            return variant_name(self.method, self.settings)
-        try:
-            fixed = methods.load(variant_name(self.method, self.sweep.settings))
-        except NotImplementedYet:
-            return variant_name(self.method, self.settings)
-        if parts.missing(fixed):
+        fixed = None if self.sweep is None else _described(self.method, self.sweep.settings)
+        if self.sweep is None or fixed is None or parts.missing(fixed):
             return variant_name(self.method, self.settings)
         before = fixed.resolve(dataset, ipc, scale)
         after = fixed.resolve(dataset, ipc, scale, self.values)
-        read = {
-            path: (parts.setting(before, path), parts.setting(after, path)) for path in self.values
-        }
-        changed = {path: value for path, (known, value) in read.items() if value != known}
+        changed = {}
+        for path in self.values:
+            value = parts.setting(after, path)
+            if value != _setting_before(before, path):
+                changed[path] = value
         return variant_name(self.method, self.sweep.settings | changed)
 
     @model_validator(mode="after")
@@ -203,11 +199,24 @@ class Row(Settings):
                 raise ValueError(f"{path} stands in `grid` and in `set`; keep one")
         for point in self.points():
             if self.method and point.settings:
-                try:
-                    methods.load(variant_name(self.method, point.settings))
-                except NotImplementedYet:  # there may be rows of such methods
-                    pass
+                _described(self.method, point.settings)
         return self
+
+
+def _described(method: str, settings: dict[str, Any]) -> methods.Method | None:
+    """Read a method with settings; None if no file describes it: there may be rows of such."""
+    try:
+        return methods.load(variant_name(method, settings))
+    except NotImplementedYet:
+        return None
+
+
+def _setting_before(recipe: methods.Recipe, path: str) -> Any:
+    """Return a setting that a sweep varies as it is without; None where it is not complete so."""
+    try:
+        return parts.setting(recipe, path)
+    except ValueError:
+        return None
 
 
 class Column(Settings):
