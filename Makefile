@@ -6,6 +6,7 @@
 #   make bench-quick the headline ratios within 3 minutes (results/benchmarks/headline.json)
 #   make pages       fill the marked blocks of the pages with the numbers of the records
 #   make docs        the API reference and the pages as HTML, in build/docs
+#   make dist        the source distribution, and the wheel that is built from it, in dist
 #   make cuda-check  compile and link the CUDA code, list its resources, fail on spills (needs nvcc)
 #   make lint        style, format and types   make clean
 
@@ -22,7 +23,7 @@ DEMO_JOBS ?= $(shell $(PYTHON) -c 'import os; print(min(2, len(os.sched_getaffin
 # One thread a process: the tests run in parallel, and sums must not depend on the machine.
 TEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(TEST_JOBS)
 
-.PHONY: all env demo test test-fast campaign bench bench-quick pages docs cuda-check lint clean
+.PHONY: all env demo test test-fast campaign bench bench-quick pages docs dist cuda-check lint clean
 all: $(BUILT)
 env: $(BUILT)
 
@@ -63,6 +64,11 @@ pages: $(BUILT)
 
 docs: $(BUILT)
 	$(BIN)/python docs/build.py build/docs
+
+dist: $(ENVIRONMENT)
+	rm -rf dist
+	$(BIN)/python setup.py -q sdist
+	$(PIP) wheel --quiet --no-deps --no-build-isolation --wheel-dir dist dist/*.tar.gz
 
 cuda-check: $(ENVIRONMENT)
 	NSDBENCH_CUDA=1 $(PIP) install --quiet --constraint constraints.txt --no-build-isolation --editable '.[test]'
