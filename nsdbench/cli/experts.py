@@ -33,7 +33,7 @@ def record(
     real = data.load(dataset, data_root).without_test()
     kind = preprocessing or real.spec.default_preprocessing
     console = make_console()
-    with resumable(console), Bars(console) as bars:
+    with resumable(console), Bars(make_console(is_error=True)) as bars:
         buffer = experts.record(
             real,
             data.preprocessing(kind, real),

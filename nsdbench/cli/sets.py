@@ -119,7 +119,7 @@ def distill(
     from nsdbench import distill as distill_set
 
     console = make_console()
-    with resumable(console), Bars(console) as bars:
+    with resumable(console), Bars(make_console(is_error=True)) as bars:
         artefact = distill_set(
             method,
             dataset,
