@@ -1,5 +1,6 @@
 """Cells on a Ray cluster of several nodes on this machine end with the records of home."""
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -112,6 +113,22 @@ def test_what_cells_share_is_made_by_the_first_of_them():
     assert order.next() is not None
     order.ended(heir.cell.id, is_done=True)
     assert order and order.next() is not None
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:1", "ray://127.0.0.1:1", "no port", "x:99999999"])
+def test_an_address_where_nobody_answers_is_one_line(address, tmp_path):
+    pytest.importorskip("ray", reason="needs pip install 'nsdbench[cluster]'")
+    plan = Plan("smoke", (planned_cell("good"),))
+    with pytest.raises(ValueError, match="no Ray cluster answers .*; start one with") as refused:
+        run_plan(plan, Run(tmp_path), Events(), executor=executor(address=address))
+    assert str(refused.value).startswith(f"--address {address}: ")
+    assert "\n" not in str(refused.value)
+
+
+def test_without_ray_it_says_what_to_install(monkeypatch):
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(ValueError, match="Ray does not load .*pip install 'nsdbench"):
+        executor()
 
 
 @pytest.mark.slow

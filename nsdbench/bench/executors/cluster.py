@@ -11,6 +11,8 @@ sets and pictures stay where they were made.
 """
 
 import os
+import re
+import socket
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -32,6 +34,7 @@ from nsdbench.experts import Run
 RETRIES = 3  # our choice: how often a cell begins again after a node, or its process, died
 SECONDS_BETWEEN_MESSAGES = 0.2  # of one cell; a fast loop would flood the driver
 SECONDS_BETWEEN_LOOKS = 0.1
+_PATIENCE_SECONDS = 10.0
 
 
 @dataclass(frozen=True)
@@ -229,8 +232,9 @@ def _connected(address: str | None) -> Iterator[None]:
     if address is None:
         where = {"num_cpus": executors.cores(), "include_dashboard": False}
     try:
+        _call(address or "")
         ray.init(**where, log_to_driver=False, logging_level="warning")
-    except (ConnectionError, ValueError, RuntimeError) as error:
+    except (OSError, ValueError, RuntimeError) as error:
         line = next(iter(str(error).splitlines()), type(error).__name__)
         raise ValueError(
             f"--address {address}: no Ray cluster answers ({line}); start one with "
@@ -240,6 +244,17 @@ def _connected(address: str | None) -> Iterator[None]:
         yield
     finally:
         ray.shutdown()
+
+
+def _call(address: str) -> None:
+    """See whether anybody answers at "host:port"; Ray itself would try for minutes.
+
+    Raises:
+        OSError: nobody does.
+    """
+    found = re.fullmatch(r"(?:ray://)?(.+):(\d+)", address)
+    if found:
+        socket.create_connection((found[1], int(found[2])), timeout=_PATIENCE_SECONDS).close()
 
 
 def _queue() -> Any:
