@@ -119,11 +119,12 @@ class Engine:
     def __init__(self, recorder: Recorder, max_graphs: int = MAX_GRAPHS) -> None:
         self._recorder = recorder
         self._max_graphs = max_graphs
-        self._graphs: OrderedDict[Hashable, _Graph] = OrderedDict()
+        self._graphs: OrderedDict[tuple, _Graph] = OrderedDict()
         self._failures: dict[Hashable, int] = {}
+        self._forgotten: list[Hashable] = []
 
     def __len__(self) -> int:
-        return len(self._graphs)
+        return sum(key[0] not in self._forgotten for key in self._graphs)
 
     def refuses(self, family: Hashable) -> bool:
         """Say whether a family of functions is not captured any more, after MAX_FAILURES."""
@@ -147,6 +148,8 @@ class Engine:
         """
         if self.refuses(family):
             return None
+        if self._forgotten:
+            self._drop_forgotten()
         operands = [operand.detach() for operand in operands]
         key = (family, what, _settings(), tuple(_kind(operand) for operand in operands))
         with torch.no_grad():
@@ -165,13 +168,22 @@ class Engine:
         return graph.results
 
     def forget(self, family: Hashable) -> None:
-        """Drop the graphs of a family: the memory that they read is no longer there."""
-        keys = [key for key in self._graphs if key[0] == family]  # type: ignore[index]
+        """Have the graphs of a family dropped: the memory that they read is no longer there.
+
+        That waits for the device, so the next `run` does it: who calls this from a finaliser may be
+        in the middle of a capture.
+        """
+        self._forgotten.append(family)
+
+    def _drop_forgotten(self) -> None:
+        families, self._forgotten = self._forgotten, []
+        keys = [key for key in self._graphs if key[0] in families]
         if keys:
             self._recorder.wait()
         for key in keys:
             del self._graphs[key]
-        self._failures.pop(family, None)
+        for family in families:
+            self._failures.pop(family, None)
 
     def _captured(self, function: Function, operands: list[Tensor]) -> _Graph:
         if len(self._graphs) >= self._max_graphs:

@@ -271,7 +271,9 @@ def test_forgotten_graphs_are_dropped():
         engine.run(family, "double", lambda x: [2 * x], [torch.ones(2)])
     engine.forget("one")
     engine.forget("three")
-    assert len(engine) == 1 and recorder.waits == 1
+    assert len(engine) == 1 and recorder.waits == 0, "it may be a finaliser amid a capture"
+    engine.run("two", "double", lambda x: [2 * x], [torch.ones(2)])
+    assert len(engine._graphs) == 1 and recorder.waits == 1 and recorder.captures == 2
 
 
 @pytest.mark.parametrize("kind", ["resnet18", "batch norm off", "bfloat16", "native", "full"])
