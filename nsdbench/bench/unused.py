@@ -3,7 +3,7 @@
 Referred to is what belongs to a recipe that a table of this installation or a record of the results
 folder names. Not referred to are
 
-    sets, checkpoints       of another recipe
+    sets, checkpoints       of another recipe, that of `distill --set` among them
     checkpoints             whose distillation has ended: its set is there
     judged networks         of another recipe, or of another protocol under the name of a cell
     pictures                of a cell without a record

@@ -117,6 +117,7 @@ def distill(
 ) -> None:
     """Distil a data set into a file."""
     from nsdbench import distill as distill_set
+    from nsdbench.bench import divergence
 
     console = make_console()
     with resumable(console), Bars(make_console(is_error=True)) as bars:
@@ -136,6 +137,9 @@ def distill(
         )
     stored = artefact.ledger().stored_bits / 8
     console.print(f"wrote {out}: {len(artefact.labels())} images from {stored:.0f} bytes")
+    learned = artefact.metadata["distillation"]
+    if what := divergence.runaway(learned["curve"], learned["images_moved"]):
+        console.print(f"{divergence.MARK}: {what}", style="yellow")
 
 
 def export(

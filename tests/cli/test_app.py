@@ -236,6 +236,14 @@ def test_cells_that_run_out_of_time_go_on_and_end_as_undisturbed(nsdbench, folde
     assert ended.comparable() == undisturbed.comparable()
 
 
+def test_distill_marks_what_ran_away(nsdbench, monkeypatch):
+    line = SET + "optimiser.iterations=2"
+    assert "diverged?" not in nsdbench(line)[1]
+    monkeypatch.setattr("nsdbench.bench.divergence.runaway", lambda curve, moved: f"{len(curve)}")
+    code, out, _ = nsdbench(line)
+    assert code == 0 and out.endswith("bytes\ndiverged?: 2\n")
+
+
 def test_what_diverged_is_done_again_from_its_start(nsdbench, folder, monkeypatch):
     path = folder / "tables" / "mine.toml"
     path.write_text(path.read_text().replace('"dream"', '"tiny"'))

@@ -231,6 +231,7 @@ def _connected(address: str | None) -> Iterator[None]:
     where: dict[str, Any] = {"address": address}
     if address is None:
         where = {"num_cpus": executors.cores(), "include_dashboard": False}
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # it would report to its makers
     try:
         _call(address or "")
         ray.init(**where, log_to_driver=False, logging_level="warning")
