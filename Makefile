@@ -60,7 +60,7 @@ bench-quick: $(BUILT)
 	$(BIN)/python -m benchmarks.headline
 
 pages: $(BUILT)
-	$(BIN)/python -m nsdbench report --fill README.md --fill results/README.md --fill docs/fashion-mnist.md
+	$(BIN)/python -m nsdbench report --fill README.md --fill results/README.md --fill docs/fashion-mnist.md --fill docs/cifar10-jpeg.md
 
 docs: $(BUILT)
 	$(BIN)/python docs/build.py build/docs

@@ -193,7 +193,7 @@ def _train_networks(task: Task, data: Dataset, run: Run) -> list[list[dict]]:
 def train_networks(
     task: Task, data: Dataset, run: Run, judge: Callable[[int, int], Judge]
 ) -> list[list[dict]]:
-    """Train and test the networks that are not finished yet; return all, [set][network].
+    """Train and test the networks that are not finished yet; return all, [set][network]: draws are sets.
 
     Args:
         task: the cell.
@@ -221,7 +221,8 @@ def train_networks(
                 networks.add(seed, repeat, evaluation)
                 number = seed * task.repeats + repeat + 1
                 run.progress("evaluate", number, total, f"{evaluation.accuracies[0]:.2f} %")
-    return [[networks.get(s, r) for r in range(task.repeats)] for s in range(task.seeds)]
+    found = [[networks.get(s, r) for r in range(task.repeats)] for s in range(task.seeds)]
+    return [[one] for row in found for one in row] if is_drawn_per_network(recipe) else found
 
 
 def budget_of(

@@ -34,6 +34,7 @@ class Library:
         self.folder = folder
         self.cuda_missing_because: str | None = None
         self._registrations: list[Callable[[], None]] = []
+        self._outdated = ""  # why what was loaded is not of this code
         self._lock = RLock()
 
     def at_loading(self, register: Callable[[], None]) -> None:
@@ -52,16 +53,22 @@ class Library:
             if self.cuda_missing_because is not None:
                 return
             path = self.folder / "_C.so"
-            reason = _load(path)
+            reason = self._outdated or _load(path) or self._register()
             if reason:
                 raise ExtensionUnavailable(
                     f"the compiled operators are not available: {path}: {reason}\n"
                     "Build them with `pip install --no-build-isolation -e .` in the project's "
                     f"folder, or set {VARIABLE}=0 to run on plain PyTorch, which is slower."
                 )
+            self.cuda_missing_because = self._load_cuda()
+
+    def _register(self) -> str:
+        try:
             for register in self._registrations:
                 register()
-            self.cuda_missing_because = self._load_cuda()
+        except AttributeError as error:  # it is not taken back: nothing registers twice
+            self._outdated = f"it was built from other sources, without the operator {error.name}"
+        return self._outdated
 
     def _load_cuda(self) -> str:
         if torch.version.cuda is None:

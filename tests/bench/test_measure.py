@@ -79,6 +79,7 @@ def test_coresets_and_full_data(tmp_path, method, protocol, measure_cell):
         assert record.budget.stored_bits == record.budget.limit_bits
         sets = list((tmp_path / "artefacts").glob("*.safetensors"))
         assert len(sets) == 2, "a set is drawn for every network"
+        assert [len(row) for row in record.accuracy.values] == [1, 1]
 
 
 def test_a_killed_cell_goes_on_and_ends_with_the_same_record(tmp_path, measure_cell):

@@ -7,7 +7,7 @@ import sys
 import pytest
 import torch
 
-from nsdbench import ops
+from nsdbench import errors, ops
 from nsdbench.ops import backend, convnet, convnet_blocks
 from nsdbench.ops.convnet import ConvNetShape
 
@@ -125,6 +125,16 @@ def test_a_library_that_does_not_load_is_one_error_with_the_reason(tmp_path, how
     assert "pip install --no-build-isolation -e ." in message and "NSDBENCH_NATIVE=0" in message
     twins = run_every_operator(tmp_path, native="0")
     assert len(twins) == NUM_OPERATORS and all("ran, loaded: False" in line for line in twins)
+
+
+def test_a_library_of_older_sources_says_what_it_lacks():
+    library = backend.Library(backend.FOLDER)
+    calls = []
+    library.at_loading(lambda: calls.append(torch.ops.nsdbench.of_tomorrow))
+    for _ in range(2):
+        with pytest.raises(errors.ExtensionUnavailable, match="without the operator of_tomorrow"):
+            library.load()
+    assert calls == [] and library.cuda_missing_because is None
 
 
 def test_the_library_is_loaded_at_the_first_call_alone():
