@@ -193,7 +193,9 @@ def _train_networks(task: Task, data: Dataset, run: Run) -> list[list[dict]]:
 def train_networks(
     task: Task, data: Dataset, run: Run, judge: Callable[[int, int], Judge]
 ) -> list[list[dict]]:
-    """Train and test the networks that are not finished yet; return all, [set][network]: draws are sets.
+    """Train and test the networks that are not finished yet; return all, [set][network].
+
+    A set that is drawn for one network counts as a set.
 
     Args:
         task: the cell.
