@@ -147,6 +147,24 @@ def test_any_number_of_blocks(depth, channels, size, num_classes, recorder, monk
     assert all(map(torch.equal, ours, gradients(model, generator, [3, 3, 2], siamese=False)))
 
 
+@pytest.mark.parametrize("momentum", [0.0, 0.9])
+def test_what_is_captured_reads_nothing_back(momentum, recorder):
+    recorder.is_strict = True
+    model, generator = build()
+    gradients(model, generator, [5, 3], momentum=momentum, is_soft=True, siamese=False)
+    theta = models.flatten(model)
+    y = torch.full((5, NUM_CLASSES), 1 / NUM_CLASSES)
+    select_step(model, "exact").gradient(theta, torch.zeros(5, 3, 8, 8), y)
+    assert recorder.captures > 4
+
+
+def test_the_stand_in_notices_what_reads_back(recorder):
+    recorder.is_strict = True
+    for function in (lambda x: [x * x.sum().item()], lambda x: [x[x > 0]]):
+        with pytest.raises(AssertionError, match="cannot be captured"):
+            recorder.engine.run("reads back", function, function, [torch.ones(3)])
+
+
 def test_one_graph_a_shape_and_replays_after_other_shapes(recorder):
     model, generator = build()
     first = gradients(model, generator, [5, 4, 5])

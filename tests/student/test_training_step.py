@@ -114,6 +114,24 @@ def test_it_is_the_loop_of_torch(name, is_gsam, is_captured, request):
         assert (recorder.captures, recorder.replays) == (2, 5)  # of two sizes
 
 
+@pytest.mark.parametrize("is_gsam", [False, True])
+@pytest.mark.parametrize("name", ["convnet", "alexnet", "vgg11", "resnet18"])
+def test_what_is_captured_reads_nothing_back(name, is_gsam, recorder):
+    recorder.is_strict = True
+    model = build(name, width=4, image_size=32)
+    x, y = torch.randn(2, 3, 32, 32), torch.tensor([1, 3])
+
+    def loss(x, y):
+        return (F.cross_entropy(model(x), y),)
+
+    def redirect(x, y):
+        redirect_gradients(model.parameters(), lambda: loss(x, y)[0], 0.05, 0.2)
+
+    step = TrainingStep(model, optimiser(model, "sgd"), loss, redirect if is_gsam else None)
+    step(x, y)
+    assert step.code_path == "graph" and recorder.captures == 1
+
+
 def test_any_module_is_captured(recorder):
     model = nn.Sequential(nn.Flatten(), nn.Linear(192, 4))
     twin = copy.deepcopy(model)

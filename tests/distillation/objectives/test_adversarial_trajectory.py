@@ -19,6 +19,7 @@ from nsdbench.experts import ExpertSegment
 from nsdbench.seeding import generator
 from nsdbench.sets import parameterizations
 from nsdbench.student import augment
+from tests.student.recorder import NothingReadBack
 
 NAME = "synthetic:3x1x8x8"
 DSA = "color_crop_cutout_flip_scale_rotate"
@@ -311,3 +312,9 @@ def test_published_settings(ipc, student):
 def test_bad_settings(changes, message):
     with pytest.raises(ValueError, match=f"objective 'adversarial-trajectory': {message}"):
         objectives.read({"name": "adversarial-trajectory", **SETTINGS, **changes})
+
+
+def test_the_contrast_can_be_captured():
+    """It reads nothing back from the tensors, so that a GPU replays the auxiliary network's step."""
+    with NothingReadBack():
+        supervised_contrast(torch.eye(4), torch.tensor([0, 0, 1, 1]), 0.1)
