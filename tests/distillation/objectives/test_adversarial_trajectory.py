@@ -315,6 +315,6 @@ def test_bad_settings(changes, message):
 
 
 def test_the_contrast_can_be_captured():
-    """It reads nothing back from the tensors, so that a GPU replays the auxiliary network's step."""
+    """It reads nothing back from the tensors, so a GPU can replay the auxiliary step."""
     with NothingReadBack():
         supervised_contrast(torch.eye(4), torch.tensor([0, 0, 1, 1]), 0.1)
