@@ -29,10 +29,10 @@
 // Shared memory: at most 26624 bytes a block (in double: sums of 9 taps and 4 more, 32 channels, 8 warps).
 // Passes over memory: images are read once from memory, then twice a pass from cache; pooled tensors are
 // read twice, from cache the second time, and written once.
-// Reduction order: a slice's tiles ascending, in them rows of pixels first; then the slices of a warp, then
-// the warps ascending; over the images every eighth ascending, then the eight sums. Images: over the lanes
-// as a tree, then groups of channels and tiles ascending. No atomics: equal calls give equal bits, and
-// those of an image do not depend on the rest of the batch.
+// Reduction order: in a tile rows of pixels first, then a slice's tiles ascending (for the weights one element
+// after another); then the slices of a warp, then the warps ascending; over the images every eighth ascending,
+// then the eight sums. Images: over the lanes as a tree, then groups of channels and tiles ascending. No
+// atomics: equal calls give equal bits, and those of an image do not depend on the rest of the batch.
 // Accuracy: everything in scalar_t; the variance is of values centred by the mean of the patches.
 // Reference and CPU twin: nsdbench/ops/first_block.py, composed of convolutions and the norm block.
 
@@ -231,6 +231,17 @@ SIMT_DEVICE void for_each_tile(const FirstBlockMap& map, const Lane& own, const 
   }
 }
 
+// A tile is added up by itself first: sums stay short, and so accurate.
+template <typename scalar_t, int kCount, int kPerLane>
+SIMT_DEVICE void add_tile(const scalar_t (&of_tile)[kCount][kPerLane],
+                          scalar_t (&sum)[kCount][kPerLane]) {
+  SIMT_UNROLL
+  for (int k = 0; k < kCount; ++k) {
+    SIMT_UNROLL
+    for (int v = 0; v < kPerLane; ++v) sum[k][v] += of_tile[k][v];
+  }
+}
+
 // Replaces every value by its sum over the slices; all of them receive the same bits. Each use in a kernel
 // has its own kStep and so its own shared memory, which makes one barrier enough.
 template <int kStep, typename Lane, typename scalar_t, int kCount, int kPerLane>
@@ -401,7 +412,8 @@ SIMT_DEVICE FirstValues<scalar_t, kMaps> differentiate_tile(
           const scalar_t scale_t = own.gamma_t[v] * m.rstd - scale * m.rstd * m.q;
           const scalar_t dy_t = where_positive(point.y, quarter_t[column / 2][v]);
           const scalar_t projected_t = dy_t - m1_t - point.xhat_t * m2 - point.xhat * m2_t;
-          result[v * kSets + 1] = is_there ? scale_t * projected + scale * projected_t : scalar_t(0);
+          result[v * kSets + 1] =
+              is_there ? scale_t * projected + scale * projected_t : scalar_t(0);
         }
       }
     }
@@ -418,6 +430,7 @@ SIMT_DEVICE void sum_gradients(const FirstBlockMap& map, const Lane& own,
     scalar_t quarter[kTileColumns / 2][kPerLane], quarter_t[kTileColumns / 2][kPerLane] = {};
     read_gradients(map, own, tile, grad, quarter);
     if constexpr (kSums == 4) read_gradients(map, own, tile, grad_t, quarter_t);
+    scalar_t of_tile[kSums][kPerLane] = {};
     SIMT_UNROLL
     for (int row = 0; row < kTileRows; ++row) {
       SIMT_UNROLL
@@ -426,16 +439,17 @@ SIMT_DEVICE void sum_gradients(const FirstBlockMap& map, const Lane& own,
         for (int v = 0; v < kPerLane; ++v) {
           const auto point = point_at(own, m[v], z.at[row][column], v);
           const scalar_t dy = where_positive(point.y, quarter[column / 2][v]);
-          sums[0][v] += dy;
-          sums[1][v] += dy * point.xhat;
+          of_tile[0][v] += dy;
+          of_tile[1][v] += dy * point.xhat;
           if constexpr (kSums == 4) {
             const scalar_t dy_t = where_positive(point.y, quarter_t[column / 2][v]);
-            sums[2][v] += dy_t;
-            sums[3][v] += dy_t * point.xhat + dy * point.xhat_t;
+            of_tile[2][v] += dy_t;
+            of_tile[3][v] += dy_t * point.xhat + dy * point.xhat_t;
           }
         }
       }
     }
+    add_tile(of_tile, sums);
   });
   sum_over_tiles<2>(own, sums);
 }
@@ -558,6 +572,7 @@ SIMT_KERNEL void first_block_fwd_kernel(FirstBlockMap map, int64_t planes, scala
   for (int v = 0; v < kPerLane; ++v) m[v].mean = mean_of_map(own, point.patches, v, 0);
   scalar_t square[1][kPerLane] = {};
   for_each_tile(map, own, [&](const FirstTile& tile, const auto& z) {
+    scalar_t of_tile[1][kPerLane] = {};
     SIMT_UNROLL
     for (int row = 0; row < kTileRows; ++row) {
       SIMT_UNROLL
@@ -566,10 +581,11 @@ SIMT_KERNEL void first_block_fwd_kernel(FirstBlockMap map, int64_t planes, scala
         SIMT_UNROLL
         for (int v = 0; v < kPerLane; ++v) {
           const scalar_t centred = is_there ? z.at[row][column][v] - m[v].mean : scalar_t(0);
-          square[0][v] += centred * centred;
+          of_tile[0][v] += centred * centred;
         }
       }
     }
+    add_tile(of_tile, square);
   });
   sum_over_tiles<0>(own, square);
   SIMT_UNROLL
@@ -596,15 +612,18 @@ SIMT_KERNEL void first_block_jvp_kernel(FirstBlockMap map, int64_t planes,
   m[0].mean_t = mean_of_map(own, point.patches, 0, 1);
   scalar_t product[1][1] = {};
   for_each_tile(map, own, [&](const FirstTile& tile, const auto& z) {
+    scalar_t of_tile[1][1] = {};
     SIMT_UNROLL
     for (int row = 0; row < kTileRows; ++row) {
       SIMT_UNROLL
       for (int column = 0; column < kTileColumns; ++column) {
         const bool is_there = row < tile.rows && column < tile.columns;
-        const scalar_t xhat = is_there ? (z.at[row][column][0] - m[0].mean) * m[0].rstd : scalar_t(0);
-        product[0][0] += xhat * (z.at[row][column][1] - m[0].mean_t);
+        const scalar_t xhat =
+            is_there ? (z.at[row][column][0] - m[0].mean) * m[0].rstd : scalar_t(0);
+        of_tile[0][0] += xhat * (z.at[row][column][1] - m[0].mean_t);
       }
     }
+    add_tile(of_tile, product);
   });
   sum_over_tiles<1>(own, product);
   m[0].q = product[0][0] / own.size;

@@ -19,8 +19,8 @@
 // read, compute and write at different times.
 // Shared memory: at most 4096 bytes a block (double; 2048 for float).
 // Passes over memory: x, its tangent and the gradients are read once, results are written once.
-// Reduction order: in a cell rows first, a thread's cells ascending; then a butterfly over the slices of a warp,
-// then the warps of the plane ascending; over the images as sum_over_images_kernel. No atomics: equal
+// Reduction order: in a cell rows first, a thread's cells ascending; then a butterfly over the slices of a
+// warp, then the warps of the plane ascending; over the images as sum_over_images_kernel. No atomics: equal
 // calls give equal bits, and those of a plane do not depend on the rest of the batch.
 // Accuracy: everything in scalar_t; the variance is of centred values.
 // Reference: nsdbench/ops/reference/inorm_relu_pool.py. The other layout: inorm_relu_pool.cuh.
@@ -257,7 +257,8 @@ SIMT_DEVICE void sum_over_slices(const NhwcPlanes<scalar_t, kVector>& planes,
   for (int k = 0; k < kCount; ++k) {
     SIMT_UNROLL
     for (int v = 0; v < kVector; ++v) {
-      const scalar_t* of_warps = partial + ((k * kVector + v) * kWarps + first) * kMaxLanes + planes.lane;
+      const scalar_t* of_warps =
+          partial + ((k * kVector + v) * kWarps + first) * kMaxLanes + planes.lane;
       value[k][v] = of_warps[0];
       for (int n = 1; n < warps; ++n) value[k][v] += of_warps[n * kMaxLanes];
     }

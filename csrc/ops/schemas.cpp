@@ -97,7 +97,8 @@ STABLE_TORCH_LIBRARY(nsdbench, m) {
   // [0] for the weight's or for x's where not needed.
   m.def(
       "first_block_backward_jvp("
-      "Tensor grad, Tensor x, Tensor weight, Tensor gamma, Tensor beta, int padding, Tensor moments, "
+      "Tensor grad, Tensor x, Tensor weight, Tensor gamma, Tensor beta, int padding, "
+      "Tensor moments, "
       "Tensor grad_t, Tensor weight_t, Tensor gamma_t, Tensor beta_t, Tensor moments_t, "
       "bool needs_weight, bool needs_x"
       ") -> (Tensor, Tensor, Tensor, Tensor)");

@@ -100,7 +100,8 @@ void run(const FirstBlockSizes& sizes, bool needs_weight, bool needs_x, std::mt1
   const auto grad_t_inner = innermost(grad_t, sizes.images, channels);
   std::vector<T> ours(sizes.pooled_size()), moments(sizes.moments_size()), workspace;
   std::vector<T> moments_t(sizes.moments_size()), w(taps), g(channels), b(channels);
-  cuda::FirstBlockCall<T> call{sizes, x.data(), {weight.data(), gamma.data(), beta.data()}, nullptr};
+  cuda::FirstBlockCall<T> call{
+      sizes, x.data(), {weight.data(), gamma.data(), beta.data()}, nullptr};
   const auto with = [&](int64_t elements) {
     workspace.assign(static_cast<size_t>(elements), std::numeric_limits<T>::quiet_NaN());
     call.workspace = workspace.data();

@@ -76,6 +76,9 @@ CALLS = {
         X,
         derivatives=0,
     ),
+    "inorm_relu_pool_nhwc": Call(
+        lambda t: ops.inorm_relu_pool_nhwc(t.movedim(1, 3), CHANNELS, CHANNELS), X, derivatives=2
+    ),
     "convnet_features of theta": Call(
         lambda t: convnet.convnet_features(t, X, SHAPE), THETA, derivatives=2
     ),

@@ -64,6 +64,7 @@ calls = {
     "dsa_backward": lambda: ops.dsa_backward(x, "rotate", row),
     "inorm_relu_pool": lambda: ops.inorm_relu_pool(x, one, one),
     "inorm_relu_pool_jvp": lambda: ops.inorm_relu_pool_jvp(x, one, one, x, None, None),
+    "inorm_relu_pool_nhwc": lambda: ops.inorm_relu_pool_nhwc(x.movedim(1, 3), one, one),
     "reconstruct": lambda: ops.reconstruct(x[None], none),
     "reconstruct_jvp": lambda: ops.reconstruct_jvp(x[None], none, x[None], none),
     "convnet_features": lambda: convnet.convnet_features(features, x, shape),

@@ -122,6 +122,11 @@ def inorm_relu_pool_jvp(draw):
     return ops.inorm_relu_pool_jvp(*operands, *(draw.maybe(*t.shape) for t in operands))
 
 
+def inorm_relu_pool_nhwc(draw):
+    x, weight, bias = pool_operands(draw)
+    return ops.inorm_relu_pool_nhwc(x.movedim(1, -1) if x.dim() > 1 else x, weight, bias)
+
+
 def network(draw, num_classes=0):
     low = 0 if draw.is_spoiled and draw.random.random() < 0.1 else 1
     shape = ConvNetShape(draw.size(low, 2), draw.size(low), draw.size(low, 3))
@@ -169,6 +174,7 @@ OPERATORS = {
     "dsa_backward": lambda draw: ops.dsa_backward(*augmentation(draw)),
     "inorm_relu_pool": lambda draw: ops.inorm_relu_pool(*pool_operands(draw)),
     "inorm_relu_pool_jvp": inorm_relu_pool_jvp,
+    "inorm_relu_pool_nhwc": inorm_relu_pool_nhwc,
     "convnet_features": features(convnet.convnet_features),
     "convnet_step": step,
     "convnet_step_adjoint": adjoint,
