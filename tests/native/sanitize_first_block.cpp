@@ -139,10 +139,10 @@ void sanitize_first_block() {
                                    {1, 3, 4, 6, 35, 1}, {2, 3, 17, 22, 4, 1}, {0, 3, 4, 4, 2, 1}};
   for (const FirstBlockSizes& sizes : cases) {
     run<double>(sizes, true, true, random);
-    run<double>(sizes, false, true, random);
-    run<float>(sizes, true, false, random);
     run<float>(sizes, true, true, random);
   }
+  run<double>(cases[1], false, true, random);
+  run<double>(cases[1], true, false, random);
 }
 
 }  // namespace nsdbench::tests
