@@ -117,6 +117,6 @@ def test_cache_dir(monkeypatch, variables, expected):
 
 
 def test_unknown_name_lists_the_known_ones():
-    with pytest.raises(ValueError, match=re.escape("got 'MNIST'")) as error:
-        data.load("MNIST")
+    with pytest.raises(ValueError, match=re.escape("got 'EMNIST'")) as error:
+        data.load("EMNIST")
     assert all(name in str(error.value) for name in data.names())
