@@ -17,11 +17,10 @@ namespace nsdbench::cpu {
 
 template <typename T>
 void Runner<T>::place(Pieces<T>& pieces) {
-  const auto pair_of = [&](Pieces<T>& source, int64_t count) -> Pair<T> {
-    T* p = source.take(count);
-    return {p, has_tangent_ ? source.take(count) : nullptr};
+  const auto pair = [&](int64_t count) -> Pair<T> {
+    T* p = pieces.take(count);
+    return {p, has_tangent_ ? pieces.take(count) : nullptr};
   };
-  const auto pair = [&](int64_t count) { return pair_of(pieces, count); };
   const int64_t n = cut_.chunk;
   int64_t halo = 0, plain = 0;
   for (int64_t l = 1; l < net_.depth; ++l) {
@@ -33,7 +32,8 @@ void Runner<T>::place(Pieces<T>& pieces) {
   grad_features_ = pair(n * layout_.features);
   logits_ = pair(n * layout_.padded_classes);
   grad_logits_ = pair(n * layout_.padded_classes);
-  position_ = cut_.strip * layout_.channels + kBlock<T>;  // odd in blocks: not all in one cache set
+  const int64_t rows = has_tangent_ ? 2 * cut_.strip : cut_.strip;
+  position_ = rows * layout_.channels + kBlock<T>;  // odd in blocks: not all in one cache set
   int64_t positions = 0;
   for (int64_t l = 1; l < net_.depth; ++l) {
     positions = std::max(positions, positions_of(layout_.map[l].tile));
@@ -41,8 +41,8 @@ void Runner<T>::place(Pieces<T>& pieces) {
   // The taps are made of du_ after all transforms have been used, so they lie in the same memory.
   const auto place_both = [&](T* memory) {
     Pieces<T> transforms(memory), taps(memory);
-    v_ = pair_of(transforms, positions * position_);
-    m_ = pair_of(transforms, positions * position_);
+    v_ = transforms.take(positions * position_);
+    m_ = transforms.take(positions * position_);
     if (pass_.grad_theta != nullptr) sums_.place_taps(layout_, taps);
     return std::max(transforms.used(), taps.used());
   };
@@ -177,18 +177,18 @@ void run_convnet(const ConvNetPass<T>& pass) {
   prepare_weights<T>(layout, pass.theta, has_backward, weights);
   if (has_tangent) prepare_weights<T>(layout, pass.theta_t, has_backward, weights_t);
 
-  // Groups are begun in order, so the one whose turn it is to be added is never waited for in vain.
+  // Groups are begun in order, so the one whose turn it is to be added is never waited for in vain. A
+  // thread takes the next one when it is free: cores need not be equally fast.
   const int64_t groups = pass.images == 0 ? 0 : cut.groups;
   std::atomic<int64_t> begun = 0, added = 0;
-  parallel_for(0, groups, 1, [&](int64_t begin, int64_t end) {
+  parallel_for(0, groups, 1, [&](int64_t, int64_t) {
     thread_local Workspace own_memory;
     Runner<T> runner(pass, layout, cut, weights, weights_t);
     Pieces<T> counted;
     runner.place(counted);
     Pieces<T> pieces(own_memory.get<T>(counted.used()));
     runner.place(pieces);
-    for (int64_t n = begin; n < end; ++n) {
-      const int64_t group = begun++;
+    for (int64_t group = begun++; group < groups; group = begun++) {
       loss[group] = loss_t[group] = 0;
       runner.run(cut.first(group, pass.images), cut.first(group + 1, pass.images), loss[group],
                  loss_t[group]);

@@ -120,6 +120,7 @@ class Runner {
   // In convnet_winograd.cpp.
   template <typename Body>
   void for_strips(int64_t l, int64_t halo_stride, int64_t plain_stride, const Body& body) const;
+  Pair<T> halves(T* transforms, int64_t count, bool tangent_first = false) const;
   void multiply(bool accumulate, int64_t rows, const T* a, const T* w, T* c) const;
   void multiply_weights(bool accumulate, int64_t count, const T* v, const T* dm, T* du) const;
   void forward_layer(int64_t l) const;
@@ -143,7 +144,8 @@ class Runner {
   int64_t first_ = 0, count_ = 0;  // images of the chunk
   WeightSums<T> sums_{};
   Pair<T> record_{}, features_{}, grad_features_{}, logits_{}, grad_logits_{};
-  Pair<T> v_{}, m_{}, da_{}, dz_{}, z_first_{}, x_padded_{};
+  Pair<T> da_{}, dz_{}, z_first_{}, x_padded_{};
+  T *v_ = nullptr, *m_ = nullptr;  // transforms of a strip, and of its tangent
   PerLayer<T*> du_{};  // gradients of the transformed weights, summed over the group
   T *dx_padded_ = nullptr, *columns_ = nullptr;
 };

@@ -19,6 +19,15 @@ void Runner<T>::for_strips(int64_t l, int64_t halo_stride, int64_t plain_stride,
   }
 }
 
+// A strip's transforms and their tangents, at every position one below the other: what multiplies
+// both is read once.
+template <typename T>
+Pair<T> Runner<T>::halves(T* transforms, int64_t count, bool tangent_first) const {
+  if (!has_tangent_) return {transforms, nullptr};
+  T* second = transforms + count * layout_.channels;
+  return tangent_first ? Pair<T>{second, transforms} : Pair<T>{transforms, second};
+}
+
 // C (+)= A W at one position, W [width, channels] in panels.
 template <typename T>
 void Runner<T>::multiply(bool accumulate, int64_t rows, const T* a, const T* w, T* c) const {
@@ -44,18 +53,19 @@ template <typename T>
 void Runner<T>::forward_layer(int64_t l) const {
   const Pair<T> a = record(0).at(layout_.a[l - 1]), z = record(0).at(layout_.z[l]);
   for_strips(l, layout_.record, layout_.record, [&](const TileRange& in, const TileRange& out) {
-    transform_input<T>(in, a.p, v_.p);
-    if (has_tangent_) transform_input<T>(in, a.t, v_.t);
+    const Pair<T> v = halves(v_, in.count), m = halves(m_, in.count);
+    const int64_t rows = has_tangent_ ? 2 * in.count : in.count;
+    transform_input<T>(in, a.p, v.p);
+    if (has_tangent_) transform_input<T>(in, a.t, v.t);
     for (int64_t p = 0; p < positions_of(in.map.tile); ++p) {
-      const Pair<T> v = v_.at(p * position_), m = m_.at(p * position_);
-      const int64_t matrix = p * layout_.weight[l].matrix();
-      multiply(false, in.count, v.p, weights_.u[l] + matrix, m.p);
-      if (!has_tangent_) continue;
-      multiply(false, in.count, v.t, weights_.u[l] + matrix, m.t);
-      if (has_theta_t_) multiply(true, in.count, v.p, weights_t_.u[l] + matrix, m.t);
+      const int64_t position = p * position_, matrix = p * layout_.weight[l].matrix();
+      multiply(false, rows, v_ + position, weights_.u[l] + matrix, m_ + position);
+      if (has_theta_t_) {
+        multiply(true, in.count, v.p + position, weights_t_.u[l] + matrix, m.t + position);
+      }
     }
-    transform_output<T>(out, m_.p, z.p);
-    if (has_tangent_) transform_output<T>(out, m_.t, z.t);
+    transform_output<T>(out, m.p, z.p);
+    if (has_tangent_) transform_output<T>(out, m.t, z.t);
   });
   for (int64_t i = 0; i < count_; ++i) {
     for (int64_t block = 0; block < layout_.blocks; ++block) {
@@ -83,30 +93,33 @@ void Runner<T>::backward_layer(int64_t l) const {
   const Pair<T> a = record(0).at(layout_.a[l - 1]);
   const bool needs_weights = pass_.grad_theta != nullptr;
   for_strips(l, layout_.record, dz_stride, [&](const TileRange& in, const TileRange& out) {
-    transform_output_transposed<T>(out, dz.p, m_.p);
-    if (has_tangent_) transform_output_transposed<T>(out, dz.t, m_.t);
+    // dU = V^T dM, so its tangent is the sum of V^T dM_t and V_t^T dM: with the halves in opposite
+    // orders it is one product.
+    const Pair<T> v = halves(v_, in.count), m = halves(m_, in.count, true);
+    const Pair<T> dv = halves(v_, in.count, true);
+    const int64_t rows = has_tangent_ ? 2 * in.count : in.count;
+    transform_output_transposed<T>(out, dz.p, m.p);
+    if (has_tangent_) transform_output_transposed<T>(out, dz.t, m.t);
     if (needs_weights) {
-      transform_input<T>(in, a.p, v_.p);
-      if (has_tangent_) transform_input<T>(in, a.t, v_.t);
+      transform_input<T>(in, a.p, v.p);
+      if (has_tangent_) transform_input<T>(in, a.t, v.t);
     }
     const bool add = first_ > begin_ || in.first > 0;  // du_ is not zeroed before
     for (int64_t p = 0; p < positions_of(map.tile); ++p) {
-      const Pair<T> v = v_.at(p * position_), m = m_.at(p * position_);
-      const int64_t matrix = p * layout_.weight[l].matrix();
+      const int64_t position = p * position_, matrix = p * layout_.weight[l].matrix();
       if (needs_weights) {
-        multiply_weights(add, in.count, v.p, has_tangent_ ? m.t : m.p, du_[l] + matrix);
-        if (has_tangent_) multiply_weights(true, in.count, v.t, m.p, du_[l] + matrix);
+        multiply_weights(add, rows, v_ + position, m_ + position, du_[l] + matrix);
       }
-      // From here on v is its gradient.
-      multiply(false, in.count, m.p, weights_.u_transposed[l] + matrix, v.p);
-      if (!has_tangent_) continue;
-      multiply(false, in.count, m.t, weights_.u_transposed[l] + matrix, v.t);
-      if (has_theta_t_) multiply(true, in.count, m.p, weights_t_.u_transposed[l] + matrix, v.t);
+      multiply(false, rows, m_ + position, weights_.u_transposed[l] + matrix, v_ + position);
+      if (has_theta_t_) {
+        multiply(true, in.count, m.p + position, weights_t_.u_transposed[l] + matrix,
+                 dv.t + position);
+      }
     }
     TileRange gradient = in;
     gradient.image_stride = map.halo_size();
-    transform_input_transposed<T>(gradient, v_.p, da_.p);
-    if (has_tangent_) transform_input_transposed<T>(gradient, v_.t, da_.t);
+    transform_input_transposed<T>(gradient, dv.p, da_.p);
+    if (has_tangent_) transform_input_transposed<T>(gradient, dv.t, da_.t);
   });
 }
 

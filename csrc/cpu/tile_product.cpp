@@ -13,10 +13,24 @@ constexpr int kTileRows = 6;
 template <int kBytes>
 inline constexpr int kTileVectors = kBytes == 64 ? 4 : 2;
 
-// ahead: memory that will be wanted soon, fetched a cache line every two steps.
+// Cache lines that will be wanted soon: fetched one or two in a step of a tile, each once.
+template <int kBytes>
+inline constexpr int kFetches = kBytes == 64 ? 2 : 1;
+
+template <typename T>
+struct Ahead {
+  const T *next, *end;
+  int64_t step;
+
+  NSDBENCH_INLINE void fetch() {
+    __builtin_prefetch(next, 0, 2);
+    if (next < end) next += step;
+  }
+};
+
 template <typename T, int kBytes, int kRows, int kVectors>
 NSDBENCH_INLINE void tile(bool accumulate, int64_t depth, const T* a, int64_t a_row, int64_t a_col,
-                          const T* b, int64_t b_row, T* c, int64_t c_row, const T* ahead) {
+                          const T* b, int64_t b_row, T* c, int64_t c_row, Ahead<T>& ahead) {
   using V = typename NativeVector<T, kBytes>::type;
   constexpr int64_t kWidth = NativeVector<T, kBytes>::kWidth;
   V sum[kRows][kVectors];
@@ -38,13 +52,11 @@ NSDBENCH_INLINE void tile(bool accumulate, int64_t depth, const T* a, int64_t a_
       for (int v = 0; v < kVectors; ++v) sum[r][v] += factor * row[v];
     }
   };
-  int64_t k = 0;
-  for (; k + 2 <= depth; k += 2, ahead += kBlock<T>) {
-    __builtin_prefetch(ahead, 0, 2);
+  for (int64_t k = 0; k < depth; ++k) {
+#pragma GCC unroll 2
+    for (int n = 0; n < kFetches<kBytes>; ++n) ahead.fetch();
     add_products(k);
-    add_products(k + 1);
   }
-  if (k < depth) add_products(k);
 #pragma GCC unroll 6
   for (int r = 0; r < kRows; ++r) {
 #pragma GCC unroll 4
@@ -53,16 +65,20 @@ NSDBENCH_INLINE void tile(bool accumulate, int64_t depth, const T* a, int64_t a_
 }
 
 // All rows of `kVectors` vectors of columns. A dense C that is added to is fetched a tile ahead,
-// else the rows of B after these: the next panel.
+// else what lies behind B, as it will be read if it is the next panel.
 template <typename T, int kBytes, int kVectors>
 NSDBENCH_INLINE void columns_of_tiles(bool accumulate, int64_t rows, int64_t depth, const T* a,
                                       int64_t a_row, int64_t a_col, const T* b, int64_t b_row,
                                       T* c, int64_t c_row) {
-  const bool is_dense = c_row == kVectors * NativeVector<T, kBytes>::kWidth;
-  const T* ahead = accumulate && is_dense ? c + kTileRows * c_row : b + depth * b_row;
-  const int64_t stride = accumulate && is_dense ? kTileRows * c_row : depth / 2 * kBlock<T>;
+  constexpr int64_t kColumns = kVectors * NativeVector<T, kBytes>::kWidth;
+  const bool fetches_c = accumulate && c_row == kColumns;
+  const T* behind = b + depth * b_row;
+  Ahead<T> ahead{behind, behind + depth * b_row, b_row == kColumns ? kBlock<T> : b_row};
   int64_t m = 0;
-  for (; m + kTileRows <= rows; m += kTileRows, ahead += stride) {
+  for (; m + kTileRows <= rows; m += kTileRows) {
+    if (fetches_c) {
+      ahead = {c + (m + kTileRows) * c_row, c + (m + 2 * kTileRows) * c_row, kBlock<T>};
+    }
     tile<T, kBytes, kTileRows, kVectors>(accumulate, depth, a + m * a_row, a_row, a_col, b, b_row,
                                          c + m * c_row, c_row, ahead);
   }

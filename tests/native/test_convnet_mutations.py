@@ -48,33 +48,46 @@ PROBLEMS = (
 MUTATIONS = {
     "forward: V_t U": (
         "convnet_winograd",
-        "multiply(false, in.count, v.t, weights_.u[l] + matrix, m.t);",
-        "multiply(false, in.count, v.p, weights_.u[l] + matrix, m.t);",
+        "multiply(false, rows, v_ + position, weights_.u[l] + matrix, m_ + position);",
+        "multiply(false, in.count, v_ + position, weights_.u[l] + matrix, m_ + position);"
+        "if (has_tangent_) {"
+        "  multiply(false, in.count, v_ + position, weights_.u[l] + matrix, m.t + position);"
+        "}",
     ),
     "forward: V U_t": (
         "convnet_winograd",
-        "multiply(true, in.count, v.p, weights_t_.u[l] + matrix, m.t);",
+        "multiply(true, in.count, v.p + position, weights_t_.u[l] + matrix, m.t + position);",
         ";",
     ),
     "backward: dM_t U": (
         "convnet_winograd",
-        "multiply(false, in.count, m.t, weights_.u_transposed[l] + matrix, v.t);",
-        "multiply(false, in.count, m.p, weights_.u_transposed[l] + matrix, v.t);",
+        "multiply(false, rows, m_ + position, weights_.u_transposed[l] + matrix, v_ + position);",
+        "for (T* half : {dv.p, dv.t}) {"
+        "  if (half == nullptr) continue;"
+        "  multiply(false, in.count, m.p + position, weights_.u_transposed[l] + matrix,"
+        "           half + position);"
+        "}",
     ),
     "backward: dM U_t": (
         "convnet_winograd",
-        "multiply(true, in.count, m.p, weights_t_.u_transposed[l] + matrix, v.t);",
-        ";",
+        "multiply(true, in.count, m.p + position, weights_t_.u_transposed[l] + matrix,",
+        "if (false) multiply(true, in.count, m.p + position, weights_t_.u_transposed[l] + matrix,",
     ),
     "weights: V dM_t": (
         "convnet_winograd",
-        "v.p, has_tangent_ ? m.t : m.p, du_",
-        "v.p, m.p, du_",
+        "multiply_weights(add, rows, v_ + position, m_ + position, du_[l] + matrix);",
+        "multiply_weights(add, in.count, (has_tangent_ ? v.t : v.p) + position, m.p + position,"
+        "                 du_[l] + matrix);",
     ),
     "weights: V_t dM": (
         "convnet_winograd",
-        "multiply_weights(true, in.count, v.t, m.p, du_[l] + matrix);",
-        ";",
+        "multiply_weights(add, rows, v_ + position, m_ + position, du_[l] + matrix);",
+        "multiply_weights(add, in.count, v_ + position, m_ + position, du_[l] + matrix);",
+    ),
+    "weights: which half comes first": (
+        "convnet_winograd",
+        "m = halves(m_, in.count, true);\n    const Pair<T> dv = halves(v_, in.count, true);",
+        "m = halves(m_, in.count), dv = halves(v_, in.count);",
     ),
     "large tiles, input: row of 0": ("winograd", "y[0] = T(aa * bb) * x[0] + ", "y[0] = x[0] + "),
     "large tiles, input: row of infinity": ("winograd", "(x[5] - T(aa + bb) * x[3])", "x[5]"),
