@@ -23,11 +23,12 @@ class Job:
 
     Attributes:
         task: "outer_step" (trajectory matching: unroll, then gradients of images and step size),
-            "training_step" (forward, backward, SGD) or "inference".
+            "training_step" (forward, backward, SGD), "inference", or "judging" (train a network on
+            all images as judged networks are).
         code_path: "native" or "generic"; an arm that would run the other one fails.
         allocator: "stock", or "tuned": blocks are never mapped afresh nor given back.
         mode: of unrolled_sgd.
-        num_steps: N of the outer step.
+        num_steps: N of the outer step; optimiser steps of judging.
         batch_size, channels, size, width, depth: of the images and the ConvNet.
         threads: PyTorch's number of threads.
     """
@@ -127,6 +128,8 @@ def make(job: Job) -> tuple[Callable[[], object], str]:
     from torch.nn import functional as F
 
     from nsdbench import models
+    from nsdbench.evaluation import training
+    from nsdbench.evaluation.protocols import Protocol
     from nsdbench.student import unroll
 
     torch.set_num_threads(job.threads)
@@ -169,7 +172,18 @@ def make(job: Job) -> tuple[Callable[[], object], str]:
     def inference():
         return model(images)
 
-    tasks = {"training_step": training_step, "inference": inference}
+    def judging():
+        models.initialize(model, torch.Generator().manual_seed(0))
+        return training.train(
+            model,
+            training.TrainingSet(len(images), lambda rows: (images[rows], labels[rows])),
+            Protocol("judging", epochs=None, steps=job.num_steps),
+            0.01,
+            "color_crop_cutout_flip_scale_rotate",
+            torch.Generator().manual_seed(1),
+        )
+
+    tasks = {"training_step": training_step, "inference": inference, "judging": judging}
     return tasks[job.task], models.code_path(model)
 
 
