@@ -72,8 +72,8 @@ def test_names(name, parts):
 def test_unknown_and_impossible_holdouts_are_refused():
     with pytest.raises(ValueError, match="-holdoutN-seedS at its end, got 'FashionMNIST-h'"):
         data.spec("FashionMNIST-h")
-    with pytest.raises(ValueError, match="got 'MNIST'"):
-        data.spec("MNIST-holdout5-seed0")
+    with pytest.raises(ValueError, match="got 'EMNIST'"):
+        data.spec("EMNIST-holdout5-seed0")
     with pytest.raises(ValueError, match="holdout60-seed0: .* has 60 training images"):
         data.spec(f"{WHOLE}-holdout60-seed0")
     assert data.spec("ImageNette-holdout50-seed0").train_size is None  # only the folder knows
