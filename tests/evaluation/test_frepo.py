@@ -114,9 +114,13 @@ def test_networks_that_stand_for_those_of_a_table(asked, trained):
 
 def test_the_network_that_is_trained_and_where_it_starts(dataset, monkeypatch):
     seen = []
-    monkeypatch.setattr(
-        "nsdbench.evaluation.training.train", lambda m, *_: seen.append(m) or Trained(0, "generic")
-    )
+
+    def training(model, *_):
+        seen.append(model)
+        return Trained(0, "generic")
+        yield
+
+    monkeypatch.setattr("nsdbench.evaluation.training.training", training)
     judge = Judge(stored(dataset), dataset, "convnet2-w4", PROTOCOL, "cpu")
     assert judge.steps == 1_000
     judge.network(0, 0)
