@@ -23,6 +23,10 @@ HEADLINE = (
      "training_step", "stock, tuned 3x32x32", "native 3x32x32"),
     ("training step, 1x28x28, batch 256 / stock PyTorch",
      "training_step", "stock 1x28x28", "native 1x28x28"),
+    ("training step at width 32, 1x28x28, batch 256 / PyTorch, tuned",
+     "width_32", "stock, tuned training_step", "native training_step"),
+    ("50 steps of judging 100 images at width 32 / PyTorch, tuned",
+     "width_32", "stock, tuned judging", "native judging"),
 )  # fmt: skip
 # (what, group of bench.json, slower benchmark, faster benchmark)
 OPERATORS = (
