@@ -23,7 +23,8 @@ def recipe_experts(
 ) -> ExpertBuffer:
     """Open the experts a recipe asks for; record them first if they do not exist."""
     arch = student_arch(recipe, data.spec)
-    if name := recipe.values["experts"].get("buffer"):
+    name = recipe.values["experts"].get("buffer")
+    if name is not None:
         return _imported_experts(name, data.name, arch, preprocessing.kind)
     return record(data, preprocessing, arch, expert_recipe(recipe, data.spec), seed=seed, run=run)
 

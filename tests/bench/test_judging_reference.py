@@ -58,6 +58,11 @@ def judged(names, tmp_path, protocol, arch="convnet3-w32", **changes):
     return record
 
 
+def draws(record):
+    """List the accuracies of Random: every network has a set of its own."""
+    return [value for (value,) in record.judged.random.values]
+
+
 def is_alike(values, theirs):
     """Say whether the 95 % interval of the difference (Welch) holds 0."""
     low, high = (summary([values]).estimate - summary([theirs]).estimate).interval
@@ -69,7 +74,7 @@ def test_dc(tmp_path):
     assert record.judged.taken_for == "2 experiments of DC, DSA, DM or CAFE"
     for ours, theirs in zip(record.accuracy.values, DC, strict=True):
         assert is_alike(ours, theirs), (ours, theirs)
-    assert not is_alike(record.judged.random.values[0], DC[0])
+    assert not is_alike(draws(record), DC[0])
 
 
 def test_mtt(tmp_path):
@@ -81,11 +86,11 @@ def test_mtt(tmp_path):
     assert is_alike(record.accuracy.values[0], MTT), (record.accuracy.values, MTT)
     verdict = claimed_verdict(record)
     assert abs(verdict.difference) <= verdict.uncertainty
-    assert not is_alike(record.judged.random.values[0], MTT)
+    assert not is_alike(draws(record), MTT)
 
 
 def test_frepo(tmp_path):
     record = judged(["step000200.npz"], tmp_path, "frepo", arch="convnet3-w16")
     assert record.judged.taken_for == "a set of FRePo, labels centred"
     assert is_alike(record.accuracy.values[0], FREPO), (record.accuracy.values, FREPO)
-    assert not is_alike(record.judged.random.values[0], FREPO)
+    assert not is_alike(draws(record), FREPO)
