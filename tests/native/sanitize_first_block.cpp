@@ -135,8 +135,9 @@ void run(const FirstBlockSizes& sizes, bool needs_weight, bool needs_x, std::mt1
 
 void sanitize_first_block() {
   std::mt19937 random(12);
-  const FirstBlockSizes cases[] = {{1, 1, 2, 2, 1, 1},  {2, 1, 3, 4, 3, 3},  {9, 3, 5, 7, 2, 1},
-                                   {1, 3, 4, 6, 35, 1}, {2, 3, 17, 22, 4, 1}, {0, 3, 4, 4, 2, 1}};
+  // images, channels of them, height, width, padding, channels of the map
+  const FirstBlockSizes cases[] = {{1, 1, 2, 2, 1, 1},  {2, 1, 3, 4, 3, 3},  {9, 3, 5, 7, 1, 2},
+                                   {2, 3, 4, 6, 1, 35}, {2, 3, 17, 22, 1, 4}, {0, 3, 4, 4, 1, 2}};
   for (const FirstBlockSizes& sizes : cases) {
     run<double>(sizes, true, true, random);
     run<float>(sizes, true, true, random);
