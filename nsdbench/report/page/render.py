@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from nsdbench.report.content import CellReport
 
 _FOLDER = Path(__file__).parent / "templates"
-_PER_CLASS = 5  # images of a picture, so that a page of a hundred cells stays below 3 MB
+_PER_CLASS = (5, 2, 1)  # images of a picture: the first count that fits, else the last
+_PICTURE_BYTES = 32_000  # so that a page of a hundred cells stays below 3 MB
 
 
 def page_path(target: Path) -> Path:
@@ -93,11 +94,14 @@ def _picture(cell: CellReport, images: Path) -> tuple[str, str]:
     if cell.record is None or not source.is_file():
         return "", ""
     try:
-        png = draw_images(source, _PER_CLASS, is_enlarged=False)
+        for count in _PER_CLASS:
+            png = draw_images(source, count, is_enlarged=False)
+            if len(png) <= _PICTURE_BYTES:
+                break
     except ValueError as error:
         return "", f"No picture: {error}"
     address = f"data:image/png;base64,{base64.b64encode(png).decode()}"
-    return address, f"{what_is_drawn(source).capitalize()}; at most {_PER_CLASS} of a class"
+    return address, f"{what_is_drawn(source).capitalize()}; at most {count} of a class"
 
 
 def _sum(path: Path) -> str:
