@@ -75,20 +75,25 @@ def sweeps(cells: Iterable[CellReport]) -> list[Sweep]:
 
 
 def sweep_grid(cells: Iterable[CellReport]) -> list[Grid]:
-    """Make the grid of the best point of every sweep, where it may be named."""
+    """Make the grid of the best point of every sweep, where it may be named.
+
+    Of a sweep with points that are not measured it says among how many it is the best.
+    """
     rows = []
     for sweep in sweeps(cells):
         best = sweep.best
+        measured = f"{len(sweep.measured)} of {len(sweep.cells)}"
         named, number, ties = "-", "-", "-"
         if not sweep.is_on_holdout:
             named = "not named: test split"
         elif best is not None and best.record is not None:
             named = values_of(best)
+            if len(sweep.measured) < len(sweep.cells):
+                named += f" (best of the {measured} measured)"
             number = best.number
             ties = "; ".join(map(values_of, sweep.ties)) or "none"
         over = " and ".join(map(short, sweep.axes))
-        count = f"{len(sweep.measured)} of {len(sweep.cells)}"
-        rows.append((f"{sweep.row.label} over {over}", sweep.where, named, number, ties, count))
+        rows.append((f"{sweep.row.label} over {over}", sweep.where, named, number, ties, measured))
     header = ("sweep", "cell", "best", "accuracy", "not told apart from it", "measured")
     return [Grid("Sweeps", header, tuple(rows), num_labels=2)] if rows else []
 

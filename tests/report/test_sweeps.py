@@ -102,12 +102,15 @@ def test_markdown_latex_and_csv_show_the_sweep(mine):
     lines = [line for line in text.splitlines() if line.startswith("| NSD over")]
     assert ["guided_weight 0.3" in lines[0], "71.5 ± 1.1" in lines[0]] == [True, True]
     cells = [cell.strip() for cell in lines[0].strip("|").split("|")]
-    assert cells[-2:] == ["guided_weight 1", "3 of 3"]
-    assert "lr_syn 10, lr_kernels 0.1" in lines[1] and "5 of 6" in lines[1]
+    assert cells[2] == "guided_weight 0.3" and cells[-2:] == ["guided_weight 1", "3 of 3"]
+    cells = [cell.strip() for cell in lines[1].strip("|").split("|")]
+    assert cells[2] == "lr_syn 10, lr_kernels 0.1 (best of the 5 of 6 measured)"
+    assert cells[-1] == "5 of 6"
     assert "held-out accuracies" in text and "that were set aside" in text
     (part,) = json.loads(writers.write(["mine"], "smoke", records, "json"))["tables"]
     assert [sweep["best"] for sweep in part["sweeps"]] == [
-        "guided_weight 0.3", "guided_weight 0", "lr_syn 10, lr_kernels 0.1",
+        "guided_weight 0.3", "guided_weight 0",
+        "lr_syn 10, lr_kernels 0.1 (best of the 5 of 6 measured)",
     ]  # fmt: skip
     latex = writers.write(["mine"], "smoke", records, "latex")
     assert "\\label{tab:mine-smoke-sweeps}" in latex
