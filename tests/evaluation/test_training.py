@@ -1,6 +1,7 @@
 """Evaluation: the training loop against an independent one, what it refuses, and the test split."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -258,6 +259,56 @@ def test_learns_the_stand_in_and_repeats_itself(dataset, tensors):
     assert (first.steps, first.num_images, first.lr) == (41, 12, 0.01)
     judge = Judge(tensors, dataset, "convnet1-w8", protocols.get("common-40ep"), "cpu")
     assert judge.network(3, 1).accuracies == first.accuracies[1:]
+
+
+DROPPING = """
+from torch import nn
+
+def dropping(in_channels, image_size, num_classes):
+    return nn.Sequential(
+        nn.Flatten(), nn.Linear(in_channels * image_size**2, 16), nn.ReLU(), nn.Dropout(0.5),
+        nn.Linear(16, num_classes),
+    )
+
+def keeping(in_channels, image_size, num_classes):
+    return nn.Sequential(*dropping(in_channels, image_size, num_classes)[:3], nn.Linear(16, 3))
+"""
+
+
+def test_dropout_of_a_users_network_repeats_itself(dataset, tensors, tmp_path, monkeypatch):
+    """Whatever else draws from the global generator before and meanwhile, which is left alone."""
+    monkeypatch.chdir(tmp_path)
+    Path("mine.py").write_text(DROPPING)
+    tested, accuracy = [], models.accuracy
+    monkeypatch.setattr(
+        models, "accuracy", lambda model, *rest: tested.append(model) or accuracy(model, *rest)
+    )
+
+    def judged(protocol, name="dropping", together=False):
+        monkeypatch.setattr(Judge, "is_side_by_side", together)
+        judge = Judge(tensors, dataset, f"mine.py:{name}", protocols.get(protocol), "cpu")
+        tested.clear()
+        found = list(judge.networks(3, [0, 1], lambda repeat, step: torch.rand(step)))
+        return [f.accuracies for f in found], [models.flatten(model) for model in tested]
+
+    for protocol in ("common-6ep", "glad-6ep"):
+        torch.manual_seed(1)
+        first, thetas = judged(protocol)
+        assert not torch.equal(*thetas), "two networks"
+        for together in (False, True):
+            torch.manual_seed(2)
+            again, same = judged(protocol, together=together)
+            assert again == first and all(map(torch.equal, thetas, same))
+    _, kept = judged("common-6ep", "keeping")
+    _, dropped = judged("common-6ep")
+    assert not any(map(torch.equal, kept, dropped)), "dropout has an effect"
+    model = models.for_dataset("mine.py:dropping", dataset)
+    models.initialize(model, generator(0, "start"))
+    state = torch.get_rng_state()
+    images, labels = tensors
+    training_set = TrainingSet(12, lambda rows: (images[rows], labels[rows]))
+    train(model, training_set, protocols.get("common-6ep"), 0.01, "", generator(0, "loop"))
+    assert torch.equal(torch.get_rng_state(), state)
 
 
 def test_real_data_can_be_trained_on(dataset):

@@ -106,6 +106,49 @@ def test_a_seed_decides_its_parameters_and_buffers_and_nothing_else(write):
     assert not normed.network[0].running_mean.any()
 
 
+def test_a_seed_decides_what_its_code_draws_in_every_call(write, device):
+    """Whatever else draws from the global generators, which stay where they are."""
+    write("""
+    import torch
+    class Net(torch.nn.Linear):
+        def __init__(self, in_channels, image_size, num_classes):
+            super().__init__(1, num_classes)
+        def forward(self, x):
+            return torch.rand(len(x), 10, device=x.device) + self.embed(x).to(x.device)
+        def embed(self, x):
+            return torch.rand(len(x), 1)
+    """)
+    images, draws = torch.ones(3, 1, 16, 16, device=device), []
+    state = torch.cuda.get_rng_state if device.type == "cuda" else torch.get_rng_state
+    model = models.from_id("mine.py:Net", **SIZES).to(device)
+    for seed in (3, 3, 4):
+        torch.rand(7), torch.rand(7, device=device)
+        before = torch.get_rng_state(), state()
+        models.initialize(model, torch.Generator().manual_seed(seed))
+        draws.append([model(images), model(images), model.embed(images), model.embed(images)])
+        assert all(map(torch.equal, before, (torch.get_rng_state(), state())))
+    assert all(map(torch.equal, draws[0], draws[1]))
+    assert not any(map(torch.equal, draws[0], draws[2]))
+    first, second, third, fourth = draws[0]
+    assert not torch.equal(first, second) and not torch.equal(third, fourth)
+
+
+def test_without_a_seed_its_code_draws_what_torch_draws(write):
+    write("""
+    import torch
+    class Net(torch.nn.Linear):
+        def __init__(self, in_channels, image_size, num_classes):
+            super().__init__(1, num_classes)
+        def forward(self, x):
+            return torch.rand(len(x), self.out_features)
+    """)
+    model = models.from_id("mine.py:Net", **SIZES)
+    torch.manual_seed(5)
+    found = model(torch.ones(3, 1, 16, 16))
+    torch.manual_seed(5)
+    assert torch.equal(found, torch.rand(3, 10))
+
+
 def test_cost_of_a_users_network_is_counted(write):
     write(NET)
     expected = models.NetworkSize(

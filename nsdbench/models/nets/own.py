@@ -1,12 +1,14 @@
 """A user's own network, as the rest of the program sees it: checked, and drawn by a generator."""
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
 from torch import nn
 
 from nsdbench.models.own import blame, maker, with_digest
+from nsdbench.seeding import generator, global_draws
 
 
 def build_own(
@@ -43,6 +45,9 @@ def build_own(
 class OwnNetwork(nn.Module):
     """Hold a network that a user's code builds.
 
+    What the code draws from torch's global generators, dropout for example, is decided by the seed
+    of the last `redraw` and the number of calls since then. The generators are left as they were.
+
     Attributes:
         name: of the factory, with the digest of its source.
         network: what the factory returned; its parameters are those of this module.
@@ -66,6 +71,8 @@ class OwnNetwork(nn.Module):
         self.name = name
         self.image_shape = image_shape
         self._make = make
+        self._seed: int | None = None
+        self._calls = 0
         try:
             network = make()
         except (Exception, SystemExit) as error:
@@ -79,25 +86,33 @@ class OwnNetwork(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Map images [B, C, H, W] to logits [B, num_classes]."""
-        return self.network(x)
+        with self._draws(x.device):
+            return self.network(x)
 
     def embed(self, x: torch.Tensor) -> torch.Tensor:
         """Map images [B, C, H, W] to the features that the network's own `embed` gives."""
         if not hasattr(self.network, "embed"):
             raise ValueError(f"{self.name} has no method embed(images), which gives its features")
         embed: Callable[[torch.Tensor], torch.Tensor] = self.network.embed  # type: ignore[assignment]
-        return embed(x)
+        with self._draws(x.device):
+            return embed(x)
 
-    def redraw(self, generator: torch.Generator) -> None:
-        """Take the parameters of a network that is built anew, as a seed from a generator decides.
+    def redraw(self, stream: torch.Generator) -> None:
+        """Take the parameters of a network that is built anew, as a seed from a stream decides.
 
         The code that builds it draws from torch's global generator, which is left as it was.
         """
-        seed = int(torch.randint(2**62, (), generator=generator))
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
+        self._seed, self._calls = int(torch.randint(2**62, (), generator=stream)), 0
+        with global_draws(self._seed, next(self.network.parameters()).device):
             fresh = self._make()
         self.network.load_state_dict(fresh.state_dict())
+
+    def _draws(self, device: torch.device) -> AbstractContextManager[None]:
+        """Have the next call draw what the seed decides, or anything if there is none yet."""
+        if self._seed is None:
+            return nullcontext()
+        self._calls += 1
+        return global_draws(generator(self._seed, "call", self._calls).initial_seed(), device)
 
     def _check(self, num_classes: int) -> None:
         """Refuse a network without float32 parameters, or without finite logits for two images."""
