@@ -128,8 +128,9 @@ def make(job: Job) -> tuple[Callable[[], object], str]:
     from torch.nn import functional as F
 
     from nsdbench import models
-    from nsdbench.evaluation import training
     from nsdbench.evaluation.protocols import Protocol
+    from nsdbench.evaluation.training import train
+    from nsdbench.evaluation.training_set import TrainingSet
     from nsdbench.student import unroll
 
     torch.set_num_threads(job.threads)
@@ -174,9 +175,9 @@ def make(job: Job) -> tuple[Callable[[], object], str]:
 
     def judging():
         models.initialize(model, torch.Generator().manual_seed(0))
-        return training.train(
+        return train(
             model,
-            training.TrainingSet(len(images), lambda rows: (images[rows], labels[rows])),
+            TrainingSet(len(images), lambda rows: (images[rows], labels[rows])),
             Protocol("judging", epochs=None, steps=job.num_steps),
             0.01,
             "color_crop_cutout_flip_scale_rotate",

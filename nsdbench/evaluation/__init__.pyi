@@ -1,4 +1,4 @@
+from .judge import Evaluation as Evaluation
+from .judge import Judge as Judge
+from .judge import evaluate as evaluate
 from .protocols import Protocol as Protocol
-from .training import Evaluation as Evaluation
-from .training import Judge as Judge
-from .training import evaluate as evaluate

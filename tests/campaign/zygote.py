@@ -21,7 +21,7 @@ import torch
 
 import nsdbench.bench.run
 import nsdbench.distillation.loop
-import nsdbench.evaluation.training
+import nsdbench.evaluation.judge
 import nsdbench.experts.recording  # noqa: F401
 from nsdbench.cli import app
 

@@ -7,8 +7,7 @@ from nsdbench import data, experts, methods
 from nsdbench.bench.cost import estimate
 from nsdbench.distillation import loop as distillation
 from nsdbench.distillation.checkpoint import read_checkpoint
-from nsdbench.evaluation import protocols
-from nsdbench.evaluation import training as evaluation
+from nsdbench.evaluation import judge, protocols
 
 NAME = "synthetic:3x1x8x8"
 
@@ -95,7 +94,7 @@ def test_no_network_is_warm_when_it_meets_the_average():
     dataset = data.load(NAME)
 
     def measured(artefact):
-        return evaluation.evaluate(artefact, dataset, "convnet1-w8", "common-3ep", 2).accuracies
+        return judge.evaluate(artefact, dataset, "convnet1-w8", "common-3ep", 2).accuracies
 
     alone = measured(average)
     measured(raw)

@@ -12,18 +12,14 @@ from torch import nn
 
 from nsdbench import data, models
 from nsdbench.evaluation import frepo_augment, protocols
-from nsdbench.evaluation.training import Judge, Trained, TrainingSet, evaluate, train
+from nsdbench.evaluation.judge import Judge, evaluate
+from nsdbench.evaluation.training import Trained, train
+from nsdbench.evaluation.training_set import TrainingSet
 from nsdbench.seeding import generator
 from nsdbench.sets import Artefact, parameterizations
 from nsdbench.sets.meaning import Meaning
 
-NAME = "synthetic:3x1x8x8"
 PROTOCOL = protocols.get("frepo")
-
-
-@pytest.fixture(scope="module")
-def dataset():
-    return data.load(NAME)
 
 
 def stored(dataset, learned=True):
@@ -120,7 +116,7 @@ def test_the_network_that_is_trained_and_where_it_starts(dataset, monkeypatch):
         return Trained(0, "generic")
         yield
 
-    monkeypatch.setattr("nsdbench.evaluation.training.training", training)
+    monkeypatch.setattr("nsdbench.evaluation.judge.training", training)
     judge = Judge(stored(dataset), dataset, "convnet2-w4", PROTOCOL, "cpu")
     assert judge.steps == 1_000
     judge.network(0, 0)

@@ -12,7 +12,9 @@ from nsdbench import data, models
 from nsdbench.data.training import TrainingData
 from nsdbench.evaluation import protocols
 from nsdbench.evaluation.centring import CentredNetwork
-from nsdbench.evaluation.training import Judge, TrainingSet, train
+from nsdbench.evaluation.judge import Judge
+from nsdbench.evaluation.training import train
+from nsdbench.evaluation.training_set import TrainingSet
 from nsdbench.models.nets.plain_convnet import PlainConvNet
 from nsdbench.seeding import generator
 from nsdbench.sets import Artefact, parameterizations

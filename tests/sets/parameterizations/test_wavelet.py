@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from nsdbench import data
 from nsdbench.data.training import TrainingData
 from nsdbench.errors import BudgetExceeded
-from nsdbench.evaluation import training as evaluation
+from nsdbench.evaluation.judge import evaluate
 from nsdbench.evaluation.protocols import get
 from nsdbench.seeding import generator
 from nsdbench.sets import parameterizations
@@ -192,7 +192,7 @@ def test_evaluation_draws_anew_for_every_epoch(real, monkeypatch):
     protocol = get("common-5ep")
 
     def run():
-        return evaluation.evaluate(artefact, dataset, "convnet1-w8", protocol, 1, seed=0)
+        return evaluate(artefact, dataset, "convnet1-w8", protocol, 1, seed=0)
 
     first = run()
     draws = [found for is_draw, found in decoded if is_draw]
