@@ -56,7 +56,10 @@ void Runner<T>::place(Pieces<T>& pieces) {
     if (has_kept_records()) dz_ = pair(n * plain);
   }
   z_first_ = pair(kFirstBlocks * layout_.map[0].plane());
-  x_padded_ = pair(net_.in_channels * layout_.first.input_plane());
+  const Pair<T> x = pair(net_.in_channels * layout_.first.input_plane());
+  const Pair<T> v = pair(net_.in_channels * layout_.first.transformed_plane());
+  x_ = {x.p, v.p};
+  x_t_ = {x.t, v.t};
   if (pass_.grad_x != nullptr) {
     dx_padded_ = pieces.take(net_.in_channels * layout_.first.input_plane());
     columns_ = pieces.take(layout_.map[0].plane() / kBlock<T> * layout_.padded_taps);

@@ -6,35 +6,36 @@
 namespace nsdbench::cpu {
 
 template <typename T>
-void Runner<T>::read_image(int64_t i, const T* images, T* padded) const {
+void Runner<T>::read_image(int64_t i, const T* images, const FirstInput<T>& input) const {
   const FirstConvSizes& sizes = layout_.first;
-  std::fill_n(padded, net_.in_channels * sizes.input_plane(), T(0));
+  std::fill_n(input.x, net_.in_channels * sizes.input_plane(), T(0));
   const T* source = images + (first_ + i) * net_.image_size();
   for (int64_t c = 0; c < net_.in_channels; ++c) {
     for (int64_t h = 0; h < net_.image_height; ++h, source += net_.image_width) {
       std::copy_n(source, net_.image_width,
-                  padded + c * sizes.input_plane() + (h + net_.padding) * sizes.input_row() +
+                  input.x + c * sizes.input_plane() + (h + net_.padding) * sizes.input_row() +
                       net_.padding);
     }
   }
+  first_conv_transform_input<T>(sizes, input);
 }
 
 template <typename T>
 void Runner<T>::read_image(int64_t i) const {
-  read_image(i, pass_.x, x_padded_.p);
-  if (pass_.x_t != nullptr) read_image(i, pass_.x_t, x_padded_.t);
+  read_image(i, pass_.x, x_);
+  if (pass_.x_t != nullptr) read_image(i, pass_.x_t, x_t_);
 }
 
 template <typename T>
 void Runner<T>::convolve_first(int64_t block, int64_t blocks) const {
   const FirstConvSizes& sizes = layout_.first;
-  first_conv<T>(sizes, false, x_padded_.p, weights_.first, block, blocks, z_first_.p);
+  first_conv<T>(sizes, false, x_, weights_.first, block, blocks, z_first_.p);
   if (!has_tangent_) return;
   if (has_theta_t_) {
-    first_conv<T>(sizes, false, x_padded_.p, weights_t_.first, block, blocks, z_first_.t);
+    first_conv<T>(sizes, false, x_, weights_t_.first, block, blocks, z_first_.t);
   }
   if (pass_.x_t != nullptr) {
-    first_conv<T>(sizes, has_theta_t_, x_padded_.t, weights_.first, block, blocks, z_first_.t);
+    first_conv<T>(sizes, has_theta_t_, x_t_, weights_.first, block, blocks, z_first_.t);
   }
 }
 
@@ -67,9 +68,9 @@ void Runner<T>::backward_first() const {
       }
       const T* dz = has_tangent_ ? z_first_.t : z_first_.p;
       if (pass_.grad_theta != nullptr) {
-        first_conv_weight_gradient<T>(sizes, x_padded_.p, dz, block, blocks, sums_.first);
+        first_conv_weight_gradient<T>(sizes, x_.x, dz, block, blocks, sums_.first);
         if (pass_.x_t != nullptr) {
-          first_conv_weight_gradient<T>(sizes, x_padded_.t, z_first_.p, block, blocks,
+          first_conv_weight_gradient<T>(sizes, x_t_.x, z_first_.p, block, blocks,
                                         sums_.first);
         }
       }
@@ -83,16 +84,15 @@ void Runner<T>::backward_first() const {
 template <typename T>
 void Runner<T>::input_columns(int64_t block, int64_t blocks) const {
   const FirstConvSizes& sizes = layout_.first;
+  const ColumnTerm<T> terms[] = {
+      {has_tangent_ ? z_first_.t : z_first_.p, weights_.first_transposed},
+      {z_first_.p, weights_t_.first_transposed},
+  };
   const int64_t pixels = sizes.plane / kBlock<T>;
   for (int64_t pixel = 0; pixel < pixels; pixel += kPixels) {
-    const int64_t count = std::min(kPixels, pixels - pixel);
-    T* target = columns_ + pixel * layout_.padded_taps;
-    first_conv_input_columns<T>(sizes, block > 0, pixel, count,
-                                has_tangent_ ? z_first_.t : z_first_.p, block, blocks,
-                                weights_.first_transposed, layout_.padded_taps, target);
-    if (!has_theta_t_) continue;
-    first_conv_input_columns<T>(sizes, true, pixel, count, z_first_.p, block, blocks,
-                                weights_t_.first_transposed, layout_.padded_taps, target);
+    first_conv_input_columns<T>(sizes, block > 0, pixel, std::min(kPixels, pixels - pixel), terms,
+                                has_theta_t_ ? 2 : 1, block, blocks, layout_.padded_taps,
+                                columns_ + pixel * layout_.padded_taps);
   }
 }
 

@@ -16,15 +16,16 @@ int64_t blocked_feature(const Layout<T>& layout, int64_t channel, int64_t pixel)
 template <typename T>
 void prepare_first(const Layout<T>& layout, const T* theta, const PreparedWeights<T>& weights) {
   const int64_t taps = layout.first.taps();
-  std::fill_n(weights.first, taps * layout.channels, T(0));
+  std::fill_n(weights.first.w, taps * layout.channels, T(0));
   std::fill_n(weights.first_transposed, layout.channels * layout.padded_taps, T(0));
   for (int64_t co = 0; co < layout.net.width; ++co) {
     for (int64_t tap = 0; tap < taps; ++tap) {
       const T value = theta[co * taps + tap];
-      weights.first[tap * layout.channels + co] = value;
+      weights.first.w[tap * layout.channels + co] = value;
       weights.first_transposed[co * layout.padded_taps + tap] = value;
     }
   }
+  first_conv_transform_weights<T>(layout.first, weights.first);
 }
 
 template <typename T>

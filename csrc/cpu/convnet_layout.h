@@ -63,7 +63,8 @@ struct Layout {
     }
     record = pieces.used();
     first = {net.in_channels, map[0].height, map[0].width, channels,
-             map[0].columns() * kBlock<T>, map[0].plane()};
+             map[0].columns() * kBlock<T>, map[0].plane(),
+             lines_of(map[0].width, net.in_channels)};
     padded_taps = round_up(first.taps(), kBlock<T>);
     pixels = net.height(net.depth) * net.map_width(net.depth);
     features = channels * pixels;
@@ -85,7 +86,7 @@ struct Layout {
 // Weights, or their tangent, as the kernels read them.
 template <typename T>
 struct PreparedWeights {
-  T* first;             // [taps, channels]
+  FirstWeights<T> first;
   T* first_transposed;  // [channels, padded_taps]
   PerLayer<T*> u;             // transformed: input to output channels
   PerLayer<T*> u_transposed;  // transformed: output to input channels
@@ -95,7 +96,8 @@ struct PreparedWeights {
   T* classifier_bias;         // [padded_classes]
 
   void place(const Layout<T>& layout, Pieces<T>& pieces) {
-    first = pieces.take(layout.first.taps() * layout.channels);
+    first.w = pieces.take(layout.first.taps() * layout.channels);
+    first.u = pieces.take(layout.first.transformed_taps() * layout.channels);
     first_transposed = pieces.take(layout.channels * layout.padded_taps);
     for (int64_t l = 0; l < layout.net.depth; ++l) {
       gamma[l] = pieces.take(layout.channels);

@@ -109,7 +109,7 @@ class Runner {
                               const Pair<T>& dz) const;
 
   // In convnet_first.cpp.
-  void read_image(int64_t i, const T* images, T* padded) const;
+  void read_image(int64_t i, const T* images, const FirstInput<T>& input) const;
   void read_image(int64_t i) const;
   void convolve_first(int64_t block, int64_t blocks) const;
   void forward_first() const;
@@ -144,7 +144,8 @@ class Runner {
   int64_t first_ = 0, count_ = 0;  // images of the chunk
   WeightSums<T> sums_{};
   Pair<T> record_{}, features_{}, grad_features_{}, logits_{}, grad_logits_{};
-  Pair<T> da_{}, dz_{}, z_first_{}, x_padded_{};
+  Pair<T> da_{}, dz_{}, z_first_{};
+  FirstInput<T> x_{}, x_t_{};
   T *v_ = nullptr, *m_ = nullptr;  // transforms of a strip, and of its tangent
   PerLayer<T*> du_{};  // gradients of the transformed weights, summed over the group
   T *dx_padded_ = nullptr, *columns_ = nullptr;

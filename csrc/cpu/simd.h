@@ -37,6 +37,16 @@ NSDBENCH_INLINE void store(T* p, U value) {
   *reinterpret_cast<U*>(p) = value;
 }
 
+// A vector that is used several times: GCC would otherwise read it from memory for every use, and
+// reading would be the limit.
+template <typename V>
+NSDBENCH_INLINE V in_register(V value) {
+#if defined(__x86_64__)
+  asm("" : "+v"(value));
+#endif
+  return value;
+}
+
 // `value` where y is positive, else 0. A NaN in y counts as positive: divergence must stay visible.
 template <typename U>
 NSDBENCH_INLINE U where_positive(U y, U value) {

@@ -29,6 +29,8 @@ SOURCES = (
     "tile_product",
     "winograd",
 )
+# A header that is mutated, and what is compiled with it then.
+INCLUDED_BY = {"winograd_maps": ("first_conv", "winograd")}
 COMPILER = shutil.which(os.environ.get("CXX", "c++"))
 FLAGS = ("-std=c++20", "-ffp-contract=fast", "-Wno-psabi", "-DNSDBENCH_SERIAL")
 
@@ -89,47 +91,55 @@ MUTATIONS = {
         "m = halves(m_, in.count, true);\n    const Pair<T> dv = halves(v_, in.count, true);",
         "m = halves(m_, in.count), dv = halves(v_, in.count);",
     ),
-    "large tiles, input: row of 0": ("winograd", "y[0] = T(aa * bb) * x[0] + ", "y[0] = x[0] + "),
-    "large tiles, input: row of infinity": ("winograd", "(x[5] - T(aa + bb) * x[3])", "x[5]"),
-    "large tiles, input: even": ("winograd", "even_a = x[4] - T(bb)", "even_a = x[4] - T(aa)"),
-    "large tiles, input: odd": ("winograd", "y[4] = even_b - T(b)", "y[4] = even_b - T(a)"),
+    "large tiles, input: row of 0": (
+        "winograd_maps",
+        "y[0] = T(aa * bb) * x[0] + ",
+        "y[0] = x[0] + ",
+    ),
+    "large tiles, input: row of infinity": ("winograd_maps", "(x[5] - T(aa + bb) * x[3])", "x[5]"),
+    "large tiles, input: even": ("winograd_maps", "even_a = x[4] - T(bb)", "even_a = x[4] - T(aa)"),
+    "large tiles, input: odd": ("winograd_maps", "y[4] = even_b - T(b)", "y[4] = even_b - T(a)"),
     "large tiles, output: even": (
-        "winograd",
+        "winograd_maps",
         "z[2] = T(aa) * even_a + T(bb) * even_b;",
         "z[2] = T(aa) * even_a;",
     ),
-    "large tiles, output: infinity": ("winograd", "(T(bb) * odd_b + m[5])", "T(bb) * odd_b"),
-    "large tiles, weight: scale": ("winograd", "odd_b = T(gb * b) * g[1]", "odd_b = T(gb) * g[1]"),
-    "large tiles, weight: infinity": ("winograd", "u[5] = g[2];", "u[5] = g[1];"),
+    "large tiles, output: infinity": ("winograd_maps", "(T(bb) * odd_b + m[5])", "T(bb) * odd_b"),
+    "large tiles, weight: scale": (
+        "winograd_maps",
+        "odd_b = T(gb * b) * g[1]",
+        "odd_b = T(gb) * g[1]",
+    ),
+    "large tiles, weight: infinity": ("winograd_maps", "u[5] = g[2];", "u[5] = g[1];"),
     "large tiles, input transposed: 0": (
-        "winograd",
+        "winograd_maps",
         "x[0] = T(aa * bb) * y[0];",
         "x[0] = y[0];",
     ),
     "large tiles, input transposed: odd": (
-        "winograd",
+        "winograd_maps",
         "T(bb) * odd_a - T(aa) * odd_b;",
         "T(bb) * odd_a;",
     ),
     "large tiles, input transposed: infinity": (
-        "winograd",
+        "winograd_maps",
         "(odd_a + odd_b) - T(aa + bb) * y[5]",
         "(odd_a + odd_b)",
     ),
     "large tiles, output transposed: even": (
-        "winograd",
+        "winograd_maps",
         "even_a = z[0] + T(aa) * z[2]",
         "even_a = z[0]",
     ),
-    "large tiles, output transposed: infinity": ("winograd", "m[5] = z[3];", "m[5] = V{};"),
-    "large tiles, weight transposed: 0": ("winograd", "g[0] = T(g0) * u[0]", "g[0] = u[0]"),
+    "large tiles, output transposed: infinity": ("winograd_maps", "m[5] = z[3];", "m[5] = V{};"),
+    "large tiles, weight transposed: 0": ("winograd_maps", "g[0] = T(g0) * u[0]", "g[0] = u[0]"),
     "large tiles, weight transposed: infinity": (
-        "winograd",
+        "winograd_maps",
         "(T(bb) * even_b + u[5])",
         "T(bb) * even_b",
     ),
-    "small tiles, input": ("winograd", "y[3] = x[1] - x[3];", "y[3] = x[1];"),
-    "small tiles, weight transposed": ("winograd", "g[2] = both + u[3];", "g[2] = both;"),
+    "small tiles, input": ("winograd_maps", "y[3] = x[1] - x[3];", "y[3] = x[1];"),
+    "small tiles, weight transposed": ("winograd_maps", "g[2] = both + u[3];", "g[2] = both;"),
     "strips: sums begin anew": ("convnet_winograd", "|| in.first > 0", ""),
     "chunks: sums begin anew": ("convnet_winograd", "first_ > begin_ || ", ""),
     "groups: the total begins anew": ("convnet", "group == 0, total", "true, total"),
@@ -145,23 +155,49 @@ MUTATIONS = {
     ),
     "first: x w_t": (
         "convnet_first",
-        "x_padded_.p, weights_t_.first, block",
-        "x_padded_.p, weights_.first, block",
+        "x_, weights_t_.first, block",
+        "x_, weights_.first, block",
     ),
     "first: x_t w": (
         "convnet_first",
-        "has_theta_t_, x_padded_.t, weights_.first",
-        "has_theta_t_, x_padded_.p, weights_.first",
+        "has_theta_t_, x_t_, weights_.first",
+        "has_theta_t_, x_, weights_.first",
     ),
     "first weights: x_t dz": (
         "convnet_first",
-        "sizes, x_padded_.t, z_first_.p, block",
-        "sizes, x_padded_.p, z_first_.p, block",
+        "sizes, x_t_.x, z_first_.p, block",
+        "sizes, x_.x, z_first_.p, block",
     ),
     "first columns: dz w_t": (
         "convnet_first",
         "weights_t_.first_transposed",
         "weights_.first_transposed",
+    ),
+    "first: which line": (
+        "first_conv",
+        "row[n * kLinePositions + p]",
+        "row[p]",
+    ),
+    "first: which vector of taps": (
+        "first_conv",
+        "u + p * kBlock<T> + c * tap_step",
+        "u + p * kBlock<T>",
+    ),
+    "first: lines add to what is there": (
+        "first_conv",
+        "accumulate ? load<V>(target) + whole[i] : whole[i]",
+        "whole[i]",
+    ),
+    "first: pixels after the last line": (
+        "first_conv",
+        "for (; n < sizes.width; ++n) {\n      conv_tile",
+        "for (; false;) {\n      conv_tile",
+    ),
+    "first columns: all terms": ("first_conv", "term < terms + num_terms", "term < terms + 1"),
+    "first columns: all blocks": (
+        "first_conv",
+        "block < blocks; ++block) {\n      const T* grad",
+        "block < 1; ++block) {\n      const T* grad",
     ),
     "classifier: f_t W": ("convnet_classifier", "f, features_.t, f, 1", "f, features_.p, f, 1"),
     "classifier: f W_t": (
@@ -330,13 +366,18 @@ def test_every_term_is_noticed(tmp_path):
 
     unnoticed = []
     for number, (label, (name, old, new)) in enumerate(MUTATIONS.items()):
-        text = (CPU / f"{name}.cpp").read_text()
-        assert old in text, f"{old!r} is no longer in {name}.cpp"
+        file = f"{name}.h" if name in INCLUDED_BY else f"{name}.cpp"
+        text = (CPU / file).read_text()
+        assert old in text, f"{old!r} is no longer in {file}"
         folder = tmp_path / str(number)
         folder.mkdir()
-        mutated = folder / f"{name}.cpp"
-        mutated.write_text(text.replace(old, new))
-        program = link(folder, objects | compile_all(folder, {name: mutated}, "-O0"))
+        # A header is found beside the file that includes it.
+        parts = INCLUDED_BY.get(name, (name,))
+        sources = {part: folder / f"{part}.cpp" for part in parts}
+        for part, source in sources.items():
+            shutil.copy(CPU / f"{part}.cpp", source)
+        (folder / file).write_text(text.replace(old, new))
+        program = link(folder, objects | compile_all(folder, sources, "-O0"))
         if max(error(run(program, p), exact[p]) for p in PROBLEMS) < 1e-4:
             unnoticed.append(label)
     assert not unnoticed
