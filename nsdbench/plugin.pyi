@@ -10,8 +10,8 @@ from .data.training import TrainingData as TrainingData
 from .distillation.objectives.base import Objective as Objective
 from .distillation.objectives.base import ObjectiveContext as ObjectiveContext
 from .distillation.objectives.classwise import ClasswiseObjective as ClasswiseObjective
-from .distillation.objectives.families import ClasswiseSettings as ClasswiseSettings
-from .distillation.objectives.families import classwise_work as classwise_work
+from .distillation.objectives.families.classwise import ClasswiseSettings as ClasswiseSettings
+from .distillation.objectives.families.classwise import classwise_work as classwise_work
 from .distillation.objectives.registry import KernelWork as KernelWork
 from .distillation.objectives.registry import ObjectiveFamily as ObjectiveFamily
 from .distillation.objectives.registry import Sizes as Sizes

@@ -27,7 +27,7 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from nsdbench.distillation.objectives.families import kernel_pair_bytes
+from nsdbench.distillation.objectives.families.regression import kernel_pair_bytes
 from nsdbench.models.nets.initialization import BIAS_VARIANCE, WEIGHT_VARIANCE
 
 

@@ -9,7 +9,7 @@ import torch
 from nsdbench import models
 from nsdbench.distillation import ntk
 from nsdbench.distillation.ntk import KernelNet
-from nsdbench.distillation.objectives.families import kernel_pair_bytes
+from nsdbench.distillation.objectives.families.regression import kernel_pair_bytes
 from nsdbench.models.nets.plain_convnet import PlainConvNet
 from nsdbench.seeding import generator
 

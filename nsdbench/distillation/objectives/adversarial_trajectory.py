@@ -21,7 +21,7 @@ from torch import Tensor
 
 from nsdbench import models
 from nsdbench.distillation.objectives.base import ObjectiveContext
-from nsdbench.distillation.objectives.families import AdversarialTrajectorySettings
+from nsdbench.distillation.objectives.families.unrolled import AdversarialTrajectorySettings
 from nsdbench.distillation.objectives.trajectory import TrajectoryMatching, draw_batches
 from nsdbench.sets.parameterizations.base import Parameterization
 from nsdbench.student import augment

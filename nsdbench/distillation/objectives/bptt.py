@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from nsdbench import models
 from nsdbench.distillation.objectives.base import Objective, ObjectiveContext
-from nsdbench.distillation.objectives.families import BpttSettings
+from nsdbench.distillation.objectives.families.unrolled import BpttSettings
 from nsdbench.sets.parameterizations.base import Parameterization
 from nsdbench.student import augment
 from nsdbench.student.unroll import code_path, unrolled_sgd

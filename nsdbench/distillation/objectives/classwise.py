@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from nsdbench.distillation.objectives.base import Objective, ObjectiveContext
-from nsdbench.distillation.objectives.families import ClasswiseSettings
+from nsdbench.distillation.objectives.families.classwise import ClasswiseSettings
 from nsdbench.sets.parameterizations.base import Parameterization
 from nsdbench.student import augment
 

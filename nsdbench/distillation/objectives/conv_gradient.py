@@ -23,7 +23,7 @@ from torch.nn import functional as F
 from nsdbench import models
 from nsdbench.distillation.objectives.base import ObjectiveContext
 from nsdbench.distillation.objectives.classwise import ClasswiseObjective
-from nsdbench.distillation.objectives.families import ConvGradientSettings
+from nsdbench.distillation.objectives.families.classwise import ConvGradientSettings
 from nsdbench.distillation.objectives.gradient import (
     gradient_code_path,
     gradient_pair,

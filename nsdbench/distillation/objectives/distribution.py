@@ -13,7 +13,7 @@ from torch import Tensor
 from nsdbench import models
 from nsdbench.distillation.objectives.base import ObjectiveContext
 from nsdbench.distillation.objectives.classwise import ClasswiseObjective
-from nsdbench.distillation.objectives.families import DistributionSettings
+from nsdbench.distillation.objectives.families.classwise import DistributionSettings
 from nsdbench.sets.parameterizations.base import Parameterization
 
 

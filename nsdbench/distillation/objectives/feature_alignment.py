@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from nsdbench import models
 from nsdbench.distillation.objectives.base import Objective, ObjectiveContext
-from nsdbench.distillation.objectives.families import FeatureAlignmentSettings
+from nsdbench.distillation.objectives.families.classwise import FeatureAlignmentSettings
 from nsdbench.models.nets.convnet import ConvNet
 from nsdbench.sets.parameterizations.base import Parameterization
 from nsdbench.student import augment

@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from nsdbench import models
 from nsdbench.distillation import ridge as regression
 from nsdbench.distillation.objectives.base import Objective, ObjectiveContext
-from nsdbench.distillation.objectives.families import FeatureRegressionSettings
+from nsdbench.distillation.objectives.families.regression import FeatureRegressionSettings
 from nsdbench.sets.parameterizations.base import Parameterization
 from nsdbench.student.training_step import TrainingStep
 

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from nsdbench import models
 from nsdbench.distillation.objectives.base import ObjectiveContext
 from nsdbench.distillation.objectives.classwise import ClasswiseObjective
-from nsdbench.distillation.objectives.families import GradientSettings
+from nsdbench.distillation.objectives.families.classwise import GradientSettings
 from nsdbench.sets.parameterizations.base import Parameterization
 from nsdbench.student import augment
 from nsdbench.student.selection import select_step

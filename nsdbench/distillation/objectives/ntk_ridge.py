@@ -13,7 +13,7 @@ from torch import Tensor
 
 from nsdbench.distillation import ntk, ridge
 from nsdbench.distillation.objectives.base import Objective, ObjectiveContext
-from nsdbench.distillation.objectives.families import NtkRidgeSettings
+from nsdbench.distillation.objectives.families.regression import NtkRidgeSettings
 from nsdbench.models.nets.plain_convnet import PlainConvNet
 from nsdbench.sets.parameterizations.base import Parameterization
 

@@ -18,7 +18,7 @@ from torch.utils.checkpoint import checkpoint
 from nsdbench import models
 from nsdbench.distillation import ridge
 from nsdbench.distillation.objectives.base import Objective, ObjectiveContext
-from nsdbench.distillation.objectives.families import (
+from nsdbench.distillation.objectives.families.regression import (
     FEATURES_AT_ONCE,
     RandomFeatureRidgeSettings,
 )

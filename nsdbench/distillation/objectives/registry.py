@@ -1,7 +1,7 @@
 """Objectives by name, their cost per step, and how to build one from a recipe; no torch.
 
-To add an objective here, write its class in a file of this package, its settings and price in
-`families`, and a line below.
+To add an objective here, write its class in a file of this package, its settings and price in a
+file of `families`, and a line below.
 """
 
 from collections.abc import Callable, Mapping
@@ -89,16 +89,16 @@ _REGISTRY = Registry(
     "nsdbench.objectives",
     ObjectiveFamily,
     {
-        "trajectory": f"{_FAMILIES}:TRAJECTORY",
-        "adversarial-trajectory": f"{_FAMILIES}:ADVERSARIAL_TRAJECTORY",
-        "bptt": f"{_FAMILIES}:BPTT",
-        "distribution": f"{_FAMILIES}:DISTRIBUTION",
-        "gradient": f"{_FAMILIES}:GRADIENT",
-        "feature-alignment": f"{_FAMILIES}:FEATURE_ALIGNMENT",
-        "feature-regression": f"{_FAMILIES}:FEATURE_REGRESSION",
-        "conv-gradient": f"{_FAMILIES}:CONV_GRADIENT",
-        "ntk-ridge": f"{_FAMILIES}:NTK_RIDGE",
-        "random-feature-ridge": f"{_FAMILIES}:RANDOM_FEATURE_RIDGE",
+        "trajectory": f"{_FAMILIES}.unrolled:TRAJECTORY",
+        "adversarial-trajectory": f"{_FAMILIES}.unrolled:ADVERSARIAL_TRAJECTORY",
+        "bptt": f"{_FAMILIES}.unrolled:BPTT",
+        "distribution": f"{_FAMILIES}.classwise:DISTRIBUTION",
+        "gradient": f"{_FAMILIES}.classwise:GRADIENT",
+        "feature-alignment": f"{_FAMILIES}.classwise:FEATURE_ALIGNMENT",
+        "feature-regression": f"{_FAMILIES}.regression:FEATURE_REGRESSION",
+        "conv-gradient": f"{_FAMILIES}.classwise:CONV_GRADIENT",
+        "ntk-ridge": f"{_FAMILIES}.regression:NTK_RIDGE",
+        "random-feature-ridge": f"{_FAMILIES}.regression:RANDOM_FEATURE_RIDGE",
     },
 )
 names = _REGISTRY.names

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from nsdbench import models
 from nsdbench.distillation.objectives.base import Objective, ObjectiveContext
-from nsdbench.distillation.objectives.families import TrajectorySettings
+from nsdbench.distillation.objectives.families.unrolled import TrajectorySettings
 from nsdbench.ops.transfer import to_device
 from nsdbench.sets.parameterizations.base import Parameterization
 from nsdbench.student import augment

@@ -14,7 +14,7 @@ from nsdbench.distillation.objectives.adversarial_trajectory import (
     AdversarialTrajectory,
     supervised_contrast,
 )
-from nsdbench.distillation.objectives.families import AdversarialTrajectorySettings
+from nsdbench.distillation.objectives.families.unrolled import AdversarialTrajectorySettings
 from nsdbench.experts import ExpertSegment
 from nsdbench.seeding import generator
 from nsdbench.sets import parameterizations

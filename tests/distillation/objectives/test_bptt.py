@@ -11,7 +11,7 @@ from nsdbench.distillation import objectives
 from nsdbench.distillation.checkpoint import LoopState
 from nsdbench.distillation.loop import optimise
 from nsdbench.distillation.objectives import BackpropagationThroughTime, ObjectiveContext
-from nsdbench.distillation.objectives.families import BpttSettings
+from nsdbench.distillation.objectives.families.unrolled import BpttSettings
 from nsdbench.distillation.objectives.registry import StepWork
 from nsdbench.seeding import generator
 from nsdbench.sets import parameterizations

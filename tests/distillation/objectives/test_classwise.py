@@ -18,7 +18,10 @@ from nsdbench.distillation.objectives import (
     GradientMatching,
     ObjectiveContext,
 )
-from nsdbench.distillation.objectives.families import DistributionSettings, GradientSettings
+from nsdbench.distillation.objectives.families.classwise import (
+    DistributionSettings,
+    GradientSettings,
+)
 from nsdbench.distillation.objectives.gradient import DISTANCES, ParameterGradient
 from nsdbench.models.nets.classifier import ImageClassifier
 from nsdbench.seeding import generator

@@ -13,7 +13,7 @@ from nsdbench.distillation.checkpoint import LoopState
 from nsdbench.distillation.loop import optimise
 from nsdbench.distillation.objectives import ConvGradientMatching, ObjectiveContext
 from nsdbench.distillation.objectives.conv_gradient import DISTANCES, cutmix
-from nsdbench.distillation.objectives.families import ConvGradientSettings
+from nsdbench.distillation.objectives.families.classwise import ConvGradientSettings
 from nsdbench.ops.dsa import OPERATIONS
 from nsdbench.seeding import generator
 from nsdbench.sets import parameterizations

@@ -10,7 +10,7 @@ from nsdbench.distillation import objectives
 from nsdbench.distillation.checkpoint import LoopState
 from nsdbench.distillation.loop import optimise
 from nsdbench.distillation.objectives import FeatureAlignment, ObjectiveContext
-from nsdbench.distillation.objectives.families import FeatureAlignmentSettings
+from nsdbench.distillation.objectives.families.classwise import FeatureAlignmentSettings
 from nsdbench.distillation.objectives.feature_alignment import feature_maps
 from nsdbench.distillation.objectives.registry import StepWork
 from nsdbench.evaluation import protocols

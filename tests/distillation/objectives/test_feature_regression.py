@@ -12,7 +12,7 @@ from nsdbench.data.training import TrainingData
 from nsdbench.distillation import loop as distillation
 from nsdbench.distillation import objectives
 from nsdbench.distillation.objectives import FeatureRegression, ObjectiveContext
-from nsdbench.distillation.objectives.families import FeatureRegressionSettings
+from nsdbench.distillation.objectives.families.regression import FeatureRegressionSettings
 from nsdbench.distillation.objectives.feature_regression import (
     margin_loss,
     ridge_prediction,

@@ -12,7 +12,7 @@ from nsdbench import data, models
 from nsdbench.data.training import TrainingData
 from nsdbench.distillation import objectives
 from nsdbench.distillation.objectives import ObjectiveContext
-from nsdbench.distillation.objectives.families import TrajectorySettings
+from nsdbench.distillation.objectives.families.unrolled import TrajectorySettings
 from nsdbench.distillation.objectives.trajectory import (
     TrajectoryMatching,
     draw_batches,

@@ -1,0 +1,1 @@
+"""The objectives of this package: their settings and their cost per step; no torch."""
