@@ -68,10 +68,9 @@ void Runner<T>::backward_first() const {
       }
       const T* dz = has_tangent_ ? z_first_.t : z_first_.p;
       if (pass_.grad_theta != nullptr) {
-        first_conv_weight_gradient<T>(sizes, x_.x, dz, block, blocks, sums_.first);
+        first_conv_weight_gradient<T>(sizes, x_, dz, block, blocks, sums_.first);
         if (pass_.x_t != nullptr) {
-          first_conv_weight_gradient<T>(sizes, x_t_.x, z_first_.p, block, blocks,
-                                        sums_.first);
+          first_conv_weight_gradient<T>(sizes, x_t_, z_first_.p, block, blocks, sums_.first);
         }
       }
       if (pass_.grad_x != nullptr) input_columns(block, blocks);

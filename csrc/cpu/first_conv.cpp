@@ -162,8 +162,59 @@ NSDBENCH_INLINE void conv_body(const FirstConvSizes& sizes, bool accumulate,
   }
 }
 
-// The nine taps of one input channel for kVectors of channels. A row's sums join dw at its end,
-// which keeps sums short and so accurate.
+// dU += V dM of the lines of a row, for one input channel, one vector of channels and kCount
+// positions from kFirst on. Sums stay in registers along the row, and are short and so accurate.
+//   v: of the first line, kh = 0    dz: of the first pixel    du: [3, kLinePositions]
+template <typename T, typename V, int kFirst, int kCount>
+NSDBENCH_INLINE void add_lines(const FirstConvSizes& sizes, const T* v, const T* dz, V* du) {
+  V sum[3][kCount] = {};
+  for (int64_t n = 0; n < sizes.lines; ++n) {
+    V line[kLine], m[kLinePositions];
+#pragma GCC unroll 4
+    for (int i = 0; i < kLine; ++i) line[i] = load<V>(dz + (kLine * n + i) * kBlock<T>);
+    FourByFour::output_transposed<T>(line, m);
+#pragma GCC unroll 3
+    for (int kh = 0; kh < 3; ++kh) {
+      const T* factor = v + kh * sizes.transformed_row() + n * kLinePositions + kFirst;
+#pragma GCC unroll 6
+      for (int p = 0; p < kCount; ++p) sum[kh][p] += factor[p] * m[kFirst + p];
+    }
+  }
+#pragma GCC unroll 3
+  for (int kh = 0; kh < 3; ++kh) {
+#pragma GCC unroll 6
+    for (int p = 0; p < kCount; ++p) du[kh * kLinePositions + kFirst + p] += sum[kh][p];
+  }
+}
+
+// dg = G^T dU of all lines, for one vector of channels.
+template <typename T, int kBytes>
+NSDBENCH_INLINE void lines_gradient(const FirstConvSizes& sizes, const T* v, const T* dz, T* dw) {
+  using V = typename NativeVector<T, kBytes>::type;
+  for (int64_t ci = 0; ci < sizes.in_channels; ++ci, v += sizes.transformed_plane()) {
+    V du[3 * kLinePositions] = {};
+    for (int64_t h = 0; h < sizes.height; ++h) {
+      const T* row = v + h * sizes.transformed_row();
+      if constexpr (kBytes == 64) {  // 18 sums with 32 registers, 9 with 16
+        add_lines<T, V, 0, 6>(sizes, row, dz + h * sizes.row, du);
+      } else {
+        add_lines<T, V, 0, 3>(sizes, row, dz + h * sizes.row, du);
+        add_lines<T, V, 3, 3>(sizes, row, dz + h * sizes.row, du);
+      }
+    }
+    for (int kh = 0; kh < 3; ++kh) {
+      V whole[3];
+      FourByFour::weight_transposed<T>(du + kh * kLinePositions, whole);
+      for (int kw = 0; kw < 3; ++kw) {
+        T* target = dw + ((ci * 3 + kh) * 3 + kw) * sizes.channels;
+        store<V>(target, load<V>(target) + whole[kw]);
+      }
+    }
+  }
+}
+
+// The nine taps of one input channel for kVectors of channels, directly, from the pixels of a row
+// that are in no line. A row's sums join dw at its end, which keeps sums short and so accurate.
 template <typename T, int kBytes, int kVectors>
 NSDBENCH_INLINE void weight_vectors(const FirstConvSizes& sizes, const T* x, const T* dz,
                                     int64_t vector_step, T* dw) {
@@ -173,7 +224,7 @@ NSDBENCH_INLINE void weight_vectors(const FirstConvSizes& sizes, const T* x, con
     const T* input = x + h * sizes.input_row();
     const T* grad = dz + h * sizes.row;
     V sum[9][kVectors] = {};
-    for (int64_t n = 0; n < sizes.width; ++n) {
+    for (int64_t n = sizes.lines * kLine; n < sizes.width; ++n) {
       V g[kVectors];
 #pragma GCC unroll 2
       for (int v = 0; v < kVectors; ++v) g[v] = load<V>(grad + n * kBlock<T> + v * vector_step);
@@ -196,22 +247,28 @@ NSDBENCH_INLINE void weight_vectors(const FirstConvSizes& sizes, const T* x, con
 }
 
 template <typename T, int kBytes>
-NSDBENCH_INLINE void weight_body(const FirstConvSizes& sizes, const T* x, const T* dz,
-                                 int64_t first_block, int64_t blocks, T* dw) {
+NSDBENCH_INLINE void weight_body(const FirstConvSizes& sizes, const FirstInput<T>& input,
+                                 const T* dz, int64_t first_block, int64_t blocks, T* dw) {
   constexpr int64_t kWidth = NativeVector<T, kBytes>::kWidth;
   constexpr int kVectors = kBytes == 64 ? 2 : 1;  // 18 accumulators with 32 registers, 9 with 16
   const int64_t vectors = blocks * kBlock<T> / kWidth;
+  dw += first_block * kBlock<T>;
+  for (int64_t v = 0; v < vectors && sizes.lines > 0; ++v) {
+    lines_gradient<T, kBytes>(sizes, input.v, dz + vector_offset<T, kWidth>(v, sizes.plane),
+                              dw + v * kWidth);
+  }
+  if (sizes.lines * kLine == sizes.width) return;
   for (int64_t ci = 0; ci < sizes.in_channels; ++ci) {
-    const T* input = x + ci * sizes.input_plane();
-    T* target = dw + ci * 9 * sizes.channels + first_block * kBlock<T>;
+    const T* x = input.x + ci * sizes.input_plane();
+    T* target = dw + ci * 9 * sizes.channels;
     int64_t v = 0;
     for (; v + kVectors <= vectors; v += kVectors) {
       const int64_t from = vector_offset<T, kWidth>(v, sizes.plane);
       const int64_t step = vector_offset<T, kWidth>(v + 1, sizes.plane) - from;
-      weight_vectors<T, kBytes, kVectors>(sizes, input, dz + from, step, target + v * kWidth);
+      weight_vectors<T, kBytes, kVectors>(sizes, x, dz + from, step, target + v * kWidth);
     }
     if (v < vectors) {
-      weight_vectors<T, kBytes, 1>(sizes, input, dz + vector_offset<T, kWidth>(v, sizes.plane), 0,
+      weight_vectors<T, kBytes, 1>(sizes, x, dz + vector_offset<T, kWidth>(v, sizes.plane), 0,
                                    target + v * kWidth);
     }
   }
@@ -303,9 +360,9 @@ NSDBENCH_MULTIVERSION(conv,
                        const FirstWeights<T>& weights, int64_t first_block, int64_t blocks, T* z),
                       (sizes, accumulate, input, weights, first_block, blocks, z))
 NSDBENCH_MULTIVERSION(weight,
-                      (const FirstConvSizes& sizes, const T* x, const T* dz, int64_t first_block,
-                       int64_t blocks, T* dw),
-                      (sizes, x, dz, first_block, blocks, dw))
+                      (const FirstConvSizes& sizes, const FirstInput<T>& input, const T* dz,
+                       int64_t first_block, int64_t blocks, T* dw),
+                      (sizes, input, dz, first_block, blocks, dw))
 NSDBENCH_MULTIVERSION(columns,
                       (const FirstConvSizes& sizes, bool accumulate, int64_t pixel, int64_t count,
                        const ColumnTerm<T>* terms, int64_t num_terms, int64_t first_block,
@@ -354,9 +411,9 @@ void first_conv(const FirstConvSizes& sizes, bool accumulate, const FirstInput<T
 }
 
 template <typename T>
-void first_conv_weight_gradient(const FirstConvSizes& sizes, const T* x, const T* dz,
-                                int64_t first_block, int64_t blocks, T* dw) {
-  weight<T>(sizes, x, dz, first_block, blocks, dw);
+void first_conv_weight_gradient(const FirstConvSizes& sizes, const FirstInput<T>& input,
+                                const T* dz, int64_t first_block, int64_t blocks, T* dw) {
+  weight<T>(sizes, input, dz, first_block, blocks, dw);
 }
 
 template <typename T>
@@ -389,7 +446,7 @@ void first_conv_scatter(const FirstConvSizes& sizes, const T* columns, int64_t p
   template void first_conv_transform_weights<T>(const FirstConvSizes&, const FirstWeights<T>&);   \
   template void first_conv<T>(const FirstConvSizes&, bool, const FirstInput<T>&,                  \
                               const FirstWeights<T>&, int64_t, int64_t, T*);                      \
-  template void first_conv_weight_gradient<T>(const FirstConvSizes&, const T*, const T*,          \
+  template void first_conv_weight_gradient<T>(const FirstConvSizes&, const FirstInput<T>&, const T*, \
                                               int64_t, int64_t, T*);                              \
   template void first_conv_input_columns<T>(const FirstConvSizes&, bool, int64_t, int64_t,        \
                                             const ColumnTerm<T>*, int64_t, int64_t, int64_t,      \

@@ -1,13 +1,14 @@
 // The first 3x3 convolution, 1 to 4 channels in: straight into channel blocks, a block or two at a
 // time so that its output, the largest of all activations, never exists as a whole.
 //
-// Forward, lines of four pixels of a row are convolved as Winograd's F(4, 3): 6 products for a line
-// and the three taps of a row, where a direct sum has 12. With the matrices of F(4x4) (winograd.h),
-// d six pixels of a row of the input and g three taps,
+// Lines of four pixels of a row are Winograd's F(4, 3): 6 products for a line and the three taps of a
+// row, where a direct sum has 12. With the matrices of F(4x4) (winograd.h), d six pixels of a row of
+// the input and g three taps,
 //
 //   V = B^T d,   U = G g,   M[co] = sum over ci and kh of V[ci, kh] U[ci, kh, co],   z = A^T M
+//   dM = A dz,   dU[ci, kh, co] = sum over lines of V[ci, kh] dM[co],   dg = G^T dU
 //
-// at 6 positions. The end of a row and all gradients are summed directly.
+// at 6 positions. The end of a row, and the gradient of the input, are summed directly.
 
 #pragma once
 
@@ -66,10 +67,10 @@ template <typename T>
 void first_conv(const FirstConvSizes& sizes, bool accumulate, const FirstInput<T>& input,
                 const FirstWeights<T>& weights, int64_t first_block, int64_t blocks, T* z);
 
-// dw[tap, co] += sum over pixels of x[tap, pixel] dz[pixel, co], for the same blocks; x is padded.
+// dw[tap, co] += sum over pixels of x[tap, pixel] dz[pixel, co], for the same blocks.
 template <typename T>
-void first_conv_weight_gradient(const FirstConvSizes& sizes, const T* x, const T* dz,
-                                int64_t first_block, int64_t blocks, T* dw);
+void first_conv_weight_gradient(const FirstConvSizes& sizes, const FirstInput<T>& input,
+                                const T* dz, int64_t first_block, int64_t blocks, T* dw);
 
 // One of two products that are added up.
 template <typename T>

@@ -1,6 +1,7 @@
-// Accumulators stay in registers: 6 rows x 4 vectors with 32 registers (AVX-512), 6 x 2 with 16.
-// Weights of 128 channels at 16 positions do not fit the second-level cache, so while a panel is
-// multiplied, the next one is fetched: without, a fifth of the time goes into waiting for it.
+// Accumulators stay in registers: 6 rows x 4 vectors or 12 x 2 with 32 registers (AVX-512), 6 x 2
+// with 16. Weights of 128 channels at 16 positions do not fit the second-level cache, so while a
+// panel is multiplied, the next one is fetched: without, a fifth of the time goes into waiting for
+// it.
 
 #include "tile_product.h"
 
@@ -34,7 +35,7 @@ NSDBENCH_INLINE void tile(bool accumulate, int64_t depth, const T* a, int64_t a_
   using V = typename NativeVector<T, kBytes>::type;
   constexpr int64_t kWidth = NativeVector<T, kBytes>::kWidth;
   V sum[kRows][kVectors];
-#pragma GCC unroll 6
+#pragma GCC unroll 12
   for (int r = 0; r < kRows; ++r) {
 #pragma GCC unroll 4
     for (int v = 0; v < kVectors; ++v) {
@@ -45,7 +46,7 @@ NSDBENCH_INLINE void tile(bool accumulate, int64_t depth, const T* a, int64_t a_
     V row[kVectors];
 #pragma GCC unroll 4
     for (int v = 0; v < kVectors; ++v) row[v] = load<V>(b + k * b_row + v * kWidth);
-#pragma GCC unroll 6
+#pragma GCC unroll 12
     for (int r = 0; r < kRows; ++r) {
       const T factor = a[r * a_row + k * a_col];
 #pragma GCC unroll 4
@@ -57,7 +58,7 @@ NSDBENCH_INLINE void tile(bool accumulate, int64_t depth, const T* a, int64_t a_
     for (int n = 0; n < kFetches<kBytes>; ++n) ahead.fetch();
     add_products(k);
   }
-#pragma GCC unroll 6
+#pragma GCC unroll 12
   for (int r = 0; r < kRows; ++r) {
 #pragma GCC unroll 4
     for (int v = 0; v < kVectors; ++v) store<V>(c + r * c_row + v * kWidth, sum[r][v]);
@@ -75,6 +76,15 @@ NSDBENCH_INLINE void columns_of_tiles(bool accumulate, int64_t rows, int64_t dep
   const T* behind = b + depth * b_row;
   Ahead<T> ahead{behind, behind + depth * b_row, b_row == kColumns ? kBlock<T> : b_row};
   int64_t m = 0;
+  if constexpr (kBytes == 64 && kVectors <= 2) {
+    for (; m + 2 * kTileRows <= rows; m += 2 * kTileRows) {
+      if (fetches_c) {
+        ahead = {c + (m + 2 * kTileRows) * c_row, c + (m + 4 * kTileRows) * c_row, kBlock<T>};
+      }
+      tile<T, kBytes, 2 * kTileRows, kVectors>(accumulate, depth, a + m * a_row, a_row, a_col, b,
+                                               b_row, c + m * c_row, c_row, ahead);
+    }
+  }
   for (; m + kTileRows <= rows; m += kTileRows) {
     if (fetches_c) {
       ahead = {c + (m + kTileRows) * c_row, c + (m + 2 * kTileRows) * c_row, kBlock<T>};

@@ -165,8 +165,8 @@ MUTATIONS = {
     ),
     "first weights: x_t dz": (
         "convnet_first",
-        "sizes, x_t_.x, z_first_.p, block",
-        "sizes, x_.x, z_first_.p, block",
+        "sizes, x_t_, z_first_.p, block",
+        "sizes, x_, z_first_.p, block",
     ),
     "first columns: dz w_t": (
         "convnet_first",
@@ -192,6 +192,12 @@ MUTATIONS = {
         "first_conv",
         "for (; n < sizes.width; ++n) {\n      conv_tile",
         "for (; false;) {\n      conv_tile",
+    ),
+    "first weights: which line": ("first_conv", "n * kLinePositions + kFirst;", "kFirst;"),
+    "first weights: pixels after the last line": (
+        "first_conv",
+        "if (sizes.lines * kLine == sizes.width) return;",
+        "if (sizes.lines > 0) return;",
     ),
     "first columns: all terms": ("first_conv", "term < terms + num_terms", "term < terms + 1"),
     "first columns: all blocks": (
