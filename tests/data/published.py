@@ -18,9 +18,9 @@ import pytest
 from nsdbench import data
 from nsdbench.data import catalog
 from nsdbench.data.description import RemoteFile, Source
-from nsdbench.data.readers import fashion_mnist
+from nsdbench.data.readers.idx import FILES, read
 
-from .test_fashion_mnist import idx
+from .test_idx import idx
 
 SPEC = replace(
     data.spec("FashionMNIST"), name="Small", image_shape=(1, 3, 2), train_size=12, test_size=5
@@ -32,7 +32,7 @@ def files() -> dict[str, bytes]:
     random = np.random.default_rng(0)
     contents = {}
     for part, count in (("train", 12), ("test", 5)):
-        images, labels = fashion_mnist.FILES[part]
+        images, labels = FILES[part]
         contents[f"{images}.gz"] = idx(random.integers(0, 256, (count, 3, 2), dtype=np.uint8))
         contents[f"{labels}.gz"] = idx(np.arange(count, dtype=np.uint8) % 10)
     return {name: gzip.compress(content, mtime=0) for name, content in contents.items()}
@@ -62,7 +62,7 @@ def remote(url: str, content: bytes) -> RemoteFile:
 def install(monkeypatch: pytest.MonkeyPatch, **changes: object) -> None:
     """Make the dataset known as `Small`, for one test."""
     entry = Source(
-        partial(fashion_mnist.read, checksums={}),
+        partial(read, checksums={}),
         layout="four idx files",
         folders=("Small", "Small/small-raw", "."),
         markers=(tuple(files()),),

@@ -1,4 +1,4 @@
-"""FashionMNIST: idx files as published, compressed or not, and every way they can be wrong."""
+"""idx files as published, compressed or not, and every way they can be wrong."""
 
 import gzip
 import struct
@@ -10,7 +10,8 @@ import pytest
 import torch
 
 from nsdbench import data
-from nsdbench.data.readers import fashion_mnist
+from nsdbench.data import catalog
+from nsdbench.data.readers import idx as reader
 from nsdbench.errors import DataCorrupt, DataMissing
 
 SPEC = replace(data.spec("FashionMNIST"), image_shape=(1, 3, 2), train_size=12, test_size=5)
@@ -26,7 +27,7 @@ def write(folder: Path, *, is_compressed: bool = True) -> dict[str, np.ndarray]:
     random = np.random.default_rng(0)
     arrays = {}
     for part, count in (("train", 12), ("test", 5)):
-        images, labels = fashion_mnist.FILES[part]
+        images, labels = reader.FILES[part]
         arrays[images] = random.integers(0, 256, (count, 3, 2), dtype=np.uint8)
         arrays[labels] = random.integers(0, 10, count, dtype=np.uint8)
     for name, array in arrays.items():
@@ -39,14 +40,14 @@ def write(folder: Path, *, is_compressed: bool = True) -> dict[str, np.ndarray]:
 
 
 def read(folder: Path, part: str):
-    return fashion_mnist.read(folder, SPEC, part, checksums={})
+    return reader.read(folder, SPEC, part, checksums={})
 
 
 @pytest.mark.parametrize("is_compressed", [True, False])
 @pytest.mark.parametrize("part", ["train", "test"])
 def test_reads_what_was_written(tmp_path, part, is_compressed):
     arrays = write(tmp_path, is_compressed=is_compressed)
-    images, labels = (arrays[name] for name in fashion_mnist.FILES[part])
+    images, labels = (arrays[name] for name in reader.FILES[part])
     split = read(tmp_path, part)
     assert np.array_equal(split.images.numpy(), images[:, None])
     assert np.array_equal(split.labels.numpy(), labels)
@@ -60,7 +61,7 @@ def test_missing_file_is_named(tmp_path):
         read(tmp_path, "test")
 
 
-IMAGES, LABELS = fashion_mnist.FILES["train"]
+IMAGES, LABELS = reader.FILES["train"]
 
 
 def replaced(folder: Path, name: str, content: bytes) -> None:
@@ -119,10 +120,12 @@ def test_label_out_of_range(tmp_path):
         read(tmp_path, "train")
 
 
-def test_files_of_another_dataset_in_the_same_format(tmp_path):
+@pytest.mark.parametrize("name", ["MNIST", "FashionMNIST"])
+def test_files_of_another_data_set_in_the_same_format(tmp_path, name):
     write(tmp_path)
-    with pytest.raises(DataCorrupt, match=r"not that of the published file .* MNIST"):
-        fashion_mnist.read(tmp_path, SPEC, "train")
+    _, source = catalog.DATASETS[name]
+    with pytest.raises(DataCorrupt, match="not that of the published file .* FashionMNIST have"):
+        source.read(tmp_path, SPEC, "train")
 
 
 @pytest.mark.skipif(not DEBIAN.is_dir(), reason="Debian's dataset-fashion-mnist is not installed")
