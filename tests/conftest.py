@@ -2,8 +2,10 @@
 
 import importlib.util
 import os
+import shlex
 import shutil
 import subprocess
+import sys
 import sysconfig
 from collections.abc import Callable
 from pathlib import Path
@@ -17,6 +19,7 @@ from nsdbench import methods
 from nsdbench.bench.measure import measure
 from nsdbench.bench.plan import Task
 from nsdbench.bench.tables import reading
+from nsdbench.cli import app
 from nsdbench.evaluation import protocols
 from nsdbench.experts import Run
 from nsdbench.ops import convnet, is_native
@@ -34,6 +37,24 @@ from nsdbench.ops import convnet, is_native
 def device(request) -> torch.device:
     """Run a test on the CPU and, where there is one, on a CUDA device."""
     return torch.device(request.param)
+
+
+@pytest.fixture
+def run_command(monkeypatch, capsys) -> Callable[[str], tuple[int, str, str]]:
+    """Run a command line in this process, without the program's name.
+
+    Returns:
+        The exit code, and what was printed to stdout and to stderr.
+    """
+
+    def run(line: str) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["nsdbench", *shlex.split(line)])
+        with pytest.raises(SystemExit) as stopped:
+            app.main()
+        captured = capsys.readouterr()
+        return stopped.value.code or 0, captured.out, captured.err
+
+    return run
 
 
 @pytest.fixture(scope="session")

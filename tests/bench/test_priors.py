@@ -2,8 +2,6 @@
 
 import json
 import re
-import shlex
-import sys
 from importlib.metadata import EntryPoint
 
 import pytest
@@ -13,7 +11,6 @@ from nsdbench.bench import plan, tables
 from nsdbench.bench.cell import Cell
 from nsdbench.bench.store import Store
 from nsdbench.bench.verdict import Published
-from nsdbench.cli import app as cli
 from nsdbench.experts import Run
 from nsdbench.report import status
 
@@ -70,15 +67,8 @@ def folder(tmp_path, monkeypatch):
 
 
 @pytest.fixture
-def nsdbench(folder, monkeypatch, capsys):
-    def run(line):
-        monkeypatch.setattr(sys, "argv", ["nsdbench", *shlex.split(line)])
-        with pytest.raises(SystemExit) as stopped:
-            cli.main()
-        captured = capsys.readouterr()
-        return stopped.value.code or 0, captured.out, captured.err
-
-    return run
+def nsdbench(folder, run_command):
+    return run_command
 
 
 @pytest.fixture

@@ -94,3 +94,14 @@ def test_rendering_names_every_part(report):
         assert part in text
     if not report["cuda"]["loaded"]:
         assert f"not loaded: {report['cuda']['reason']}" in text
+
+
+def test_doctor_prints_json_and_fails_if_the_native_code_is_wrong(nsdbench, monkeypatch):
+    code, out, _ = nsdbench("doctor --json")
+    facts = json.loads(out)
+    assert code == 0 and all(test["passed"] for test in facts["self_test"])
+    assert facts["torch"]["version"] == torch.__version__
+    code, out, _ = nsdbench("doctor")
+    assert code == 0 and torch.__version__ in out
+    monkeypatch.setattr(doctor, "report", lambda: facts | {"self_test": [{"passed": False}]})
+    assert nsdbench("doctor --json")[0] == 3

@@ -1,15 +1,12 @@
 """A network of the user's own on the command line: evaluate, judge, a table, and a new version."""
 
 import json
-import shlex
-import sys
 
 import pytest
 import torch
 
 from nsdbench.bench import tables
 from nsdbench.bench.store import Store
-from nsdbench.cli import app as cli
 
 NET = """
 from torch import nn
@@ -36,7 +33,7 @@ columns = [{ dataset = "Digits16", ipc = 1, arch = "nets/mine.py:Linear" }]
 
 
 @pytest.fixture
-def nsdbench(tmp_path, monkeypatch, capsys):
+def nsdbench(tmp_path, monkeypatch, run_command):
     """Run a command in this process, in a folder with a network, a table and a set."""
     for name, text in (("nets/mine.py", NET), ("tables/mine.toml", TABLE)):
         (tmp_path / name).parent.mkdir()
@@ -46,15 +43,7 @@ def nsdbench(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv(tables.FOLDERS_VARIABLE, str(tmp_path / "tables"))
     monkeypatch.setenv("NSDBENCH_CACHE", str(tmp_path / "cache"))
     monkeypatch.chdir(tmp_path)
-
-    def run(line):
-        monkeypatch.setattr(sys, "argv", ["nsdbench", *shlex.split(line)])
-        with pytest.raises(SystemExit) as stopped:
-            cli.main()
-        captured = capsys.readouterr()
-        return stopped.value.code or 0, captured.out, captured.err
-
-    return run
+    return run_command
 
 
 def test_it_judges_in_records_of_its_version(nsdbench, tmp_path, caplog):

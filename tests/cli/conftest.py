@@ -1,0 +1,29 @@
+"""A folder with a table and a method of its own, and commands that run there."""
+
+import pytest
+
+from nsdbench import methods
+from nsdbench.bench import tables
+from tests.cli.texts import TABLE, TINY
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch, undescribed):
+    """Work in an empty folder with the table `mine`, without data and without downloads."""
+    (tmp_path / "tables").mkdir()
+    (tmp_path / "tables" / "mine.toml").write_text(TABLE)
+    (tmp_path / "methods").mkdir()
+    (tmp_path / "methods" / "tiny.toml").write_text(TINY)
+    monkeypatch.setenv(methods.FOLDERS_VARIABLE, str(tmp_path / "methods"))
+    monkeypatch.setenv(tables.FOLDERS_VARIABLE, str(tmp_path / "tables"))
+    monkeypatch.setenv("NSDBENCH_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("NSDBENCH_OFFLINE", "1")
+    monkeypatch.delenv("NSDBENCH_DATA", raising=False)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def nsdbench(folder, run_command):
+    """Run a command in this folder; OUT stands for the file of a set."""
+    return lambda line: run_command(line.replace("OUT", "x.safetensors"))
