@@ -14,17 +14,22 @@ constexpr int kTileRows = 6;
 template <int kBytes>
 inline constexpr int kTileVectors = kBytes == 64 ? 4 : 2;
 
-// Cache lines that will be wanted soon: fetched one or two in a step of a tile, each once.
+// Cache lines that will be wanted soon are fetched, each once: so many in a step of a tile that starts
+// from 0, into the second-level cache. In a step of a tile that is added to it is one, with AVX-512
+// into the first-level cache, as it is mostly a line of the next tile of C.
 template <int kBytes>
 inline constexpr int kFetches = kBytes == 64 ? 2 : 1;
+template <int kBytes>
+inline constexpr int kLocality = kBytes == 64 ? 3 : 2;
 
 template <typename T>
 struct Ahead {
   const T *next, *end;
   int64_t step;
 
+  template <int kWhere>
   NSDBENCH_INLINE void fetch() {
-    __builtin_prefetch(next, 0, 2);
+    __builtin_prefetch(next, 0, kWhere);
     if (next < end) next += step;
   }
 };
@@ -53,10 +58,17 @@ NSDBENCH_INLINE void tile(bool accumulate, int64_t depth, const T* a, int64_t a_
       for (int v = 0; v < kVectors; ++v) sum[r][v] += factor * row[v];
     }
   };
-  for (int64_t k = 0; k < depth; ++k) {
+  if (accumulate) {
+    for (int64_t k = 0; k < depth; ++k) {
+      ahead.template fetch<kLocality<kBytes>>();
+      add_products(k);
+    }
+  } else {
+    for (int64_t k = 0; k < depth; ++k) {
 #pragma GCC unroll 2
-    for (int n = 0; n < kFetches<kBytes>; ++n) ahead.fetch();
-    add_products(k);
+      for (int n = 0; n < kFetches<kBytes>; ++n) ahead.template fetch<2>();
+      add_products(k);
+    }
   }
 #pragma GCC unroll 12
   for (int r = 0; r < kRows; ++r) {
