@@ -48,6 +48,9 @@ void Runner<T>::place(Pieces<T>& pieces) {
   };
   place_both(pieces.take(place_both(nullptr)));
   sums_.place(layout_, pieces);
+  for (int64_t l = 1; l < net_.depth && keeps_transforms(); ++l) {
+    kept_v_[l] = pieces.take(transforms_size(l));
+  }
   for (int64_t l = 1; l < net_.depth && pass_.grad_theta != nullptr; ++l) {
     du_[l] = pieces.take(layout_.weight[l].transformed());
   }

@@ -20,6 +20,7 @@ constexpr int64_t kImagesInGroup = 8;  // at least, where there are enough image
 constexpr int64_t kStrip = 64;         // tiles; half as many with tangents: the same memory
 constexpr int64_t kChunkPixels = 256;  // of the smallest map, at least
 constexpr int64_t kMaxChunk = 8;
+constexpr int64_t kKeptBytes = 1 << 20;  // of transforms of all inputs, at most: they stay in cache
 
 // How a batch is cut.
 struct Cut {
@@ -120,6 +121,9 @@ class Runner {
   // In convnet_winograd.cpp.
   template <typename Body>
   void for_strips(int64_t l, int64_t halo_stride, int64_t plain_stride, const Body& body) const;
+  int64_t transforms_size(int64_t l) const;
+  bool keeps_transforms() const;
+  T* input_transforms(int64_t l, const TileRange& in) const;
   Pair<T> halves(T* transforms, int64_t count, bool tangent_first = false) const;
   void multiply(bool accumulate, int64_t rows, const T* a, const T* w, T* c) const;
   void multiply_weights(bool accumulate, int64_t count, const T* v, const T* dm, T* du) const;
@@ -147,6 +151,7 @@ class Runner {
   Pair<T> da_{}, dz_{}, z_first_{};
   FirstInput<T> x_{}, x_t_{};
   T *v_ = nullptr, *m_ = nullptr;  // transforms of a strip, and of its tangent
+  PerLayer<T*> kept_v_{};          // transforms of a layer's input, if they are kept
   PerLayer<T*> du_{};  // gradients of the transformed weights, summed over the group
   T *dx_padded_ = nullptr, *columns_ = nullptr;
 };

@@ -19,6 +19,30 @@ void Runner<T>::for_strips(int64_t l, int64_t halo_stride, int64_t plain_stride,
   }
 }
 
+// Elements of the transforms of layer l's input, of all strips of a chunk.
+template <typename T>
+int64_t Runner<T>::transforms_size(int64_t l) const {
+  const TileMap& map = layout_.map[l];
+  const int64_t strips = (cut_.chunk * map.tiles() + cut_.strip - 1) / cut_.strip;
+  return strips * positions_of(map.tile) * position_;
+}
+
+// The gradient of weights wants the transforms of the forward pass again. Where they are many, it is
+// as fast to make them anew.
+template <typename T>
+bool Runner<T>::keeps_transforms() const {
+  if (pass_.grad_theta == nullptr || pass_.has_activations) return false;
+  int64_t size = 0;
+  for (int64_t l = 1; l < net_.depth; ++l) size += transforms_size(l);
+  return size * static_cast<int64_t>(sizeof(T)) <= kKeptBytes;
+}
+
+template <typename T>
+T* Runner<T>::input_transforms(int64_t l, const TileRange& in) const {
+  if (kept_v_[l] == nullptr) return v_;
+  return kept_v_[l] + in.first / cut_.strip * positions_of(in.map.tile) * position_;
+}
+
 // A strip's transforms and their tangents, at every position one below the other: what multiplies
 // both is read once.
 template <typename T>
@@ -53,13 +77,14 @@ template <typename T>
 void Runner<T>::forward_layer(int64_t l) const {
   const Pair<T> a = record(0).at(layout_.a[l - 1]), z = record(0).at(layout_.z[l]);
   for_strips(l, layout_.record, layout_.record, [&](const TileRange& in, const TileRange& out) {
-    const Pair<T> v = halves(v_, in.count), m = halves(m_, in.count);
+    T* const transforms = input_transforms(l, in);
+    const Pair<T> v = halves(transforms, in.count), m = halves(m_, in.count);
     const int64_t rows = has_tangent_ ? 2 * in.count : in.count;
     transform_input<T>(in, a.p, v.p);
     if (has_tangent_) transform_input<T>(in, a.t, v.t);
     for (int64_t p = 0; p < positions_of(in.map.tile); ++p) {
       const int64_t position = p * position_, matrix = p * layout_.weight[l].matrix();
-      multiply(false, rows, v_ + position, weights_.u[l] + matrix, m_ + position);
+      multiply(false, rows, transforms + position, weights_.u[l] + matrix, m_ + position);
       if (has_theta_t_) {
         multiply(true, in.count, v.p + position, weights_t_.u[l] + matrix, m.t + position);
       }
@@ -95,12 +120,13 @@ void Runner<T>::backward_layer(int64_t l) const {
   for_strips(l, layout_.record, dz_stride, [&](const TileRange& in, const TileRange& out) {
     // dU = V^T dM, so its tangent is the sum of V^T dM_t and V_t^T dM: with the halves in opposite
     // orders it is one product.
-    const Pair<T> v = halves(v_, in.count), m = halves(m_, in.count, true);
+    T* const transforms = input_transforms(l, in);
+    const Pair<T> v = halves(transforms, in.count), m = halves(m_, in.count, true);
     const Pair<T> dv = halves(v_, in.count, true);
     const int64_t rows = has_tangent_ ? 2 * in.count : in.count;
     transform_output_transposed<T>(out, dz.p, m.p);
     if (has_tangent_) transform_output_transposed<T>(out, dz.t, m.t);
-    if (needs_weights) {
+    if (needs_weights && kept_v_[l] == nullptr) {
       transform_input<T>(in, a.p, v.p);
       if (has_tangent_) transform_input<T>(in, a.t, v.t);
     }
@@ -108,7 +134,7 @@ void Runner<T>::backward_layer(int64_t l) const {
     for (int64_t p = 0; p < positions_of(map.tile); ++p) {
       const int64_t position = p * position_, matrix = p * layout_.weight[l].matrix();
       if (needs_weights) {
-        multiply_weights(add, rows, v_ + position, m_ + position, du_[l] + matrix);
+        multiply_weights(add, rows, transforms + position, m_ + position, du_[l] + matrix);
       }
       multiply(false, rows, m_ + position, weights_.u_transposed[l] + matrix, v_ + position);
       if (has_theta_t_) {
@@ -123,8 +149,10 @@ void Runner<T>::backward_layer(int64_t l) const {
   });
 }
 
-#define NSDBENCH_INSTANTIATE(T)                           \
-  template void Runner<T>::forward_layer(int64_t) const;  \
+#define NSDBENCH_INSTANTIATE(T)                               \
+  template int64_t Runner<T>::transforms_size(int64_t) const; \
+  template bool Runner<T>::keeps_transforms() const;          \
+  template void Runner<T>::forward_layer(int64_t) const;      \
   template void Runner<T>::backward_layer(int64_t) const;
 NSDBENCH_INSTANTIATE(float)
 NSDBENCH_INSTANTIATE(double)

@@ -50,10 +50,10 @@ PROBLEMS = (
 MUTATIONS = {
     "forward: V_t U": (
         "convnet_winograd",
-        "multiply(false, rows, v_ + position, weights_.u[l] + matrix, m_ + position);",
-        "multiply(false, in.count, v_ + position, weights_.u[l] + matrix, m_ + position);"
+        "multiply(false, rows, transforms + position, weights_.u[l] + matrix, m_ + position);",
+        "multiply(false, in.count, v.p + position, weights_.u[l] + matrix, m_ + position);"
         "if (has_tangent_) {"
-        "  multiply(false, in.count, v_ + position, weights_.u[l] + matrix, m.t + position);"
+        "  multiply(false, in.count, v.p + position, weights_.u[l] + matrix, m.t + position);"
         "}",
     ),
     "forward: V U_t": (
@@ -77,14 +77,14 @@ MUTATIONS = {
     ),
     "weights: V dM_t": (
         "convnet_winograd",
-        "multiply_weights(add, rows, v_ + position, m_ + position, du_[l] + matrix);",
+        "multiply_weights(add, rows, transforms + position, m_ + position, du_[l] + matrix);",
         "multiply_weights(add, in.count, (has_tangent_ ? v.t : v.p) + position, m.p + position,"
         "                 du_[l] + matrix);",
     ),
     "weights: V_t dM": (
         "convnet_winograd",
-        "multiply_weights(add, rows, v_ + position, m_ + position, du_[l] + matrix);",
-        "multiply_weights(add, in.count, v_ + position, m_ + position, du_[l] + matrix);",
+        "multiply_weights(add, rows, transforms + position, m_ + position, du_[l] + matrix);",
+        "multiply_weights(add, in.count, v.p + position, m_ + position, du_[l] + matrix);",
     ),
     "weights: which half comes first": (
         "convnet_winograd",
@@ -140,6 +140,7 @@ MUTATIONS = {
     ),
     "small tiles, input": ("winograd_maps", "y[3] = x[1] - x[3];", "y[3] = x[1];"),
     "small tiles, weight transposed": ("winograd_maps", "g[2] = both + u[3];", "g[2] = both;"),
+    "kept transforms: of which strip": ("convnet_winograd", "in.first / cut_.strip * ", "0 * "),
     "strips: sums begin anew": ("convnet_winograd", "|| in.first > 0", ""),
     "chunks: sums begin anew": ("convnet_winograd", "first_ > begin_ || ", ""),
     "groups: the total begins anew": ("convnet", "group == 0, total", "true, total"),
