@@ -14,18 +14,9 @@ from nsdbench import models
 from nsdbench.student import augment, capture, convnet_step, graph, unroll
 from nsdbench.student.graph import Engine, GraphStep
 from nsdbench.student.selection import select_step
-from tests.student.recorder import FakeRecorder, spoil
+from tests.student.recorder import FakeRecorder, Spoiling
 
 STRATEGY = "color_crop_cutout_flip_scale_rotate"
-
-
-class Spoiling(Engine):
-    """Spoils the results of all graphs before every replay: who kept one without a copy sees it."""
-
-    def run(self, *arguments):
-        for kept in self._graphs.values():
-            spoil(kept.results)
-        return super().run(*arguments)
 
 
 @pytest.fixture

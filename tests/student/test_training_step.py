@@ -13,16 +13,7 @@ from nsdbench.experts.gsam import redirect_gradients
 from nsdbench.student import capture
 from nsdbench.student.graph import Engine
 from nsdbench.student.training_step import TrainingStep
-from tests.student.recorder import FakeRecorder, spoil
-
-
-class Spoiling(Engine):
-    """Spoils, before every replay, the gradients and losses of the one before."""
-
-    def run(self, *arguments):
-        for kept in self._graphs.values():
-            spoil(kept.results)
-        return super().run(*arguments)
+from tests.student.recorder import FakeRecorder, Spoiling
 
 
 @pytest.fixture
