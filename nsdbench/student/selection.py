@@ -31,6 +31,11 @@ def select_step(model: nn.Module, mode: str, theta: torch.Tensor | None = None) 
                 "could not be replayed; use norm='instance_norm', remove dropout, or call "
                 "model.eval() first"
             )
+    if isinstance(model, models.OwnNetwork) and model.training and model.is_random:
+        raise ValueError(
+            f"{model.name} draws at random in training, so a step could not be replayed; have it "
+            "draw nothing, or call model.eval() first"
+        )
     if mode == "full":
         return InnerStep(model)
     path = models.code_path(model, None if theta is None else (theta,))

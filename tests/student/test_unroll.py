@@ -456,6 +456,28 @@ def test_training_time_state_is_refused(module):
     assert max(errors.values()) < 1e-12
 
 
+@pytest.mark.parametrize("draws", ["F.dropout(x, training=self.training)", "x"])
+def test_a_users_network_that_draws_at_random_is_refused(draws, tmp_path):
+    """No module tells that it does; the try at the door does."""
+    (tmp_path / "mine.py").write_text(
+        "from torch.nn import Linear, functional as F\n"
+        "class Net(Linear):\n"
+        "    def __init__(self, in_channels, image_size, num_classes):\n"
+        "        super().__init__(in_channels * image_size**2, num_classes)\n"
+        f"    def forward(self, x):\n        return super().forward({draws}.flatten(1))\n"
+    )
+    sizes = {"in_channels": 3, "image_size": 8, "num_classes": NUM_CLASSES}
+    model = models.from_id(f"{tmp_path}/mine.py:Net", **sizes)
+    assert model.is_random == (draws != "x")
+    for is_training in (True, False):
+        model.train(is_training)
+        if is_training and model.is_random:
+            with pytest.raises(ValueError, match=r"mine.py:Net~\w+ draws at random.* model.eval"):
+                unroll.code_path(model)
+        else:
+            assert unroll.code_path(model) == "generic"
+
+
 def test_code_path(monkeypatch, request):
     model = Problem().model
     assert {unroll.code_path(model, mode) for mode in unroll.MODES} == {"generic"}

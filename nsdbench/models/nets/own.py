@@ -51,6 +51,7 @@ class OwnNetwork(nn.Module):
     Attributes:
         name: of the factory, with the digest of its source.
         network: what the factory returned; its parameters are those of this module.
+        is_random: whether its code drew at random when it was tried in training mode.
         image_shape: (C, H, W) it was built for.
         memory_format: as of `ImageClassifier`.
 
@@ -71,6 +72,7 @@ class OwnNetwork(nn.Module):
         self.name = name
         self.image_shape = image_shape
         self._make = make
+        self.is_random = False
         self._seed: int | None = None
         self._calls = 0
         try:
@@ -129,7 +131,9 @@ class OwnNetwork(nn.Module):
             self.network.train(is_training)
             try:
                 with torch.no_grad(), torch.random.fork_rng():
+                    before = _states(device)
                     logits = self.network(images)
+                    has_drawn = not all(map(torch.equal, before, _states(device)))
             except (Exception, SystemExit) as error:
                 raise blame(self.name, error, "on two images") from error
             if not isinstance(logits, torch.Tensor) or logits.shape != (2, num_classes):
@@ -141,5 +145,13 @@ class OwnNetwork(nn.Module):
                 )
             if not logits.isfinite().all():
                 raise ValueError(f"{self.name} gives logits that are not finite, before training")
+            if is_training:
+                self.is_random = has_drawn
         self.network.train()
         self.network.load_state_dict(state)
+
+
+def _states(device: torch.device) -> list[torch.Tensor]:
+    """Return the states of torch's global generators that a network on a device draws from."""
+    states = [torch.get_rng_state()]
+    return [*states, torch.cuda.get_rng_state(device)] if device.type == "cuda" else states
