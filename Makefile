@@ -60,7 +60,7 @@ bench-quick: $(BUILT)
 	$(BIN)/python -m benchmarks.headline
 
 pages: $(BUILT)
-	$(BIN)/python -m nsdbench report --fill README.md --fill results/README.md --fill docs/fashion-mnist.md --fill docs/cifar10-jpeg.md
+	$(BIN)/python -m nsdbench report --fill README.md --fill results/README.md --fill docs/fashion-mnist.md --fill docs/cifar10-jpeg.md --fill docs/nsd-choices.md
 
 docs: $(BUILT)
 	$(BIN)/python docs/build.py build/docs
