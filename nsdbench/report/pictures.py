@@ -1,23 +1,28 @@
-"""Draw decoded images of a cell as a PNG: one column per class, the same bytes every time."""
+"""Draw decoded images of a cell: one column per class, the same bytes every time."""
+
+from __future__ import annotations
 
 import io
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from nsdbench.bench.arrays import has_array, read_arrays
 
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
 _SMALLEST_HEIGHT = 64  # pixels of an image as drawn
 _GAP = 1  # pixels between images, before they are enlarged
+_QUALITY = 85  # of a WebP, of 100
 
 
-def draw_images(source: Path, per_class: int | None = None, *, is_enlarged: bool = True) -> bytes:
-    """Draw the images that a run kept with its record.
+def draw_images(source: Path) -> bytes:
+    """Draw the images that a run kept with its record, enlarged so that their pixels are seen.
 
     Args:
         source: npz with images [n, 1 or 3, H, W] (uint8, or floats in [0, 1]) and labels [n].
-        per_class: at most so many of a class, spread evenly over those that were kept.
-        is_enlarged: enlarges small images by a whole number, so that their pixels are seen.
 
     Returns:
         The PNG file.
@@ -25,7 +30,45 @@ def draw_images(source: Path, per_class: int | None = None, *, is_enlarged: bool
     Raises:
         ValueError: the file does not hold pictures; the message names it.
     """
-    from PIL import Image
+    from PIL.Image import Resampling
+
+    picture, height = _mosaic(source, None)
+    factor = -(-_SMALLEST_HEIGHT // height)
+    size = (picture.width * factor, picture.height * factor)
+    stream = io.BytesIO()
+    picture.resize(size, Resampling.NEAREST).save(stream, "PNG")
+    return stream.getvalue()
+
+
+def draw_small(source: Path, per_class: int) -> bytes:
+    """Draw some of the images as a small WebP, compressed with loss.
+
+    Args:
+        source: as of `draw_images`.
+        per_class: at most so many of a class, spread evenly over those that were kept.
+
+    Raises:
+        ValueError: as `draw_images`.
+    """
+    stream = io.BytesIO()
+    picture, _ = _mosaic(source, per_class)
+    picture.convert("RGB").save(stream, "WEBP", quality=_QUALITY, method=6)
+    return stream.getvalue()
+
+
+def what_is_drawn(source: Path) -> str:
+    """Say what `draw_images` shows of a file, and how images beyond black or white are drawn.
+
+    Files of older versions have clipped them; newer ones say the range of each.
+    """
+    is_whole = has_array(source, "range")
+    beyond = "are clipped" if not is_whole else "have their own contrast"
+    return f"decoded images, a column a class; those beyond black or white {beyond}"
+
+
+def _mosaic(source: Path, per_class: int | None) -> tuple[Image, int]:
+    """Lay out images, a pixel a pixel; returns the picture and the height of one image."""
+    from PIL.Image import fromarray
 
     images, labels = _read(source)
     if images.dtype != np.uint8:
@@ -39,23 +82,7 @@ def draw_images(source: Path, per_class: int | None = None, *, is_enlarged: bool
             top, left = y * height + _GAP, x * width + _GAP
             mosaic[:, top : top + height - _GAP, left : left + width - _GAP] = image
     pixels = mosaic[0] if len(mosaic) == 1 else mosaic.transpose(1, 2, 0)
-    factor = -(-_SMALLEST_HEIGHT // images.shape[2]) if is_enlarged else 1
-    picture = Image.fromarray(np.ascontiguousarray(pixels)).resize(
-        (size[1] * factor, size[0] * factor), Image.Resampling.NEAREST
-    )
-    stream = io.BytesIO()
-    picture.save(stream, "PNG", optimize=not is_enlarged)
-    return stream.getvalue()
-
-
-def what_is_drawn(source: Path) -> str:
-    """Say what `draw_images` shows of a file, and how images beyond black or white are drawn.
-
-    Files of older versions have clipped them; newer ones say the range of each.
-    """
-    is_whole = has_array(source, "range")
-    beyond = "are clipped" if not is_whole else "have their own contrast"
-    return f"decoded images, a column a class; those beyond black or white {beyond}"
+    return fromarray(np.ascontiguousarray(pixels)), images.shape[2]
 
 
 def _spread(images: np.ndarray, most: int | None) -> np.ndarray:

@@ -22,7 +22,7 @@ from nsdbench.evaluation import protocols
 from nsdbench.report import Document, Grid, build, collect, writers
 from nsdbench.report.content import gain
 from nsdbench.report.grids import published_grid
-from nsdbench.report.pictures import draw_images, what_is_drawn
+from nsdbench.report.pictures import draw_images, draw_small, what_is_drawn
 from nsdbench.report.writers import write
 from nsdbench.spread import summary
 
@@ -607,6 +607,18 @@ def test_a_drawing_has_a_column_a_class(tmp_path):
     assert pixels.shape == (2 * 67, 2 * 67, 3), "two images, three gaps, enlarged by 2"
     middles = pixels[[33, 99]][:, [33, 99], 0]
     assert middles.tolist() == [[50, 0], [255, 100]], "class 2 is on the left, white where none is"
+
+
+def test_a_small_drawing_takes_some_of_each_class(tmp_path):
+    from PIL import Image
+
+    shades = np.array([200, 30, 110, 60], dtype=np.uint8)
+    images = shades[:, None, None, None] * np.ones((1, 3, 32, 32), dtype=np.uint8)
+    np.savez(tmp_path / "x.npz", images=images, labels=np.array([1, 1, 1, 2]))
+    picture = Image.open(io.BytesIO(draw_small(tmp_path / "x.npz", 2)))
+    assert picture.format == "WEBP" and picture.size == (67, 67), "two images, three gaps"
+    middles = np.array(picture).astype(int)[[16, 50]][:, [16, 50], 1]
+    assert np.abs(middles - [[200, 60], [30, 255]]).max() <= 4, "the first two of class 1"
 
 
 def test_captions_say_whether_images_are_clipped(tmp_path):

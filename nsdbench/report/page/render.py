@@ -16,14 +16,13 @@ from nsdbench.bench import tables
 from nsdbench.bench.record import Record
 from nsdbench.report.page.details import Details, describe
 from nsdbench.report.page.view import view
-from nsdbench.report.pictures import draw_images, what_is_drawn
+from nsdbench.report.pictures import draw_small, what_is_drawn
 
 if TYPE_CHECKING:
     from nsdbench.report.content import CellReport
 
 _FOLDER = Path(__file__).parent / "templates"
-_PER_CLASS = (5, 2, 1)  # images of a picture: the first count that fits, else the last
-_PICTURE_BYTES = 32_000  # so that a page of a hundred cells stays below 3 MB
+_PER_CLASS = 5  # images of a picture
 
 
 def page_path(target: Path) -> Path:
@@ -89,19 +88,17 @@ def _details(cells: Iterable[CellReport], images: Path) -> list[Details]:
 
 
 def _picture(cell: CellReport, images: Path) -> tuple[str, str]:
-    """Return the decoded images of a measured cell as the address of a PNG, and what it shows."""
+    """Return the decoded images of a measured cell as the address of a WebP, and what it shows."""
     source = images / f"{cell.entry.cell.id}.npz"
     if cell.record is None or not source.is_file():
         return "", ""
     try:
-        for count in _PER_CLASS:
-            png = draw_images(source, count, is_enlarged=False)
-            if len(png) <= _PICTURE_BYTES:
-                break
+        webp = draw_small(source, _PER_CLASS)
     except ValueError as error:
         return "", f"No picture: {error}"
-    address = f"data:image/png;base64,{base64.b64encode(png).decode()}"
-    return address, f"{what_is_drawn(source).capitalize()}; at most {count} of a class"
+    address = f"data:image/webp;base64,{base64.b64encode(webp).decode()}"
+    shown = f"at most {_PER_CLASS} of a class, compressed with loss"
+    return address, f"{what_is_drawn(source).capitalize()}; {shown}"
 
 
 def _sum(path: Path) -> str:
