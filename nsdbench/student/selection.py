@@ -31,10 +31,11 @@ def select_step(model: nn.Module, mode: str, theta: torch.Tensor | None = None) 
                 "could not be replayed; use norm='instance_norm', remove dropout, or call "
                 "model.eval() first"
             )
-    if isinstance(model, models.OwnNetwork) and model.training and model.is_random:
+    if isinstance(model, models.OwnNetwork) and model.is_random(is_training=model.training):
+        way_out = "" if model.is_random(is_training=False) else ", or call model.eval() first"
         raise ValueError(
-            f"{model.name} draws at random in training, so a step could not be replayed; have it "
-            "draw nothing, or call model.eval() first"
+            f"{model.name} draws at random, so a step could not be replayed; have it draw "
+            f"nothing{way_out}"
         )
     if mode == "full":
         return InnerStep(model)

@@ -74,17 +74,17 @@ def one_thread():
 
 
 class Killing(Events):
-    """Take the node away that waits for it; the cell on it is kept, as (method, ipc)."""
+    """Take the node away that waits for it."""
 
     def __init__(self, cluster, nodes, results):
         super().__init__()
-        self.cluster, self.nodes, self.results, self.killed = cluster, nodes, results, None
+        self.cluster, self.nodes, self.results, self.killed = cluster, nodes, results, False
 
     def progress(self, planned, phase, done, total, note):
         super().progress(planned, phase, done, total, note)
         file = self.results / LOST
-        if self.killed is None and file.exists() and (lost := file.read_text()):
-            self.killed = planned.cell.id
+        if not self.killed and file.exists() and (lost := file.read_text()):
+            self.killed = True
             node = next(node for node in self.nodes if node.node_id == lost)
             self.cluster.remove_node(node, allow_graceful=False)
 
@@ -183,7 +183,7 @@ def test_a_node_that_dies_changes_no_record(tmp_path, nodes, monkeypatch):
     monkeypatch.setenv(methods.FOLDERS_VARIABLE, str(tmp_path / "methods"))
     home, away, events = run_twice(tmp_path, nodes, monkeypatch, ["small"])
     assert len(home) == 6 and away == home
-    assert events.killed is not None, "nothing was killed"
+    assert events.killed, "nothing was killed"
     assert len(list((tmp_path / "cluster" / "cache" / "experts").iterdir())) == 1
     assert sorted(set(events.started_ids)) == sorted(set(events.records))
 
@@ -194,7 +194,7 @@ def test_a_node_that_dies_changes_no_record(tmp_path, nodes, monkeypatch):
 def test_table_6_ends_on_a_cluster_as_at_home(tmp_path, nodes, monkeypatch):
     home, away, events = run_twice(tmp_path, nodes, monkeypatch, ["table6"])
     assert len(home) == 6 and away == home
-    assert events.killed is not None
+    assert events.killed
 
 
 @pytest.mark.slow

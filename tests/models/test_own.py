@@ -131,6 +131,9 @@ def test_a_seed_decides_what_its_code_draws_in_every_call(write, device):
     assert not any(map(torch.equal, draws[0], draws[2]))
     first, second, third, fourth = draws[0]
     assert not torch.equal(first, second) and not torch.equal(third, fourth)
+    resumed = models.from_id("mine.py:Net", **SIZES).to(device)
+    resumed.load_state_dict(model.state_dict())
+    assert torch.equal(resumed(images), model(images)), "a checkpoint goes on with the next call"
 
 
 def test_without_a_seed_its_code_draws_what_torch_draws(write):

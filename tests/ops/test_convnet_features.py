@@ -388,7 +388,8 @@ import sys
 sys.path.insert(0, sys.argv[1])
 from test_convnet_features import *
 from nsdbench.ops import backend
-for name in ("colour", "odd-maps", "more-than-a-panel", "tiles-beyond-the-map"):
+for name in ("colour", "grey-pads-3", "four-channels", "odd-maps", "more-than-a-panel",
+             "tiles-beyond-the-map"):
     tensors, directions = draw(CASES[name])
     pairs = zip(native_derivatives(CASES[name], tensors, directions),
                 twin_derivatives(CASES[name], tensors, directions))

@@ -456,8 +456,15 @@ def test_training_time_state_is_refused(module):
     assert max(errors.values()) < 1e-12
 
 
-@pytest.mark.parametrize("draws", ["F.dropout(x, training=self.training)", "x"])
-def test_a_users_network_that_draws_at_random_is_refused(draws, tmp_path):
+@pytest.mark.parametrize(
+    ("draws", "modes"),
+    [
+        ("F.dropout(x, training=self.training)", {True}),
+        ("F.dropout(x)", {True, False}),  # its default is that of training
+        ("x", set()),
+    ],
+)
+def test_a_users_network_that_draws_at_random_is_refused(draws, modes, tmp_path):
     """No module tells that it does; the try at the door does."""
     (tmp_path / "mine.py").write_text(
         "from torch.nn import Linear, functional as F\n"
@@ -468,14 +475,15 @@ def test_a_users_network_that_draws_at_random_is_refused(draws, tmp_path):
     )
     sizes = {"in_channels": 3, "image_size": 8, "num_classes": NUM_CLASSES}
     model = models.from_id(f"{tmp_path}/mine.py:Net", **sizes)
-    assert model.is_random == (draws != "x")
     for is_training in (True, False):
         model.train(is_training)
-        if is_training and model.is_random:
-            with pytest.raises(ValueError, match=r"mine.py:Net~\w+ draws at random.* model.eval"):
-                unroll.code_path(model)
-        else:
+        assert model.is_random(is_training=is_training) == (is_training in modes)
+        if is_training not in modes:
             assert unroll.code_path(model) == "generic"
+            continue
+        with pytest.raises(ValueError, match=r"mine.py:Net~\w+ draws at random") as refused:
+            unroll.code_path(model)
+        assert ("model.eval" in str(refused.value)) == (False not in modes)
 
 
 def test_code_path(monkeypatch, request):

@@ -51,7 +51,6 @@ class OwnNetwork(nn.Module):
     Attributes:
         name: of the factory, with the digest of its source.
         network: what the factory returned; its parameters are those of this module.
-        is_random: whether its code drew at random when it was tried in training mode.
         image_shape: (C, H, W) it was built for.
         memory_format: as of `ImageClassifier`.
 
@@ -72,7 +71,7 @@ class OwnNetwork(nn.Module):
         self.name = name
         self.image_shape = image_shape
         self._make = make
-        self.is_random = False
+        self._is_random: dict[bool, bool] = {}
         self._seed: int | None = None
         self._calls = 0
         try:
@@ -85,6 +84,13 @@ class OwnNetwork(nn.Module):
             )
         self.network = network
         self._check(num_classes)
+
+    def is_random(self, *, is_training: bool) -> bool:
+        """Say whether its code drew at random when it was tried in training mode, or in the other.
+
+        `F.dropout(x)` draws in both: its own default is that of training.
+        """
+        return self._is_random[is_training]
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Map images [B, C, H, W] to logits [B, num_classes]."""
@@ -108,6 +114,14 @@ class OwnNetwork(nn.Module):
         with global_draws(self._seed, next(self.network.parameters()).device):
             fresh = self._make()
         self.network.load_state_dict(fresh.state_dict())
+
+    def get_extra_state(self) -> dict[str, int | None]:
+        """Return what decides the next draw, for a checkpoint."""
+        return {"seed": self._seed, "calls": self._calls}
+
+    def set_extra_state(self, state: dict[str, int | None]) -> None:
+        """Take up what `get_extra_state` returned."""
+        self._seed, self._calls = state["seed"], state["calls"] or 0
 
     def _draws(self, device: torch.device) -> AbstractContextManager[None]:
         """Have the next call draw what the seed decides, or anything if there is none yet."""
@@ -145,8 +159,7 @@ class OwnNetwork(nn.Module):
                 )
             if not logits.isfinite().all():
                 raise ValueError(f"{self.name} gives logits that are not finite, before training")
-            if is_training:
-                self.is_random = has_drawn
+            self._is_random[is_training] = has_drawn
         self.network.train()
         self.network.load_state_dict(state)
 
