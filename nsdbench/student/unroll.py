@@ -289,12 +289,11 @@ def _run_adjoint(
         if grad_images is not None and h_x is not None:
             if x_augmented is not x:
                 h_x = torch.autograd.grad(x_augmented, x, h_x)[0]
-            _scatter_add(grad_images, index, -rate * h_x, plan.has_repeats[k])
+            _scatter_add(grad_images, index, h_x.mul_(-rate), plan.has_repeats[k])
         if grad_labels is not None and h_y is not None:
-            _scatter_add(grad_labels, index, -rate * h_y, plan.has_repeats[k])
+            _scatter_add(grad_labels, index, h_y.mul_(-rate), plan.has_repeats[k])
         if h_theta is not None:
-            h_theta = rate * h_theta
-            adjoint = adjoint - h_theta
+            adjoint = adjoint - h_theta.mul_(rate)
         del h_theta, h_x, h_y  # or they would live beside the next ones
     if grad_rate is not None:
         grad_rate = grad_rate.to(lr).reshape(lr.shape)
