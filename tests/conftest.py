@@ -18,10 +18,12 @@ from filelock import FileLock
 from nsdbench import methods
 from nsdbench.bench.measure import measure
 from nsdbench.bench.plan import Task
+from nsdbench.bench.tables import FOLDERS_VARIABLE as TABLES_VARIABLE
 from nsdbench.bench.tables import reading
 from nsdbench.cli import app
 from nsdbench.evaluation import protocols
 from nsdbench.experts import Run
+from nsdbench.methods import FOLDERS_VARIABLE as METHODS_VARIABLE
 from nsdbench.ops import convnet, is_native
 
 
@@ -37,6 +39,23 @@ from nsdbench.ops import convnet, is_native
 def device(request) -> torch.device:
     """Run a test on the CPU and, where there is one, on a CUDA device."""
     return torch.device(request.param)
+
+
+@pytest.fixture
+def add_to_suite(tmp_path, monkeypatch) -> Callable[..., None]:
+    """Return a function that adds tables and methods, TOML by name, to those of the suite."""
+
+    def add(tables: dict[str, str], methods: dict[str, str]) -> None:
+        for folder, variable, texts in (
+            ("tables", TABLES_VARIABLE, tables),
+            ("methods", METHODS_VARIABLE, methods),
+        ):
+            (tmp_path / folder).mkdir()
+            for name, text in texts.items():
+                (tmp_path / folder / f"{name}.toml").write_text(text)
+            monkeypatch.setenv(variable, str(tmp_path / folder))
+
+    return add
 
 
 @pytest.fixture

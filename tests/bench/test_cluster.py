@@ -9,9 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from nsdbench import methods
 from nsdbench.bench import plan as planning
-from nsdbench.bench import tables
 from nsdbench.bench.executors.order import Order
 from nsdbench.bench.measure import measure
 from nsdbench.bench.plan import Choice, Plan
@@ -170,17 +168,12 @@ def test_without_ray_it_says_what_to_install(monkeypatch):
 
 @pytest.mark.usefixtures("one_thread")
 @pytest.mark.slow
-def test_a_node_that_dies_changes_no_record(tmp_path, nodes, monkeypatch):
-    (tmp_path / "tables").mkdir()
-    (tmp_path / "methods").mkdir()
+def test_a_node_that_dies_changes_no_record(tmp_path, nodes, monkeypatch, add_to_suite):
     columns = "".join(
         f'{{ dataset = "Digits16", ipc = {ipc}, arch = "convnet1-w8" }},' for ipc in (1, 2, 3)
     )
     table = TABLE[: TABLE.index("columns")] + f"columns = [{columns}]\n"
-    (tmp_path / "tables" / "small.toml").write_text(table)
-    (tmp_path / "methods" / "tiny.toml").write_text(METHOD)
-    monkeypatch.setenv(tables.FOLDERS_VARIABLE, str(tmp_path / "tables"))
-    monkeypatch.setenv(methods.FOLDERS_VARIABLE, str(tmp_path / "methods"))
+    add_to_suite({"small": table}, {"tiny": METHOD})
     home, away, events = run_twice(tmp_path, nodes, monkeypatch, ["small"])
     assert len(home) == 6 and away == home
     assert events.killed, "nothing was killed"

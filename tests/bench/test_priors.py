@@ -6,7 +6,7 @@ from importlib.metadata import EntryPoint
 
 import pytest
 
-from nsdbench import methods, registry
+from nsdbench import registry
 from nsdbench.bench import plan, tables
 from nsdbench.bench.cell import Cell
 from nsdbench.bench.store import Store
@@ -53,13 +53,8 @@ optimiser = { iterations = 3 }
 
 
 @pytest.fixture
-def folder(tmp_path, monkeypatch):
-    (tmp_path / "tables").mkdir()
-    (tmp_path / "tables" / "mine.toml").write_text(TABLE)
-    (tmp_path / "methods").mkdir()
-    (tmp_path / "methods" / "quick.toml").write_text(QUICK_SUITE)
-    monkeypatch.setenv(methods.FOLDERS_VARIABLE, str(tmp_path / "methods"))
-    monkeypatch.setenv(tables.FOLDERS_VARIABLE, str(tmp_path / "tables"))
+def folder(tmp_path, monkeypatch, add_to_suite):
+    add_to_suite({"mine": TABLE}, {"quick": QUICK_SUITE})
     monkeypatch.setenv("NSDBENCH_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("NSDBENCH_OFFLINE", "1")
     monkeypatch.chdir(tmp_path)

@@ -2,20 +2,13 @@
 
 import pytest
 
-from nsdbench import methods
-from nsdbench.bench import tables
 from tests.cli.texts import TABLE, TINY
 
 
 @pytest.fixture
-def folder(tmp_path, monkeypatch, undescribed):
+def folder(tmp_path, monkeypatch, undescribed, add_to_suite):
     """Work in an empty folder with the table `mine`, without data and without downloads."""
-    (tmp_path / "tables").mkdir()
-    (tmp_path / "tables" / "mine.toml").write_text(TABLE)
-    (tmp_path / "methods").mkdir()
-    (tmp_path / "methods" / "tiny.toml").write_text(TINY)
-    monkeypatch.setenv(methods.FOLDERS_VARIABLE, str(tmp_path / "methods"))
-    monkeypatch.setenv(tables.FOLDERS_VARIABLE, str(tmp_path / "tables"))
+    add_to_suite({"mine": TABLE}, {"tiny": TINY})
     monkeypatch.setenv("NSDBENCH_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("NSDBENCH_OFFLINE", "1")
     monkeypatch.delenv("NSDBENCH_DATA", raising=False)
