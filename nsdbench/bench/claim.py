@@ -11,8 +11,9 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
+from nsdbench.bench.facts import Cost
 from nsdbench.bench.plan import Task
-from nsdbench.bench.record import Cost, Record
+from nsdbench.bench.record import Record
 from nsdbench.bench.store import Store
 from nsdbench.errors import DataCorrupt
 from nsdbench.experts import Progress, Run

@@ -18,9 +18,10 @@ from typing import Any
 from nsdbench import methods, models
 from nsdbench.bench.cell import Cell
 from nsdbench.bench.claim import measure_claimed
+from nsdbench.bench.facts import Claim, Judged
 from nsdbench.bench.measure import budget_of, measure, of_networks, recorded, train_networks
 from nsdbench.bench.plan import Task
-from nsdbench.bench.record import Claim, Judged, Record, Result
+from nsdbench.bench.record import Record, Result
 from nsdbench.bench.store import Store
 from nsdbench.data import Dataset, load
 from nsdbench.errors import DataCorrupt

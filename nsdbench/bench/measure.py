@@ -18,21 +18,13 @@ import torch
 
 from nsdbench import models, provenance, spread
 from nsdbench.bench.artefacts import is_drawn_per_network, make_or_load
+from nsdbench.bench.facts import Budget, Cost, Data, Distillation, Provenance, Training, Work
 from nsdbench.bench.kept import networks_path
 from nsdbench.bench.memory import there_is, what_fits
 from nsdbench.bench.networks import FinishedNetworks
 from nsdbench.bench.pictures import save_pictures
 from nsdbench.bench.plan import Task
-from nsdbench.bench.record import (
-    Budget,
-    Cost,
-    Data,
-    Distillation,
-    Provenance,
-    Record,
-    Training,
-    Work,
-)
+from nsdbench.bench.record import Record
 from nsdbench.bench.store import Store
 from nsdbench.data import Dataset, TrainingData, load, preprocessing
 from nsdbench.errors import BudgetExceeded, DataCorrupt, DataMissing, Diverged

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from nsdbench.bench.divergence import runaway
-from nsdbench.bench.record import Distillation
+from nsdbench.bench.facts import Distillation
 from nsdbench.bench.store import Store
 
 RESULTS = Path(__file__).parents[2] / "results"

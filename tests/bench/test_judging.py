@@ -6,8 +6,9 @@ import torch
 
 from nsdbench import data
 from nsdbench.bench import judging, measure
+from nsdbench.bench.facts import Claim
 from nsdbench.bench.judging import Question, judge, parse_claim
-from nsdbench.bench.record import Claim, Record
+from nsdbench.bench.record import Record
 from nsdbench.bench.store import Store
 from nsdbench.bench.verdict import claimed_verdict
 from nsdbench.data.training import TrainingData

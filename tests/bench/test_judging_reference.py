@@ -24,8 +24,8 @@ from pathlib import Path
 
 import pytest
 
+from nsdbench.bench.facts import Claim
 from nsdbench.bench.judging import Question, judge
-from nsdbench.bench.record import Claim
 from nsdbench.bench.verdict import claimed_verdict
 from nsdbench.experts import Run
 from nsdbench.sets.meaning import Meaning

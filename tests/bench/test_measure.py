@@ -59,7 +59,7 @@ def test_what_ran_away_in_any_set_is_recorded(tmp_path, measure_cell, monkeypatc
     assert record.runaway == "" and "other_runaways" not in record.text()
     moved = record.distillation.images_moved
     monkeypatch.setattr(
-        "nsdbench.bench.record.runaway", lambda curve, far: "" if far == moved else "it ran"
+        "nsdbench.bench.facts.runaway", lambda curve, far: "" if far == moved else "it ran"
     )
     again = measure_cell(cell(), tmp_path, seeds=3, repeats=1)
     assert again.distillation.other_runaways == {"2": "it ran", "3": "it ran"}

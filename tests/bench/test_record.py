@@ -8,7 +8,8 @@ import pytest
 
 from nsdbench import methods
 from nsdbench.bench.cell import Cell
-from nsdbench.bench.record import Budget, Cost, Distillation, Record, Training
+from nsdbench.bench.facts import Budget, Cost, Distillation, Training
+from nsdbench.bench.record import Record
 from nsdbench.bench.store import Store
 from nsdbench.bench.verdict import Published, verdict
 from nsdbench.errors import DataCorrupt

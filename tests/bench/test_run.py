@@ -17,8 +17,9 @@ from nsdbench.bench import executors
 from nsdbench.bench.cell import Cell
 from nsdbench.bench.claim import record_death
 from nsdbench.bench.executors import local
+from nsdbench.bench.facts import Provenance
 from nsdbench.bench.plan import Plan, PlannedCell, Task
-from nsdbench.bench.record import Provenance, Record
+from nsdbench.bench.record import Record
 from nsdbench.bench.run import run_plan
 from nsdbench.bench.store import Store
 from nsdbench.evaluation import protocols

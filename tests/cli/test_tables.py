@@ -141,7 +141,7 @@ def test_what_diverged_is_done_again_from_its_start(nsdbench, folder, monkeypatc
     before = store.read("smoke", cell_id)
     code, out, _ = nsdbench("run mine --retry diverged --retry failed")
     assert code == 0 and "0 cells at scale smoke" in out and "Nothing left to do." in out
-    monkeypatch.setattr("nsdbench.bench.record.runaway", lambda *_: "it ran")
+    monkeypatch.setattr("nsdbench.bench.facts.runaway", lambda *_: "it ran")
     out = nsdbench("status mine")[1]
     assert re.search(r"measured +1 +diverged\?: it ran", out)
     assert "1 todo, 1 done" in nsdbench("plan mine")[1]

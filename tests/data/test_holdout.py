@@ -8,7 +8,7 @@ import torch
 from nsdbench import data, methods
 from nsdbench.bench import tables
 from nsdbench.bench.cell import Cell
-from nsdbench.bench.record import Data
+from nsdbench.bench.facts import Data
 from nsdbench.data.description import Source
 from nsdbench.data.fetching import lookup
 from nsdbench.data.holdout import base_name, holdout_name, parse

@@ -8,7 +8,8 @@ from types import SimpleNamespace
 import pytest
 
 from nsdbench.bench.cell import Cell
-from nsdbench.bench.record import Budget, Claim, Judged, Provenance, Record, StoredTensor, Training
+from nsdbench.bench.facts import Budget, Claim, Judged, Provenance, StoredTensor, Training
+from nsdbench.bench.record import Record
 from nsdbench.report import judged
 from nsdbench.report.writers import write_judged
 from nsdbench.spread import summary

@@ -724,7 +724,7 @@ def test_reports_read_records_and_tables_and_nothing_else():
     allowed = (
         "nsdbench.report", "nsdbench.bench.tables", "nsdbench.bench.verdict",
         "nsdbench.bench.store", "nsdbench.bench.cell", "nsdbench.bench.record",
-            "nsdbench.bench.comparison", "nsdbench.spread", "nsdbench.bench.tables",
+            "nsdbench.bench.facts", "nsdbench.bench.comparison", "nsdbench.spread",
         "nsdbench.evaluation.protocols", "nsdbench.errors", "nsdbench.files", "nsdbench.sums",
             "nsdbench.bench.arrays", "nsdbench.bench.figures", "nsdbench.bench.divergence",
         "nsdbench.data.holdout",

@@ -10,7 +10,8 @@ from nsdbench.errors import counted
 from nsdbench.report.page.charts import Curve, curve
 
 if TYPE_CHECKING:
-    from nsdbench.bench.record import Budget, Result
+    from nsdbench.bench.facts import Budget
+    from nsdbench.bench.record import Result
     from nsdbench.report.content import CellReport
 
 Facts = tuple[tuple[str, str], ...]
