@@ -148,13 +148,18 @@ def _paragraphs(
 
 
 def _judged_by(cells: list[CellReport]) -> str:
-    """Name the protocol of all rows but the full data's, or each with its rows."""
+    """Name the protocol of all rows but the full data's, or each with its rows or its data."""
     rows: dict[str, list[str]] = {}
+    data: dict[str, list[str]] = {}
     for entry in (cell.entry for cell in cells if cell.entry.cell.ipc):
-        rows.setdefault(entry.cell.protocol, []).append(entry.row.label)
+        name = entry.cell.protocol
+        rows.setdefault(name, []).append(entry.row.label)
+        data.setdefault(name, []).append(f"{entry.cell.dataset} ipc {entry.cell.ipc}")
     if len(rows) == 1:
         return f"protocol {next(iter(rows))}"
-    return ", ".join(f"protocol {name} ({listed(labels)})" for name, labels in rows.items())
+    is_by_data = len({frozenset(labels) for labels in rows.values()}) == 1
+    of = data if is_by_data else rows
+    return ", ".join(f"protocol {name} ({listed(words)})" for name, words in of.items())
 
 
 def _unmeasured(cells: list[CellReport]) -> list[str]:

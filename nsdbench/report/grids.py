@@ -103,26 +103,36 @@ def measured_matrices(
 ) -> list[Matrix]:
     """Arrange the cells of a table.
 
-    There is a matrix for each protocol that judges sets, so that no two of them share a column; the
-    full data stands in the first, and if its protocol is another, each row names its own.
+    There is a matrix for each protocol that judges sets, so that no two of them share a column. The
+    full data stands in the first, and if its protocol is another, each row names its own; so do
+    rows without any cell.
     """
-    by_label = {c.entry.row.label: c.entry.cell.protocol for c in cells if c.entry.cell.ipc}
-    judges = list(dict.fromkeys(by_label.values())) or [""]
+    sets = [cell for cell in cells if cell.entry.cell.ipc]
+    judges = list(dict.fromkeys(cell.entry.cell.protocol for cell in sets)) or [""]
+    judged = {cell.entry.row.label for cell in sets}
     matrices = []
     for judge in judges:
+        is_first = judge == judges[0]
+        own = [c for c in sets if c.entry.cell.protocol == judge]
+        if is_first:
+            own += [c for c in cells if not c.entry.cell.ipc]
+        labels_of_own = {cell.entry.row.label for cell in own}
         rows = [
             row
             for row in _rows(table)
-            if by_label.get(row.minus[0] if row.minus else row.label, judges[0]) == judge
+            for label in [row.minus[0] if row.minus else row.label]
+            if label in labels_of_own or (is_first and label not in judged)
         ]
+        with_cells = {column for cell in own for column in cell.entry.columns}
+        places = tuple(c for c in columns if c in with_cells) or columns
         title = f"Measured by protocol {judge}" if len(judges) > 1 else "Measured"
-        lines = [_line(row, columns, cells) for row in rows]
+        lines = [_line(row, places, own) for row in rows]
         shown = [
             line
             for line, row in zip(lines, rows, strict=True)
             if row.minus or any(value != "-" for value in line.values)  # else of other scales only
         ]
-        matrices.append(Matrix(title, columns, tuple(shown)))
+        matrices.append(Matrix(title, places, tuple(shown)))
     return matrices
 
 

@@ -217,6 +217,28 @@ def test_a_row_may_have_its_own_protocol(mine):
         judged_by(protocol="usual")
 
 
+def test_a_column_may_have_its_own_protocol(mine):
+    """A row's own comes before it, the command line's before both; the full data has its own."""
+    column = '{ dataset = "Digits16", ipc = 10, arch = "convnet2-w8" }'
+    assert column in SMALL_TABLE
+    text = SMALL_TABLE.replace(column, column.replace(" }", ', protocol = "frepo" }'))
+
+    def judged_by(**options):
+        entries = tables.load("mine").entries("smoke", **options)
+        return {(e.cell.method, e.cell.ipc): e.cell.protocol for e in entries}
+
+    mine.write_text(text)
+    own = {("random", 1): "common-10ep", ("random", 10): "frepo"}
+    full = {("full", 0): "full-2ep"}
+    assert judged_by() == own | {("nsd", 1): "common-10ep", ("nsd", 10): "frepo"} | full
+    assert set(judged_by(protocol="dc").values()) == {"dc", "full-2ep"}
+    mine.write_text(text.replace('method = "nsd"', 'method = "nsd"\nprotocol = "dc"'))
+    assert judged_by() == own | {("nsd", 1): "dc", ("nsd", 10): "dc"} | full
+    mine.write_text(text.replace("frepo", "full-2ep"))
+    with pytest.raises(ValueError, match="full-2ep"):
+        tables.load("mine")
+
+
 def test_sets_repeats_and_full_data(mine):
     entries = tables.load("mine").entries("smoke")
     counts = {(e.cell.method, e.cell.ipc): (e.seeds, e.repeats, e.cell.protocol) for e in entries}

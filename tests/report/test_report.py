@@ -211,12 +211,12 @@ def test_one_set_gets_the_spread_that_was_measured_elsewhere_as_an_estimate():
 
 
 def test_a_copy_stands_beside_the_published_numbers_and_no_verdict_is_given_at_small():
-    entry = entry_of("table4", "small", "NSD", dataset="CIFAR10-JPEG", arch="alexnet-w32")
+    entry = entry_of("table4", "small", "NSD", dataset="CIFAR10-JPEG", arch="alexnet-w16")
     document = build(tables.load("table4"), "small", [record_of(entry, [50.0, 51.0, 52.0])])
     beside = grid(document, "On a lossy copy, beside the published numbers, which were distilled")
-    assert beside["NSD"]["CIFAR10-JPEG ipc 10 alexnet-w32"] == "51.0 ± 0.8"
+    assert beside["NSD"]["CIFAR10-JPEG ipc 10 alexnet-w16"] == "51.0 ± 0.8"
     assert beside["NSD"]["CIFAR10 ipc 10 AlexNet, published"] == "71.4 ± 0.3"
-    assert beside["NSD"]["CIFAR10-JPEG ipc 10 vgg11-w16"] == "not run"
+    assert beside["NSD"]["CIFAR10-JPEG ipc 10 vgg11-w8"] == "not run"
     assert list(beside["DC"].values())[-1] == "22.4 ± 1.4"
     details = grid(document, "Every measured cell")["NSD"]
     assert details["verdict"] == "not comparable: scale small, on a lossy copy"
@@ -299,6 +299,28 @@ def test_a_copy_stands_beside_the_published_numbers_of_what_it_stands_for():
     )  # fmt: skip
     full = entry_of("table1", "small", "Full dataset", dataset="CIFAR10-JPEG")
     assert full.published.mean == 84.8 and len(full.columns) == 2
+
+
+def test_columns_of_two_protocols_stand_in_two_grids():
+    table, equal = tables.load("table5"), "common-equal-steps-3000"
+    arch = "convnet3-w32"
+    records = [
+        record_of(entry_of("table5", "small", label, dataset=data, arch=arch), [value] * 5)
+        for label, data, value in (
+            ("MTT", "CIFAR10-JPEG", 48.0), ("MTT w. ours", "CIFAR10-JPEG", 55.0),
+            ("MTT", "FashionMNIST", 76.0), ("MTT w. ours", "FashionMNIST", 80.0),
+        )
+    ]  # fmt: skip
+    document = build(table, "small", records)
+    copy = grid(document, "Measured by protocol common-300ep")
+    own = grid(document, f"Measured by protocol {equal}")
+    gain = "MTT gain (measured)"
+    assert copy[gain]["CIFAR10-JPEG ipc 10 convnet3-w32"] == "+7.0"
+    assert own[gain]["FashionMNIST ipc 1 convnet3-w32"] == "+4.0"
+    assert len(copy["MTT"]) == 5 and len(own["MTT"]) == 3, "no column of the other protocol"
+    assert copy.keys() == own.keys()
+    by_data = f"protocol common-300ep (CIFAR10-JPEG ipc 10), protocol {equal} (FashionMNIST ipc 1)"
+    assert any(by_data in text for text in document.paragraphs)
 
 
 def test_printed_numbers_of_the_same_data_stand_beside_a_reduced_run_without_a_verdict():

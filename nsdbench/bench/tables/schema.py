@@ -220,11 +220,15 @@ def _setting_before(recipe: methods.Recipe, path: str) -> Any:
 
 
 class Column(Settings):
-    """A column of a table at one scale."""
+    """A column of a table at one scale.
+
+    `protocol`, unless empty, takes the place of the scale's; a row's own comes before it.
+    """
 
     dataset: DatasetName
     ipc: Count
     arch: ArchId
+    protocol: SetProtocol = ""
     paper_name: Text | None = Field(None, alias="published_arch")
 
     @property

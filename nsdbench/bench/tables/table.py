@@ -191,7 +191,8 @@ class Table(Settings):
                 if row.method == "full":
                     ipc, judged_by, runs = 0, settings.full_protocol, (1, settings.full_repeats)
                 else:
-                    ipc, judged_by = first.ipc, protocol or row.protocol or settings.protocol
+                    ipc = first.ipc
+                    judged_by = protocol or row.protocol or first.protocol or settings.protocol
                     runs = (seeds or row.seeds or settings.seeds, settings.repeats)
                 variant = row.variant(first.dataset, ipc, scale)
                 cell = Cell(first.dataset, ipc, variant, first.arch, judged_by, scale)
@@ -214,12 +215,12 @@ class Table(Settings):
 
 
 def _groups(row: Row, settings: ScaleSettings, scale: str) -> list[tuple[Column, ...]]:
-    """Group the columns that show one cell of a row: whatever the ipc, for the full data's."""
+    """Group the columns that show one cell of a row; the full data's has no ipc and protocol."""
     groups: dict[tuple, list[Column]] = {}
     for column in settings.columns:
         if row.when.hold(scale=scale, dataset=column.dataset, ipc=column.ipc):
-            ipc = 0 if row.method == "full" else column.ipc
-            groups.setdefault((column.dataset, ipc, column.arch), []).append(column)
+            own = (column.ipc, column.protocol) if row.method != "full" else ()
+            groups.setdefault((column.dataset, column.arch, *own), []).append(column)
     return [tuple(columns) for columns in groups.values()]
 
 
