@@ -251,6 +251,8 @@ class Judge:
     ) -> Iterator[Evaluation]:
         """Train and test networks; those of equal seed and number are the same network.
 
+        Where several do not fit into memory side by side, they are trained one after another.
+
         Args:
             seed, repeats: name the networks.
             told: called as told(repeat, step), as of `train`.
@@ -260,17 +262,25 @@ class Judge:
 
         Raises:
             Diverged: the training loss of one stopped being finite.
+            torch.OutOfMemoryError: one alone does not fit.
         """
-        groups = [list(repeats)] if self.is_side_by_side else [[repeat] for repeat in repeats]
-        for group in groups:
-            yield from self._judged(seed, group, told)
+        left = list(repeats)
+        count = len(left) if self.is_side_by_side else 1
+        while left:
+            try:
+                for evaluation in self._judged(seed, left[:count], told):
+                    del left[0]
+                    yield evaluation
+            except torch.OutOfMemoryError:
+                if count == 1:
+                    raise
+                notice(f"{count} networks do not fit side by side: they are trained one by one")
+                count = 1
 
     def _judged(
         self, seed: int, group: list[int], told: Callable[[int, int], object]
     ) -> Iterator[Evaluation]:
         """Train networks side by side, and test one after another."""
-        if not group:
-            return
         started = time.perf_counter()
         models_of_group, trainings = [], []
         for repeat in group:

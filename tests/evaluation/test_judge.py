@@ -226,6 +226,36 @@ def test_networks_side_by_side_are_those_one_after_another(
     assert all(network.steps == judge.steps for network in together)
 
 
+@pytest.mark.parametrize("fits", [0, 1])
+def test_networks_that_do_not_fit_side_by_side_are_trained_one_by_one(
+    dataset, tensors, fits, monkeypatch, caplog
+):
+    """Memory for so many networks: with one the numbers are those of before, with none it fails."""
+    arguments = (tensors, dataset, "convnet1-w8", protocols.get("common-6ep"), "cpu")
+    alone = [Judge(*arguments).network(0, repeat).accuracies for repeat in range(3)]
+    run = capture.run_side_by_side
+    tried = []
+
+    def full(works, device):
+        tried.append(len(works))
+        if len(works) > fits:
+            next(works[0])
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return run(works, device)
+
+    monkeypatch.setattr(Judge, "is_side_by_side", True)
+    monkeypatch.setattr(capture, "run_side_by_side", full)
+    judge = Judge(*arguments)
+    if fits:
+        found = judge.networks(0, [0, 1, 2])
+        assert [network.accuracies for network in found] == alone and tried == [3, 1, 1, 1]
+    else:
+        with pytest.raises(torch.OutOfMemoryError):
+            list(judge.networks(0, [0, 1, 2]))
+        assert tried == [3, 1]
+    assert "3 networks do not fit side by side" in caplog.text
+
+
 def test_sets_that_are_decoded_anew_and_large_batches_are_judged_alone(
     dataset, tensors, monkeypatch
 ):
