@@ -1,6 +1,8 @@
 """Artefacts: the file holds exactly what is counted, and comes back as it was."""
 
 import json
+import os
+import stat
 
 import numpy
 import pytest
@@ -34,6 +36,16 @@ def test_round_trip(tmp_path, name):
     images, labels = read.dataset().tensors
     assert torch.equal(images, written.images()) and torch.equal(labels, written.labels())
     assert [path.name for path in (tmp_path / "deep").iterdir()] == ["set.safetensors"]
+
+
+@pytest.mark.parametrize("mask", [0o022, 0o077])
+def test_who_may_read_a_file_is_for_the_umask_to_say(tmp_path, mask):
+    before = os.umask(mask)
+    try:
+        path = artefact().save(tmp_path / "set.safetensors")
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE(path.stat().st_mode) == 0o666 & ~mask
 
 
 def test_the_file_stores_what_the_ledger_counts(tmp_path):

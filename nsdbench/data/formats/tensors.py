@@ -18,12 +18,17 @@ _KEY = "sha256"
 def save_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
     """Write contiguous CPU tensors, and texts about them, with the sum of both.
 
+    Others may read the file if the user's umask lets them; safetensors alone would forbid it.
+
     Raises:
         OSError: the file cannot be written.
     """
     stated = {**metadata, _KEY: tensors_sum(tensors, metadata)}
+    path.touch()
+    mode = path.stat().st_mode
     try:
         safetensors.torch.save_file(dict(tensors), path, metadata=stated)
+        path.chmod(mode)
     except safetensors.SafetensorError as error:  # its own kind, even where the disk is full
         raise OSError(_cause(error)) from error
 
