@@ -63,14 +63,16 @@ def import_(
     from nsdbench import data, experts, models
 
     described = data.spec(dataset)
-    buffer = experts.import_mtt(
-        files,
-        arch_id=models.resolve_id(arch, described),
-        spec=described,
-        preprocessing=preprocessing,
-        root=root,
-        name=name,
-    )
+    with Bars(make_console(is_error=True)) as bars:
+        buffer = experts.import_mtt(
+            files,
+            arch_id=models.resolve_id(arch, described),
+            spec=described,
+            preprocessing=preprocessing,
+            root=root,
+            name=name,
+            progress=bars,
+        )
     make_console().print(f"{buffer.num_experts} experts, {buffer.num_epochs} epochs: {buffer.path}")
 
 
@@ -104,10 +106,12 @@ def manifest(
     if not (names or finished):
         make_console().print(f"There is no finished buffer in {root}.")
     for name in names or finished:
-        path = write_expert_manifest(
-            experts.ExpertBuffer(root / checked_name(name, "the name of a buffer")),
-            results,
-            data_root=data_root,
-            device=resolve_device(device),
-        )
+        with Bars(make_console(is_error=True)) as bars:
+            path = write_expert_manifest(
+                experts.ExpertBuffer(root / checked_name(name, "the name of a buffer")),
+                results,
+                data_root=data_root,
+                device=resolve_device(device),
+                progress=bars,
+            )
         make_console().print(f"wrote {path}")

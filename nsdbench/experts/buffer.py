@@ -23,6 +23,7 @@ from nsdbench.experts.buffer_manifest import (
     trajectories_shape,
 )
 from nsdbench.files import write_atomically, writing
+from nsdbench.progress import Progress, silent
 from nsdbench.sums import content_sum, notice, notice_without_sum
 
 TRAJECTORIES = "trajectories.npy"
@@ -176,8 +177,11 @@ class ExpertBuffer:
             start,
         )
 
-    def verify(self) -> None:
+    def verify(self, progress: Progress = silent) -> None:
         """Read everything and compare it with the sums of the manifest.
+
+        Args:
+            progress: told about every expert.
 
         Raises:
             ExpertsDamaged: something has changed since it was written.
@@ -185,6 +189,7 @@ class ExpertBuffer:
         for expert in range(self.num_experts):
             for epoch in range(self.num_epochs + 1):
                 self.snapshot(expert, epoch)
+            progress("verify", expert + 1, self.num_experts)
         if keeps_correctness(self.manifest):
             self.correctness()
 

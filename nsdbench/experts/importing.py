@@ -22,6 +22,7 @@ from nsdbench.experts.buffer import (
 )
 from nsdbench.experts.buffer_manifest import MANIFEST, SCHEMA, write_manifest
 from nsdbench.files import checked_name
+from nsdbench.progress import Progress, silent
 from nsdbench.sums import file_sum
 
 
@@ -33,6 +34,7 @@ def import_mtt(
     preprocessing: str,
     root: Path | str | None = None,
     name: str,
+    progress: Progress = silent,
 ) -> ExpertBuffer:
     """Convert replay buffers of MTT (or FTD, DATM) to a buffer of this package.
 
@@ -45,6 +47,7 @@ def import_mtt(
             whitened unless their folder's name ends in _NO_ZCA.
         root: folder for buffers; None is `cache_dir() / "experts"`.
         name: name of the new buffer's folder.
+        progress: told about every file that is checked, and every expert that is written.
 
     Raises:
         ValueError: no files, an unknown preprocessing, the name is taken, or the tensors are not
@@ -64,11 +67,11 @@ def import_mtt(
         raise ValueError(f"{folder} exists already: choose another name, or delete it")
     model = models.for_dataset(arch_id, spec)
     # Two passes over the files, one in memory at a time: the first checks and counts.
-    lengths = [
-        _check_expert(path, number, expert, model)
-        for path in paths
-        for number, expert in enumerate(_experts(path))
-    ]
+    lengths = []
+    for count, path in enumerate(paths, 1):
+        experts = enumerate(_experts(path))
+        lengths += [_check_expert(path, number, expert, model) for number, expert in experts]
+        progress("check", count, len(paths), path.name)
     if len(set(lengths)) > 1:
         raise ValueError(
             f"the experts have {min(lengths)} to {max(lengths)} snapshots; import files of equal "
@@ -89,13 +92,14 @@ def import_mtt(
         "experts": [],
     }
     create_arrays(make_folder(folder), manifest)
-    experts = (expert for path in paths for expert in _experts(path))
-    for number, expert in enumerate(experts):
+    checked = (expert for path in paths for expert in _experts(path))
+    for number, expert in enumerate(checked):
         sums = []
         for epoch, snapshot in enumerate(expert):
             theta = torch.cat([tensor.float().reshape(-1) for tensor in snapshot])
             sums.append(write_snapshot(folder, number, epoch, theta))
         manifest["experts"].append({"epochs_done": len(expert) - 1, "snapshots": sums})
+        progress("import", number + 1, len(lengths))
     write_manifest(folder, manifest)
     return ExpertBuffer(folder)
 

@@ -16,6 +16,7 @@ from nsdbench.data.holdout import parse
 from nsdbench.experts import ExpertBuffer
 from nsdbench.experts.buffer import TRAJECTORIES
 from nsdbench.files import write_atomically
+from nsdbench.progress import Progress, silent
 from nsdbench.sums import file_sum
 
 
@@ -25,6 +26,7 @@ def write_expert_manifest(
     *,
     data_root: Path | None = None,
     device: str = "cpu",
+    progress: Progress = silent,
 ) -> Path:
     """Describe a buffer in a file of its name below `results/experts`, and return the file.
 
@@ -33,19 +35,20 @@ def write_expert_manifest(
         results: folder of results.
         data_root: folder of the data set, see `nsdbench.data.load`.
         device: where the experts of a hold-out are tested.
+        progress: told about every expert that is compared with its checksums, or tested.
 
     Raises:
         DataCorrupt: a snapshot has changed since it was written.
         DataMissing: the experts are those of a hold-out whose data is not on this machine.
         ValueError: the hold-out of this name has other images than the experts were trained on.
     """
-    buffer.verify()
+    buffer.verify(progress)
     manifest = {key: value for key, value in buffer.manifest.items() if key != "complete"}
     file = buffer.path / TRAJECTORIES
     manifest["file"] = {"name": file.name, "bytes": file.stat().st_size, "sha256": file_sum(file)}
     manifest["experts"] = [_without_sums(entry) for entry in manifest["experts"]]
     if parse(manifest["dataset"]):
-        tested = _holdout_accuracy(buffer, data_root, device)
+        tested = _holdout_accuracy(buffer, data_root, device, progress)
         manifest["experts"] = [
             {**entry, "holdout_accuracy": values}
             for entry, values in zip(manifest["experts"], tested, strict=True)
@@ -63,7 +66,7 @@ def _without_sums(entry: dict[str, Any]) -> dict[str, Any]:
 
 
 def _holdout_accuracy(
-    buffer: ExpertBuffer, data_root: Path | None, device: str
+    buffer: ExpertBuffer, data_root: Path | None, device: str, progress: Progress
 ) -> list[list[float]]:
     """Test every snapshot on the images set aside: [expert][epoch], in per cent."""
     manifest: dict[str, Any] = buffer.manifest
@@ -83,4 +86,5 @@ def _holdout_accuracy(
         for epoch in range(buffer.num_epochs + 1):
             models.load_flat(model, buffer.snapshot(expert, epoch))
             found[-1].append(models.accuracy(model, images, labels, transform.apply, device))
+        progress("test", expert + 1, buffer.num_experts)
     return found

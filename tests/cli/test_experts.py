@@ -20,12 +20,12 @@ def test_experts_record_list_and_import(nsdbench, folder):
         "experts import replay_buffer_0.pt --dataset synthetic:3x1x8x8@8+4 --arch convnet1-w8 "
         "--preprocessing zca --name theirs --root buffers"
     )
-    assert code == 0, err
+    assert code == 0 and err == "check 1/1 replay_buffer_0.pt\nimport 1/1\n"
     code, out, _ = nsdbench("experts list --root buffers")
     assert code == 0 and "6/6" in out and "theirs" in out
     assert len(out.splitlines()) == 1 + len(experts.list_buffers(folder / "buffers")) == 3
     code, out, err = nsdbench("experts manifest --root buffers")
-    assert code == 0, err
+    assert code == 0 and sorted(err.splitlines()) == ["verify 1/1", "verify 1/2"]
     written = {path.name for path in (folder / "results" / "experts").iterdir()}
     assert "theirs.json" in written and len(written) == len(out.splitlines()) == 2
     assert nsdbench("experts manifest ours --root buffers")[0] == 3

@@ -50,9 +50,9 @@ def test_a_manifest_holds_all_but_the_parameters(tmp_path, monkeypatch):
         assert len(entry["accuracy"]) == len(entry["loss"]) == entry["epochs_done"] == 3
         assert "holdout_accuracy" not in entry
     assert path.stat().st_size < 10_000
-    before = path.read_bytes()
-    write_expert_manifest(found, tmp_path / "results")
-    assert path.read_bytes() == before
+    before, told = path.read_bytes(), []
+    write_expert_manifest(found, tmp_path / "results", progress=lambda *about: told.append(about))
+    assert path.read_bytes() == before and told == [("verify", 1, 2), ("verify", 2, 2)]
 
 
 def test_experts_of_a_holdout_are_tested_at_every_snapshot(tmp_path):
