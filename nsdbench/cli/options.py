@@ -224,11 +224,11 @@ def read_executor(
         return Place(local.executor(jobs, device=resolved), resolved)
     if device != "auto":
         raise ValueError(f"--device {device}: --devices names the devices; leave one out")
-    each = [resolve_device(one.strip()) for one in devices.split(",")]
+    each = [resolve_device(one.strip(), "--devices") for one in devices.split(",")]
     return Place(local.executor(jobs, each), each[0])
 
 
-def resolve_device(device: str) -> str:
+def resolve_device(device: str, option: str = "--device") -> str:
     """Resolve "auto" to a GPU if there is one.
 
     torch, which takes seconds to load, is asked only where a driver shows that there may be one.
@@ -242,9 +242,9 @@ def resolve_device(device: str) -> str:
     try:
         kind = torch.device(device).type
     except RuntimeError as error:
-        raise ValueError(f"--device {device!r}: expected cpu, cuda, cuda:N or auto") from error
+        raise ValueError(f"{option} {device!r}: expected cpu, cuda, cuda:N or auto") from error
     if kind == "cuda" and not torch.cuda.is_available():
-        raise ValueError(f"--device {device}: torch sees no GPU; use cpu or auto")
+        raise ValueError(f"{option} {device}: torch sees no GPU; use cpu or auto")
     return device
 
 
