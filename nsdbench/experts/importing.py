@@ -13,6 +13,7 @@ import torch
 from nsdbench import models
 from nsdbench.data import KINDS, DatasetSpec
 from nsdbench.data.fetching.cache import make_folder
+from nsdbench.data.formats import torch_file
 from nsdbench.errors import DataCorrupt, DataMissing
 from nsdbench.experts.buffer import (
     ExpertBuffer,
@@ -111,10 +112,9 @@ def _experts(path: Path) -> Iterator[list[list[torch.Tensor]]]:
     except FileNotFoundError as error:
         raise DataMissing(f"{path} does not exist: check the name of the replay buffer") from error
     except Exception as error:  # torch raises several types for files it cannot or may not read
-        reason = (str(error) or type(error).__name__).splitlines()[0]
         raise DataCorrupt(
-            f"{path} cannot be read as a list of tensors ({reason}): it is damaged or not a replay "
-            "buffer"
+            f"{path} cannot be read as a list of tensors ({torch_file.reason(error)}): it is "
+            "damaged or not a replay buffer"
         ) from error
     if not isinstance(content, list) or not content:
         raise DataCorrupt(

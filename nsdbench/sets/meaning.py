@@ -174,7 +174,10 @@ def targets(
     is_finite = torch.isfinite(rows).all(1)
     if not is_finite.all():
         first = int(is_finite.long().argmin())
-        raise ValueError(f"{origin}: the label of image {first} is {_written(rows[first])}")
+        raise ValueError(
+            f"{origin}: the label of image {first} is {_written(rows[first])}; expected finite "
+            "numbers"
+        )
     if rows.shape[1] > 1:
         # Sums are rounded where labels are; 1e-3 allows for those written with four digits.
         is_float = labels.is_floating_point()

@@ -1,5 +1,7 @@
 """Read files of `torch.save` without letting them choose what code runs."""
 
+import errno
+import pickle
 import re
 import warnings
 from pathlib import Path
@@ -30,18 +32,26 @@ def load(path: Path) -> Any:
             return unwrapped(torch.load(path, map_location="cpu", weights_only=True))
     except Exception as error:  # torch raises many types for files it cannot or may not read
         raise DataCorrupt(
-            f"{path}: torch cannot read it as plain tensors ({_reason(error)}); save them with "
+            f"{path}: torch cannot read it as plain tensors ({reason(error)}); save them with "
             "torch.save((images, labels), FILE)"
         ) from None
 
 
-def _reason(error: Exception) -> str:
-    """Say in a few words what torch says in many."""
-    text = str(error).strip()
+def reason(error: Exception) -> str:
+    """Say in a few words what torch says in many, and without its advice to trust the file.
+
+    Args:
+        error: what `torch.load(path, weights_only=True)` raised.
+    """
     if isinstance(error, KeyError):  # torch's words for an opcode that pickles do not have
         return "it is no pickle"
-    if asked := re.search(r"GLOBAL (\S+) was not", text):
+    is_before_start = isinstance(error, OSError) and error.errno == errno.EINVAL  # of its seeks
+    if is_before_start or "reading zip archive" in str(error):
+        return "it is cut short or damaged"
+    inner = error.__context__  # torch wraps what its unpickler says in its advice
+    text = str(inner if isinstance(error, pickle.UnpicklingError) and inner else error).strip()
+    if asked := re.search(r"GLOBAL (\S+) (was not|whose module)", text):
         return f"it asks for {asked[1]:.100}, which is not data"
-    fault = re.search(r"WeightsUnpickler error: (.*)", text)
-    first = fault[1] if fault else next(iter(text.splitlines()), "")
-    return f"{first or type(error).__name__:.200}"
+    if text.startswith("Unsupported operand"):
+        return "it is no pickle that torch.save writes"
+    return f"{next(iter(text.splitlines()), '') or type(error).__name__:.200}"

@@ -1,5 +1,6 @@
 """All formats together: no file is taken for two, nothing in a file runs, damage is one line."""
 
+import os
 import pickle
 import random
 import warnings
@@ -22,6 +23,11 @@ class Harmful:
 
     def __reduce__(self):
         return (open, (self.mark, "w"))
+
+
+class Commanding(Harmful):
+    def __reduce__(self):
+        return (os.system, (f"touch {self.mark}",))
 
 
 @pytest.fixture
@@ -138,3 +144,23 @@ def test_what_is_no_pickle_is_called_so(tmp_path):
     path.write_text("junk\n")
     with pytest.raises(DataCorrupt, match=r"junk.pt: torch cannot read it .*\(it is no pickle\)"):
         open_path(path)
+
+
+def test_torchs_advice_to_trust_a_file_is_not_passed_on(read, tmp_path, images, labels):
+    """Of modules that torch blocks it says to load the file without its checks."""
+    torch.save((images, labels, Commanding(tmp_path / "executed")), tmp_path / "set.pt")
+    (tmp_path / "new.pkl").write_bytes(pickle.dumps(Commanding(tmp_path / "executed")))
+    torch.save((images, labels), tmp_path / "whole.pt")
+    whole = (tmp_path / "whole.pt").read_bytes()
+    (tmp_path / "cut.pt").write_bytes(whole[: len(whole) // 2])
+    (tmp_path / "end.pt").write_bytes(whole[:-1])
+    for name, reason in (
+        ("set.pt", "it asks for posix.system, which is not data"),
+        ("new.pkl", "it is no pickle that torch.save writes"),
+        ("cut.pt", "it is cut short or damaged"),
+        ("end.pt", "it is cut short or damaged"),
+    ):
+        with pytest.raises(DataCorrupt, match=rf"{name}: torch cannot .* \({reason}\)") as caught:
+            read(name)
+        assert "weights_only" not in str(caught.value)
+    assert not (tmp_path / "executed").exists()
