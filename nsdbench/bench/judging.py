@@ -102,9 +102,13 @@ def judge(question: Question, run: Run) -> tuple[Reading, list[Record]]:
         another by network; those of failures have the reason.
 
     Raises:
-        ValueError, DataCorrupt, FileNotFoundError: as of `read_set` and of `evaluate`.
+        ValueError, DataCorrupt, FileNotFoundError: as of `read_set` and of `evaluate`, before any
+            network is trained; or a file is named twice, or its sets differ in size.
         DataMissing: the data set is not on this machine.
     """
+    names = [path.resolve() for path in question.files]
+    if twice := [path for path in question.files if names.count(path.resolve()) > 1]:
+        raise ValueError(f"{twice[0]} is named twice; name every file of the set once")
     judges = [protocols.get_for_sets(name) for name in question.protocols]
     said = question.said
     if said.lr is not None and all(protocol.lr is not None for protocol in judges):
@@ -118,9 +122,36 @@ def judge(question: Question, run: Run) -> tuple[Reading, list[Record]]:
     sizes = [strict_ipc(_bits(one), data.image_shape, data.num_classes) for one in reading.sets]
     ipc = max(1, floor(sizes[0] + 0.5)) if question.ipc is None else question.ipc
     known = _Set(reading, _sums(question.files), ipc)
+    _check(question, known, data, archs, judges, run.device)
     return reading, [
         _judge(question, known, data, arch, protocol, run) for arch in archs for protocol in judges
     ]
+
+
+def _check(
+    question: Question,
+    known: _Set,
+    data: Dataset,
+    archs: Sequence[str],
+    judges: Sequence[Protocol],
+    device: str,
+) -> None:
+    """Refuse what is wrong with any set, network or protocol before a network is trained.
+
+    Every set meets every protocol, and every network one set: what is wrong with a set does not
+    depend on the network.
+    """
+    sizes = dict.fromkeys(_bits(one) for one in known.reading.sets)
+    if len(sizes) > 1:
+        raise ValueError(
+            f"{known.reading.taken_for}: the sets store {', '.join(f'{n:,}' for n in sizes)} bits; "
+            "sets that are judged together are of one size: judge them one by one"
+        )
+    for protocol in judges:
+        for one in known.reading.sets:
+            _prepare(question.said, data, archs[0], protocol, device, one)
+        for arch in archs[1:]:
+            _prepare(question.said, data, arch, protocol, device, known.reading.sets[0])
 
 
 def _judge(
@@ -128,7 +159,7 @@ def _judge(
 ) -> Record:
     """Judge a set in one cell."""
     prepared = partial(_prepare, question.said, data, arch, protocol, run.device)
-    first = prepared(known.reading.sets[0])  # whatever is wrong with it is said now
+    first = prepared(known.reading.sets[0])
     values: dict[str, Any] = {
         "set": {"taken_for": known.reading.taken_for, "files": known.files},
         "said": {key: value for key, value in asdict(question.said).items() if value is not None},

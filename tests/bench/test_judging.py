@@ -258,6 +258,35 @@ def test_a_set_too_large_for_random_is_judged_without(run, tmp_path):
     assert any("Random was not measured" in note for note in record.judged.notes)
 
 
+def broken(tmp_path):
+    """A file of a network that two images do not go through."""
+    path = tmp_path / "broken.py"
+    path.write_text("def Net(**sizes):\n    raise ValueError('not yet')")
+    return f"{path}:Net"
+
+
+def test_what_is_wrong_later_is_said_before_a_network_is_trained(
+    run, pair, real, tmp_path, monkeypatch
+):
+    """In a set, a network or a protocol after the first."""
+    monkeypatch.setattr(judging, "train_networks", lambda *_: pytest.fail("work has begun"))
+    images, labels = real.batch(real.labels.argsort()[::40])
+    nothing = torch.full_like(images, float("nan"))
+    torch.save({"data": [[images, labels], [nothing, labels]]}, tmp_path / "res.pt")
+    torch.save({"data": [[images, labels], [images[:2], labels[:2]]]}, tmp_path / "sizes.pt")
+    for question, message in (
+        (ask([tmp_path / "res.pt"]), "res.pt: image 0 holds values that are not finite"),
+        (ask([tmp_path / "sizes.pt"]), r"the sets store 98,304, 49,152 bits; .* one by one"),
+        (ask(pair, archs=(ARCH, "convnet9-w8")), "depth 9 needs images of at least"),
+        (ask(pair, archs=(ARCH, broken(tmp_path))), "raised ValueError while it was built"),
+        (ask(pair, protocols=("common-2ep", "mtt-2ep")), "this set carries none"),
+        (ask([*pair, pair[0]]), r"images_best.pt is named twice; name every file of the set once"),
+    ):
+        with pytest.raises(ValueError, match=message) as refused:
+            judge(question, run)
+        assert "\n" not in str(refused.value)
+
+
 def test_failures_are_records_and_mistakes_are_not(run, pair, tmp_path):
     _, (record,) = judge(ask(pair, protocols=("mtt-2ep",), said=Meaning(lr=1e30)), run)
     assert record.failure.kind == "diverged"

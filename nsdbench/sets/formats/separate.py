@@ -63,7 +63,9 @@ def _read(files: Sequence[Opened], asked: Asked) -> Reading | None:
 
 def _taken(joint: ForeignSet, images: Sequence[Opened], *, is_with_rate: bool) -> Reading:
     """Say whose set it is, and what that says of its numbers."""
-    text, notes, meaning = "images and labels, as MTT's code saves them", [], UNSAID
+    are_npy = all(file.kind == "npy" for file in images)
+    whose = "in .npy files" if are_npy else "as MTT's code saves them"
+    text, notes, meaning = f"images and labels, {whose}", [], UNSAID
     if is_with_rate and joint.labels.dim() == 2 and joint.labels.shape[1] > 1:
         text = "images, soft labels and the learned rate, as DATM's code saves them"
         if not _are_probabilities(joint.labels):

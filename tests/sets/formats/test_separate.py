@@ -55,7 +55,7 @@ def test_arrays_and_parts(read, tmp_path, images, labels):
         np.save(tmp_path / f"y{part}.npy", labels[4 * part : 4 * part + 4].numpy())
     reading = read("x0.npy", "x1.npy", "y0.npy", "y1.npy")
     (one,) = reading.sets
-    assert reading.taken_for.endswith("in 2 parts")
+    assert reading.taken_for == "images and labels, in .npy files, in 2 parts"
     assert torch.equal(one.images, images) and torch.equal(one.labels, labels)
     assert one.ledger().stored_bits == 8 * 3 * 8 * 8 * 32
 
