@@ -5,6 +5,7 @@ import time
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -17,7 +18,7 @@ from nsdbench.bench.run import run_plan
 from nsdbench.bench.store import Store
 from nsdbench.experts import Run
 from tests.bench.test_resume import METHOD, TABLE
-from tests.bench.test_run import Events, fake_measure, planned_cell
+from tests.bench.test_run import Events, fake_measure, is_alive, planned_cell
 
 ROOT = Path(__file__).parents[2]
 
@@ -166,6 +167,39 @@ def test_without_ray_it_says_what_to_install(monkeypatch):
         executor()
 
 
+class Submitting:
+    """Stand in for Ray where a task is submitted: keep what it asks for."""
+
+    def remote(self, *, max_calls):
+        assert max_calls == 1
+        return lambda work: self
+
+    def options(self, **asked):
+        self.asked = asked
+        return SimpleNamespace(remote=lambda *arguments: None)
+
+
+@pytest.mark.parametrize("most_bytes", [1e15, 1e6, 0])
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_a_task_asks_for_cores_a_gpu_and_the_memory_of_the_plan(monkeypatch, device, most_bytes):
+    from nsdbench.bench.executors import cluster
+
+    ray = Submitting()
+    monkeypatch.setattr(cluster, "_ray", lambda: ray)
+    monkeypatch.setenv("NSDBENCH_DATA", "somewhere")
+    run = Run(Path("nonexistent"), device=device)
+    planned = planning.make(Choice(["table6"]), run).cells[0]
+    session = cluster._Session(3, most_bytes, run, Events(), measure)
+    session._submit(planned, None)
+    asked = ray.asked
+    assert (asked["num_cpus"], asked["num_gpus"]) == (3, int(device == "cuda"))
+    memory = int(min(planned.estimate.peak_bytes, most_bytes))
+    assert asked.get("memory", 0) == memory and planned.estimate.peak_bytes > 1e8
+    assert asked["max_retries"] == 3 and asked["name"] == planned.cell.id
+    variables = asked["runtime_env"]["env_vars"]
+    assert variables["NSDBENCH_DATA"] == "somewhere" and variables["OMP_NUM_THREADS"] == "3"
+
+
 @pytest.mark.usefixtures("one_thread")
 @pytest.mark.slow
 def test_a_node_that_dies_changes_no_record(tmp_path, nodes, monkeypatch, add_to_suite):
@@ -188,6 +222,32 @@ def test_table_6_ends_on_a_cluster_as_at_home(tmp_path, nodes, monkeypatch):
     home, away, events = run_twice(tmp_path, nodes, monkeypatch, ["table6"])
     assert len(home) == 6 and away == home
     assert events.killed
+
+
+class Stopping(Events):
+    """Press Ctrl-C once both nodes measure."""
+
+    def progress(self, planned, phase, done, total, note):
+        super().progress(planned, phase, done, total, note)
+        if len({method for method, *_ in self.progressed}) == 2:
+            raise KeyboardInterrupt
+
+
+@pytest.mark.slow
+def test_ctrl_c_ends_the_cells_on_all_nodes(tmp_path, nodes):
+    plan = Plan("smoke", (planned_cell("endless"), planned_cell("silent")))
+    outcome = run_plan(plan, Run(tmp_path), Stopping(), executor=executor(), measure=fake_measure)
+    assert outcome.exit_code == 130 and outcome.done == [] and outcome.failed == {}
+    processes = [int(path.name.rpartition("-")[2]) for path in tmp_path.glob("ran-*")]
+    assert len(processes) == 2
+    deadline = time.monotonic() + 60  # the cells themselves take longer
+    while any(map(is_alive, processes)) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert not any(map(is_alive, processes))
+    for planned in plan.cells:
+        assert Store(tmp_path).read("smoke", planned.cell.id) is None
+        with Store(tmp_path).lock("smoke", planned.cell.id, wait=False) as is_ours:
+            assert is_ours
 
 
 @pytest.mark.slow
