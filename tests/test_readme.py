@@ -106,6 +106,8 @@ def test_the_python_of_the_readme_runs_as_one_program(tmp_path):
         capture_output=True, text=True, cwd=tmp_path, env=environment,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
+    (shown,) = re.findall(r"print\(artefact\) +# (.*)", program)
+    assert done.stdout.startswith(f"{shown}\n")
     assert (tmp_path / "set.safetensors").exists()
 
 
