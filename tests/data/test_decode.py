@@ -1,5 +1,8 @@
 """Resizing against the formula written out, decoding, and the cache of decoded arrays."""
 
+import itertools
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
@@ -48,6 +51,20 @@ def picture(path, pixels: np.ndarray):
 
 def noise(*shape: int) -> np.ndarray:
     return np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
+
+
+def test_long_decoding_says_how_long_it_will_take(tmp_path, monkeypatch, caplog):
+    """Two seconds a picture: a line after five seconds, and another half a minute later."""
+    clock = itertools.count(step=2.0)
+    monkeypatch.setattr(decode, "time", SimpleNamespace(monotonic=lambda: next(clock)))
+    monkeypatch.setenv("NSDBENCH_CACHE", str(tmp_path / "cache"))
+    files = [picture(tmp_path / f"{i}.png", noise(4, 4)) for i in range(20)]
+    for _ in range(2):
+        assert decode.decode_all(files, (1, 4, 4), is_resized=False).shape == (20, 1, 4, 4)
+    assert caplog.messages == [  # the second time it reads the cache
+        "decoding pictures: 3/20, about 34 s left",
+        "decoding pictures: 18/20, about 4 s left",
+    ]
 
 
 def test_decode_gives_channels_first(tmp_path):

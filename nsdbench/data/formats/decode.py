@@ -1,6 +1,7 @@
 """Decode pictures to uint8 arrays of one size, once: the result is kept in the cache."""
 
 import hashlib
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -15,8 +16,12 @@ from nsdbench.data.fetching.cache import find_cache_dir, keep_tensors, read_tens
 from nsdbench.data.formats.picture import opened
 from nsdbench.data.formats.resize import resize_to_uint8
 from nsdbench.errors import DataCorrupt
+from nsdbench.progress import SECONDS_BETWEEN_LINES, time_left
+from nsdbench.sums import notice
 
 Shape = tuple[int, int, int]
+
+_SILENT_SECONDS = 5.0  # before the first line; most sets of pictures are decoded by then
 
 
 def decode_all(
@@ -58,6 +63,8 @@ def decode_once(
 ) -> Tensor:
     """Decode pictures, or read what was decoded before from the cache.
 
+    Where decoding takes long, lines say how long it will.
+
     The key in the cache is made of shape, part, and the paths, sizes and times of change of the
     files, so a second call reads one file; its checksum tells whether that is still what was
     written.
@@ -87,9 +94,15 @@ def decode_once(
         name, file = given[row]
         images[row] = decode(file, shape, is_resized=is_resized, is_upright=is_upright, name=name)
 
+    started = time.monotonic()
+    due = started + _SILENT_SECONDS
     with ThreadPoolExecutor(torch.get_num_threads()) as pool:
-        for _ in pool.map(decode_into, range(len(given))):
-            pass
+        for done, _ in enumerate(pool.map(decode_into, range(len(given))), 1):
+            now = time.monotonic()
+            if now >= due:
+                due = now + SECONDS_BETWEEN_LINES
+                left = time_left((now - started) * (len(given) - done) / done)
+                notice(f"decoding pictures: {done:,}/{len(given):,}{left}")
     decoded = torch.from_numpy(images)
     keep_tensors(store, {"images": decoded})
     return decoded
