@@ -4,10 +4,8 @@ import ast
 import csv
 import io
 import math
-import re
 from dataclasses import replace
 from pathlib import Path
-from zipfile import ZipFile
 
 import numpy as np
 import pytest
@@ -19,50 +17,12 @@ from nsdbench.bench import tables
 from nsdbench.bench.record import Record
 from nsdbench.bench.verdict import verdict
 from nsdbench.evaluation import protocols
-from nsdbench.report import Document, Grid, build, collect, writers
+from nsdbench.report import build, collect, writers
 from nsdbench.report.content import gain
 from nsdbench.report.grids import published_grid
-from nsdbench.report.pictures import draw_images, draw_small, what_is_drawn
 from nsdbench.report.writers import write
 from nsdbench.spread import summary
-
-
-def record_of(entry, values, **changes):
-    """Make the record of a table's cell."""
-    recipe_hash = "gone"
-    if not entry.missing:
-        recipe = methods.resolve(
-            entry.cell.method, entry.cell.dataset, entry.cell.ipc, entry.cell.scale
-        )
-        recipe_hash = recipe.hash
-    fields = {
-        "cell": entry.cell,
-        "recipe_hash": recipe_hash,
-        "protocol": protocols.get(entry.cell.protocol),
-        "seeds": entry.seeds,
-        "repeats": entry.repeats,
-        "accuracy": summary([values]),
-        "budget": {"stored_bits": 983, "limit_bits": 1000, "decoded_images": 560},
-        "training": {"steps": 1001, "num_images": 560},
-        "cost": {
-            "seconds": {"experts": 10.0, "distill": 20.6, "evaluate": 3.0},
-            "peak_bytes": 512 * 2**20,
-        },
-        "provenance": {"commit": "abc", "device": "a processor"},
-    }
-    return Record.done(**fields | changes)
-
-
-def entry_of(name, scale, label, *, judged_by=None, **where):
-    """Find the one cell of a table with a row label and some values."""
-    found = [
-        entry
-        for entry in tables.load(name).entries(scale, protocol=judged_by)
-        if entry.row.label == label and all(getattr(entry.cell, k) == v for k, v in where.items())
-    ]
-    assert len(found) == 1, found
-    return found[0]
-
+from tests.report.records import entry_of, record_of
 
 RANDOM = entry_of("table1", "paper", "Random", dataset="CIFAR10", ipc=1)
 
@@ -520,193 +480,6 @@ def test_inconsistencies_of_the_paper_are_notes():
         assert all(word in notes[name] and word in text for word in words), name
 
 
-@pytest.mark.parametrize("kind", ["markdown", "latex", "csv"])
-def test_the_same_records_give_the_same_bytes(kind):
-    entries = tables.load("table1").entries("smoke")
-    records = [record_of(e, [float(40 + i), 50.0]) for i, e in enumerate(entries)]
-    text = write(None, "smoke", records, kind)
-    assert text == write(None, "smoke", list(reversed(records)), kind)
-    shown = [name for name in tables.names() if "smoke" in tables.load(name).scales]
-    if kind == "csv":  # a line a cell, and a figure of real images has none
-        shown = [name for name in shown if tables.load(name).rows]
-    assert len(shown) >= 6 and all(name in text for name in shown)
-
-
-def test_markdown_tables_are_well_formed():
-    entry = entry_of("table6", "paper", "MTT", ipc=1)
-    records = [record_of(entry, [46.0])]
-    text = write(["table6"], "paper", records, "markdown")
-    blocks = re.findall(r"(?:^\|.*\|\n)+", text, flags=re.MULTILINE)
-    assert len(blocks) == 4
-    for block in blocks:
-        counts = {len(re.split(r"(?<!\\)\|", line)) for line in block.splitlines()}
-        assert len(counts) == 1
-        assert set(block.splitlines()[1]) <= set("|-: ")
-
-
-def test_latex_prints_every_special_character():
-    special = "a_b & 5 % of $x^2$ #1 {~} \\ < > ±"
-    printed = (
-        r"a\_b \& 5 \% of \$x\^{}2\$ \#1 \{\textasciitilde{}\} "
-        r"\textbackslash{} \ensuremath{<} \ensuremath{>} $\pm$"
-    )
-    grid = Grid("", ("x",), ((special,),))
-    shown = writers.latex(Document("name", special, (), (grid,), (), (special,)))
-    assert shown.count(printed) == 4  # the title stands in the caption too
-    document = write(["table1"], "smoke", [], "latex")
-    assert document.count("\\begin{tabular}") == document.count("\\end{tabular}") == 2
-    assert document.count("\\toprule") == document.count("\\bottomrule") == 2
-    assert not re.search(r"(?<!\\)[_#]", document)
-
-
-def test_latex_sets_the_best_in_bold_and_names_every_table():
-    rows = (("A_1", "50.0 ± 1.0", "-"), ("B", "49.9", "x & y"))
-    grid = Grid("Measured by protocol dc", ("method", "c 1", "c 2"), rows, 1, frozenset({(0, 1)}))
-    shown = writers.latex(Document("table9-smoke", "T", (), (grid,), (), ()))
-    (table,) = re.findall(r"\\begin\{table\}.*\\end\{table\}", shown, flags=re.DOTALL)
-    lines = table.splitlines()
-    start = lines.index(r"\toprule")
-    assert lines[start - 1 : start + 6] == [
-        r"\begin{tabular}{lrr}",
-        r"\toprule",
-        r"method & c 1 & c 2 \\",
-        r"\midrule",
-        r"A\_1 & \textbf{50.0 $\pm$ 1.0} & -- \\",
-        r"B & 49.9 & x \& y \\",
-        r"\bottomrule",
-    ]
-    assert r"\label{tab:table9-smoke-measured-by-protocol-dc}" in lines
-    everything = write(None, "paper", [], "latex")
-    names = re.findall(r"\\label\{(.*?)\}", everything)
-    assert len(names) == len(set(names)) == everything.count(r"\begin{table}") > 10
-    assert all(re.fullmatch("tab:[a-z0-9-]+", name) for name in names)
-
-
-def test_csv_has_one_line_a_cell_in_full_precision():
-    entry = entry_of("table1", "paper", "NSD", dataset="CIFAR10", ipc=1)
-    record = record_of(entry, [68.123456789, 68.0, 68.0, 68.0, 68.0])
-    lines = list(csv.DictReader(io.StringIO(write(["table1"], "paper", [record], "csv"))))
-    assert len(lines) == len(tables.load("table1").entries("paper"))
-    (line,) = [x for x in lines if x["status"] == "measured"]
-    assert float(line["mean"]) == record.accuracy.mean
-    assert line["published_mean"] == "68.5" and line["verdict"] == "reproduced"
-    assert (line["stored_bits"], line["seconds"], line["commit"]) == ("983", "33.6", "abc")
-    assert (line["steps"], line["peak_bytes"]) == ("1001", str(512 * 2**20))
-    assert {x["mean"] for x in lines if x["status"] != "measured"} == {""}
-
-
-def test_pictures_are_drawn_and_linked(tmp_path):
-    entry = entry_of("table6", "smoke", "MTT", ipc=1)
-    record = record_of(entry, [50.0])
-    stem = record.cell.id
-    (tmp_path / "in").mkdir()
-    images = np.zeros((3, 3, 8, 8), dtype=np.uint8)
-    np.savez_compressed(tmp_path / "in" / f"{stem}.npz", images=images, labels=np.array([0, 1, 1]))
-    out = tmp_path / "out"
-    text = write(["table6"], "smoke", [record], "markdown", tmp_path / "in", out)
-    assert f"]({out}/{stem}.png)" in text
-    png = (out / f"{stem}.png").read_bytes()
-    assert png.startswith(b"\x89PNG")
-    write(["table6"], "smoke", [record], "markdown", tmp_path / "in", out)
-    assert (out / f"{stem}.png").read_bytes() == png
-
-
-def test_a_damaged_picture_is_a_note_and_the_report_stays(tmp_path):
-    record = record_of(entry_of("table6", "smoke", "MTT", ipc=1), [50.0])
-    source = tmp_path / f"{record.cell.id}.npz"
-    source.write_bytes(b"PK")
-    text = write(["table6"], "smoke", [record], "markdown", tmp_path, tmp_path / "out")
-    assert "50.0" in text and f"No picture of {record.cell.id}: {source} does not" in text
-    assert not list((tmp_path / "out").iterdir())
-
-
-def test_a_drawing_has_a_column_a_class(tmp_path):
-    from PIL import Image
-
-    images = np.arange(3, dtype=np.uint8)[:, None, None, None] * np.full((1, 3, 32, 32), 50, "u1")
-    np.savez(tmp_path / "x.npz", images=images, labels=np.array([7, 2, 7]))
-    pixels = np.array(Image.open(io.BytesIO(draw_images(tmp_path / "x.npz"))))
-    assert pixels.shape == (2 * 67, 2 * 67, 3), "two images, three gaps, enlarged by 2"
-    middles = pixels[[33, 99]][:, [33, 99], 0]
-    assert middles.tolist() == [[50, 0], [255, 100]], "class 2 is on the left, white where none is"
-
-
-def test_a_small_drawing_takes_some_of_each_class(tmp_path):
-    from PIL import Image
-
-    shades = np.array([200, 30, 110, 60], dtype=np.uint8)
-    images = shades[:, None, None, None] * np.ones((1, 3, 32, 32), dtype=np.uint8)
-    np.savez(tmp_path / "x.npz", images=images, labels=np.array([1, 1, 1, 2]))
-    picture = Image.open(io.BytesIO(draw_small(tmp_path / "x.npz", 2)))
-    assert picture.format == "WEBP" and picture.size == (67, 67), "two images, three gaps"
-    middles = np.array(picture).astype(int)[[16, 50]][:, [16, 50], 1]
-    assert np.abs(middles - [[200, 60], [30, 255]]).max() <= 4, "the first two of class 1"
-
-
-def test_captions_say_whether_images_are_clipped(tmp_path):
-    arrays = {"images": np.zeros((2, 1, 4, 4), dtype=np.uint8), "labels": np.zeros(2, dtype=int)}
-    np.savez(tmp_path / "older.npz", **arrays)
-    np.savez(tmp_path / "newer.npz", range=np.array([[0.0, 1.0]] * 2), **arrays)
-    (tmp_path / "damaged.npz").write_bytes(b"PK")
-    said = {name: what_is_drawn(tmp_path / f"{name}.npz") for name in ("older", "newer", "damaged")}
-    assert said["older"].endswith("beyond black or white are clipped")
-    assert said["newer"].endswith("beyond black or white have their own contrast")
-    assert said["damaged"] == said["older"]
-
-
-def test_a_drawing_shows_the_pixels(tmp_path):
-    from PIL import Image
-
-    def share_of_black(value):
-        path = tmp_path / f"{value}.npz"
-        images = np.full((4, 1, 8, 8), value, dtype=np.uint8)
-        np.savez_compressed(path, images=images, labels=np.array([0, 0, 1, 1]))
-        picture = Image.open(io.BytesIO(draw_images(path))).convert("L")
-        return (np.array(picture) < 10).mean()
-
-    assert share_of_black(0) > 0.25 > 0.05 > share_of_black(255)
-
-
-@pytest.mark.parametrize(
-    "content",
-    ["nothing", "cut", "huge", "nameless", "other", "empty", "shape", "count", "words", "table"],
-)
-def test_files_that_hold_no_pictures_are_named(tmp_path, content):
-    path = tmp_path / "cell.npz"
-    images, labels = np.zeros((2, 1, 4, 4)), np.zeros(2, dtype=int)
-    if content == "nothing":
-        path.write_bytes(b"not an archive")
-    elif content == "cut":
-        np.savez_compressed(path, images=images, labels=labels)
-        path.write_bytes(path.read_bytes()[:-30])
-    elif content == "huge":  # a header that promises 40 GB
-        header = io.BytesIO()
-        described = {"descr": "|u1", "fortran_order": False, "shape": (10**7, 1, 64, 64)}
-        np.lib.format.write_array_header_1_0(header, described)
-        with ZipFile(path, "w") as archive:
-            archive.writestr("images.npy", header.getvalue())
-            archive.writestr("labels.npy", header.getvalue())
-    elif content == "nameless":
-        with path.open("wb") as file:
-            np.save(file, images)
-    elif content == "other":
-        with ZipFile(path, "w") as archive:
-            archive.writestr("images.npy", b"text")
-            archive.writestr("labels.npy", b"text")
-    elif content == "words":
-        np.savez(path, images=images, labels=np.array(["a", "b"]))
-    elif content == "table":
-        np.savez(path, images=images, labels=labels[:, None])
-    elif content == "empty":
-        np.savez(path, images=images[:0], labels=labels[:0])
-    elif content == "shape":
-        np.savez(path, images=images[0], labels=labels)
-    else:
-        np.savez(path, images=images, labels=labels[:1])
-    with pytest.raises(ValueError, match=re.escape(str(path))):
-        draw_images(path)
-
-
 def test_the_highest_comparable_number_of_a_column_is_the_best():
     """Neither the full data's, nor a stale one, nor that of a set over its budget."""
     table = tables.load("table1")
@@ -731,15 +504,6 @@ def test_the_highest_comparable_number_of_a_column_is_the_best():
     best = {(published.rows[row][0], published.header[column]) for row, column in published.best}
     assert ("NSD", "CIFAR10 ipc 1") in best
     assert {column for _, column in best} == set(published.header[1:])
-
-
-def test_unknown_names_and_kinds():
-    with pytest.raises(ValueError, match="unknown table 'table9'"):
-        write(["table9"], "smoke", [])
-    with pytest.raises(ValueError, match="unknown scale 'huge'"):
-        write(None, "huge", [])
-    with pytest.raises(ValueError, match="unknown report 'pdf'"):
-        write(["table1"], "smoke", [], "pdf")
 
 
 def test_reports_read_records_and_tables_and_nothing_else():

@@ -1,6 +1,5 @@
-"""Expert recording against a plain training loop, under kills and rivals, and MTT's files."""
+"""Expert recording against a plain training loop, under kills and rivals."""
 
-import json
 import os
 import signal
 import subprocess
@@ -9,35 +8,16 @@ import threading
 import time
 from dataclasses import fields, replace
 
-import numpy as np
 import pytest
 import torch
 from torch.nn import functional as F
 
 from nsdbench import data, experts, methods, models
-from nsdbench.errors import DataCorrupt, DataMissing, Diverged, TestSplitSealed
+from nsdbench.errors import Diverged, TestSplitSealed
 from nsdbench.experts import buffer, buffer_manifest, recording
 from nsdbench.seeding import generator
 from nsdbench.student import augment
-
-DATASET = "synthetic:3x1x8x8@10+2"  # 30 images: with batches of 8, the last one has 6
-ARCH = "convnet1-w4"
-RECIPE = experts.ExpertRecipe(num_experts=2, epochs=3, batch_size=8, lr=0.05)
-
-
-@pytest.fixture
-def dataset():
-    return data.load(DATASET)
-
-
-def record(root, dataset, recipe=RECIPE, arch=ARCH, seed=0, **options):
-    preprocessing = data.preprocessing("standardise", dataset)
-    run = experts.Run(**options)
-    return experts.record(dataset, preprocessing, arch, recipe, seed=seed, root=root, run=run)
-
-
-def content(found):
-    return (found.path / buffer.TRAJECTORIES).read_bytes()
+from tests.experts.recorded import ARCH, DATASET, RECIPE, Killed, content, record
 
 
 @pytest.mark.parametrize(("momentum", "weight_decay"), [(0.0, 0.0), (0.9, 0.01)])
@@ -274,10 +254,6 @@ def test_training_data_and_preprocessing_are_part_of_the_key(dataset, tmp_path):
     assert found.path != path
 
 
-class Killed(Exception):
-    pass
-
-
 @pytest.mark.parametrize("momentum", [0.0, 0.9])
 @pytest.mark.parametrize("point", ["create", "manifest", "snapshot", "progress"])
 @pytest.mark.parametrize("after", [1, 2, 4])
@@ -473,203 +449,3 @@ def test_recipe_hash_tells_every_setting():
     }
     assert len({recipe.hash for recipe in recipes}) == len(recipes)
     assert replace(RECIPE).hash == RECIPE.hash
-
-
-def test_segments_are_drawn_uniformly(dataset, tmp_path):
-    found = record(tmp_path, dataset)
-    stream, counts = torch.Generator().manual_seed(0), np.zeros((2, 2))
-    for _ in range(400):
-        segment = found.sample(stream, max_start_epoch=2, expert_epochs=2)
-        counts[segment.expert, segment.start] += 1
-        assert torch.equal(segment.theta_start, found.snapshot(segment.expert, segment.start))
-        assert torch.equal(segment.theta_target, found.snapshot(segment.expert, segment.start + 2))
-    assert np.abs(counts - 100).max() < 5 * 75**0.5  # binomial: variance 400 / 4 * 3 / 4
-
-
-def test_segments_beyond_the_last_epoch(dataset, tmp_path):
-    found = record(tmp_path, dataset)
-    stream = torch.Generator().manual_seed(0)
-    found.sample(stream, max_start_epoch=2, expert_epochs=2)
-    for start, length in ((3, 2), (2, 3), (0, 1), (1, 0)):
-        with pytest.raises(ValueError, match=f"max_start_epoch {start} .* has 3 epochs"):
-            found.sample(stream, max_start_epoch=start, expert_epochs=length)
-    for expert, epoch in ((2, 0), (0, 4), (-1, 0), (0, -1)):
-        with pytest.raises(ValueError, match="holds experts 0...1 and epochs 0...3"):
-            found.snapshot(expert, epoch)
-
-
-def test_the_mapping_is_read_only(dataset, tmp_path):
-    found = record(tmp_path, dataset)
-    with pytest.raises(ValueError, match="read-only"):
-        found._trajectories[0, 0, 0] = 1
-
-
-def test_unfinished_and_damaged_buffers(dataset, tmp_path):
-    with pytest.raises(DataMissing, match="no experts in"):
-        experts.ExpertBuffer(tmp_path / "nothing")
-    found = record(tmp_path, dataset)
-    file, manifest = found.path / buffer.TRAJECTORIES, found.path / buffer_manifest.MANIFEST
-    found.verify()
-    buffer.write_snapshot(found.path, 1, 3, torch.zeros(found.num_parameters))
-    with pytest.raises(DataCorrupt, match="snapshot 3 of expert 1 .* does not match its checksum"):
-        experts.ExpertBuffer(found.path).verify()
-    file.write_bytes(file.read_bytes()[:-4])
-    with pytest.raises(DataCorrupt, match="cannot be read"):
-        experts.ExpertBuffer(found.path)
-    with open(file, "wb") as stream:
-        np.savez(stream, snapshots=np.zeros((2, 4, 5), np.float32))
-    with pytest.raises(DataCorrupt, match="cannot be read"):
-        experts.ExpertBuffer(found.path)
-    np.save(file, np.zeros((2, 4, 5), np.float32))
-    with pytest.raises(DataCorrupt, match=r"float32 \[2, 4, 5\], its manifest says"):
-        experts.ExpertBuffer(found.path)
-    text = manifest.read_text()
-    manifest.write_text(text.replace('"complete": true', '"complete": false'))
-    with pytest.raises(DataCorrupt, match="its content has changed since it was written"):
-        experts.ExpertBuffer(found.path)
-    manifest.write_text(text)
-    whole = buffer_manifest.read_manifest(found.path)
-    buffer_manifest.write_manifest(found.path, {**whole, "complete": False})
-    with pytest.raises(DataMissing, match="not finished: run the command"):
-        experts.ExpertBuffer(found.path)
-    manifest.write_text(text[:100])
-    with pytest.raises(DataCorrupt, match="is damaged: not JSON"):
-        experts.ExpertBuffer(found.path)
-    manifest.write_text(json.dumps({"schema": 99}))
-    with pytest.raises(DataCorrupt, match="schema 99, this version reads 1"):
-        experts.ExpertBuffer(found.path)
-
-
-def test_list_buffers(dataset, tmp_path):
-    assert experts.list_buffers(tmp_path) == []
-    found = record(tmp_path, dataset)
-
-    def stop(phase, done, total):
-        if done == 4:
-            raise Killed
-
-    with pytest.raises(Killed):
-        record(tmp_path, dataset, seed=1, progress=stop)
-    listed = {entry["path"]: entry for entry in experts.list_buffers(tmp_path)}
-    assert len(listed) == 2
-    entry = listed.pop(found.path)
-    assert entry["num_bytes"] == 4 * 2 * 4 * found.num_parameters
-    assert (entry["kind"], entry["dataset"], entry["arch"]) == ("recorded", DATASET, ARCH)
-    assert (entry["num_experts"], entry["num_epochs"]) == (2, 3)
-    assert (entry["epochs_done"], entry["complete"]) == (6, True)
-    unfinished = next(iter(listed.values()))
-    assert (unfinished["epochs_done"], unfinished["complete"]) == (4, False)
-
-
-def test_default_root_is_the_cache(dataset, tmp_path, monkeypatch):
-    monkeypatch.setenv("NSDBENCH_CACHE", str(tmp_path))
-    assert record(None, dataset).path.parent == tmp_path / "experts"
-
-
-def replay_buffer(path, num_experts, num_snapshots=3, arch=ARCH, seed=0):
-    """Write a file in MTT's format; return its experts."""
-    stream = torch.Generator().manual_seed(seed)
-    model = models.from_id(arch, in_channels=1, image_size=8, num_classes=3)
-    content = [
-        [
-            [torch.randn(p.shape, generator=stream) for p in model.parameters()]
-            for _ in range(num_snapshots)
-        ]
-        for _ in range(num_experts)
-    ]
-    torch.save(content, path)
-    return content
-
-
-def import_files(root, files, name="imported", arch=ARCH):
-    spec = data.spec(DATASET)
-    return experts.import_mtt(
-        files, arch_id=arch, spec=spec, preprocessing="standardise", root=root, name=name
-    )
-
-
-@pytest.mark.parametrize("name", ["../../x", "/tmp/x", "", "..", ".x", "a/b", "a b"])
-def test_the_name_of_a_buffer_never_leaves_its_folder(tmp_path, name):
-    file = tmp_path / "replay_buffer_0.pt"
-    replay_buffer(file, 1, seed=0)
-    with pytest.raises(ValueError, match="the name of a buffer: .* cannot name a file"):
-        import_files(tmp_path / "root", [file], name=name)
-    assert list(tmp_path.iterdir()) == [file]
-
-
-def test_import_of_mtt_buffers(tmp_path):
-    files = [tmp_path / f"replay_buffer_{n}.pt" for n in range(2)]
-    written = [*replay_buffer(files[0], 2, seed=0), *replay_buffer(files[1], 1, seed=1)]
-    found = import_files(tmp_path / "root", files)
-    assert (found.num_experts, found.num_epochs) == (3, 2)
-    for expert, snapshots in enumerate(written):
-        for epoch, tensors in enumerate(snapshots):
-            theta = torch.cat([tensor.flatten() for tensor in tensors])
-            assert torch.equal(found.snapshot(expert, epoch), theta)
-    found.verify()
-    assert [file["name"] for file in found.manifest["files"]] == [file.name for file in files]
-    assert experts.list_buffers(tmp_path / "root")[0]["kind"] == "imported"
-    with pytest.raises(ValueError, match="exists already"):
-        import_files(tmp_path / "root", files)
-
-
-def test_import_refuses_what_does_not_fit(tmp_path):
-    file = tmp_path / "replay_buffer_0.pt"
-    replay_buffer(file, 1)
-    with pytest.raises(ValueError, match=r"features.0.weight is \[4, 1, 3, 3\].*\[8, 1, 3, 3\]"):
-        import_files(tmp_path, [file], arch="convnet1-w8")
-    with pytest.raises(ValueError, match="snapshot 0 has 6 tensors, the network has 10"):
-        import_files(tmp_path, [file], arch="convnet2-w4")
-    longer = tmp_path / "replay_buffer_1.pt"
-    replay_buffer(longer, 1, num_snapshots=4)
-    with pytest.raises(ValueError, match="have 3 to 4 snapshots"):
-        import_files(tmp_path, [file, longer])
-    with pytest.raises(ValueError, match="files is empty"):
-        import_files(tmp_path, [])
-    with pytest.raises(DataMissing, match="nowhere.pt does not exist"):
-        import_files(tmp_path, [tmp_path / "nowhere.pt"])
-    assert not experts.list_buffers(tmp_path)
-
-
-@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf"), 1e300])
-def test_import_refuses_numbers_that_are_not_finite(tmp_path, value):
-    files = [tmp_path / f"replay_buffer_{n}.pt" for n in range(2)]
-    replay_buffer(files[0], 2)
-    content = replay_buffer(files[1], 2)
-    content[1][2] = [tensor.double() for tensor in content[1][2]]
-    content[1][2][0].view(-1)[5] = value
-    torch.save(content, files[1])
-    where = r"replay_buffer_1.pt, expert 1, snapshot 2: features.0.weight holds numbers that are"
-    with pytest.raises(DataCorrupt, match=where):
-        import_files(tmp_path, files)
-    assert not experts.list_buffers(tmp_path)
-
-
-class Harmful:
-    def __reduce__(self):
-        return print, ("code in a pickle was executed",)
-
-
-class Commanding:
-    def __reduce__(self):
-        return os.system, ("echo executed",)
-
-
-TENSOR = torch.zeros(3)
-
-
-@pytest.mark.parametrize(
-    "content",
-    [b"", b"garbage", {"a": TENSOR}, [], [[]], [[[1], [2]]], [[TENSOR] * 2], Harmful()]
-    + [Commanding()],
-)
-def test_import_of_what_is_not_a_replay_buffer(tmp_path, content, capfd):
-    file = tmp_path / "replay_buffer_0.pt"
-    if isinstance(content, bytes):
-        file.write_bytes(content)
-    else:
-        torch.save(content, file)
-    with pytest.raises(DataCorrupt, match="replay_buffer_0.pt") as refused:
-        import_files(tmp_path, [file])
-    assert "executed" not in capfd.readouterr().out
-    assert "weights_only" not in str(refused.value), "torch's advice to load it all the same"
