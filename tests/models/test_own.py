@@ -114,7 +114,8 @@ def test_a_seed_decides_what_its_code_draws_in_every_call(write, device):
         def __init__(self, in_channels, image_size, num_classes):
             super().__init__(1, num_classes)
         def forward(self, x):
-            return torch.rand(len(x), 10, device=x.device) + self.embed(x).to(x.device)
+            drawn = torch.rand(len(x), 10, device=x.device) + self.embed(x).to(x.device)
+            return drawn + 0 * self.weight.sum()
         def embed(self, x):
             return torch.rand(len(x), 1)
     """)
@@ -143,7 +144,7 @@ def test_without_a_seed_its_code_draws_what_torch_draws(write):
         def __init__(self, in_channels, image_size, num_classes):
             super().__init__(1, num_classes)
         def forward(self, x):
-            return torch.rand(len(x), self.out_features)
+            return torch.rand(len(x), self.out_features) + 0 * self.weight.sum()
     """)
     model = models.from_id("mine.py:Net", **SIZES)
     torch.manual_seed(5)
@@ -214,6 +215,37 @@ def test_cost_of_a_users_network_is_counted(write):
             "mine.py:Net",
             "logits that are not finite, before training",
         ),
+        (
+            """
+            import torch
+            class Net(torch.nn.Linear):
+                def __init__(self, in_channels, image_size, num_classes):
+                    super().__init__(256, num_classes)
+                def forward(self, x):
+                    return super().forward(x.flatten(1)).detach()
+            """,
+            "mine.py:Net",
+            "gives logits without a gradient to its parameters; expected .* can be trained",
+        ),
+        (
+            """
+            from torch.nn import Flatten, Linear, Sequential
+            def Net(num_classes, **sizes):
+                return Sequential(Flatten(), Linear(256, num_classes)).requires_grad_(False)
+            """,
+            "mine.py:Net",
+            "without a gradient to its parameters; .*frozen",
+        ),
+        (
+            "import torch\ndef Net(**s): return torch.nn.LazyLinear(s['num_classes'])",
+            "mine.py:Net",
+            "weight has no size when the network is built; expected layers of given sizes",
+        ),
+        (
+            "import torch\ndef Net(**s): return torch.nn.Linear(16, 10, device='meta')",
+            "mine.py:Net",
+            "weight has no numbers when the network is built",
+        ),
     ],
 )
 def test_what_is_wrong_is_said_in_one_line(write, code, asked, message):
@@ -221,6 +253,22 @@ def test_what_is_wrong_is_said_in_one_line(write, code, asked, message):
     with pytest.raises(ValueError, match=message) as refused:
         models.from_id(asked, **SIZES)
     assert "\n" not in str(refused.value)
+
+
+def test_a_network_that_is_another_every_time_is_refused_when_it_is_drawn(write):
+    write("""
+    import itertools, torch
+    SIZES = itertools.count(3)
+    class Net(torch.nn.Linear):
+        def __init__(self, in_channels, image_size, num_classes):
+            super().__init__(256, num_classes)
+            self.other = torch.nn.Linear(next(SIZES), 1)
+        def forward(self, x):
+            return super().forward(x.flatten(1))
+    """)
+    model = models.from_id("mine.py:Net", **SIZES)
+    with pytest.raises(ValueError, match="built again, has other .*size mismatch for other.weight"):
+        models.initialize(model, torch.Generator().manual_seed(0))
 
 
 def test_names_that_are_no_files_are_unknown_ids():

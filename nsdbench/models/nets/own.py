@@ -2,10 +2,12 @@
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
+from itertools import chain
 from typing import Any
 
 import torch
 from torch import nn
+from torch.nn.parameter import is_lazy
 
 from nsdbench.models.own import blame, maker, with_digest
 from nsdbench.seeding import generator, global_draws
@@ -113,7 +115,13 @@ class OwnNetwork(nn.Module):
         self._seed, self._calls = int(torch.randint(2**62, (), generator=stream)), 0
         with global_draws(self._seed, next(self.network.parameters()).device):
             fresh = self._make()
-        self.network.load_state_dict(fresh.state_dict())
+        try:
+            self.network.load_state_dict(fresh.state_dict())
+        except RuntimeError as error:
+            raise ValueError(
+                f"{self.name}, built again, has other parameters or buffers: "
+                f"{_second_line(error)}; expected the same network every time"
+            ) from error
 
     def get_extra_state(self) -> dict[str, int | None]:
         """Return what decides the next draw, for a checkpoint."""
@@ -131,7 +139,13 @@ class OwnNetwork(nn.Module):
         return global_draws(generator(self._seed, "call", self._calls).initial_seed(), device)
 
     def _check(self, num_classes: int) -> None:
-        """Refuse a network without float32 parameters, or without finite logits for two images."""
+        """Refuse a network that cannot be trained, or without finite logits for two images."""
+        for key, tensor in chain(self.network.named_parameters(), self.network.named_buffers()):
+            if is_lazy(tensor) or tensor.is_meta:
+                raise ValueError(
+                    f"{self.name}: {key} has {'no size' if is_lazy(tensor) else 'no numbers'} when "
+                    "the network is built; expected layers of given sizes, on a device"
+                )
         kinds = {parameter.dtype for parameter in self.network.parameters()}
         if kinds != {torch.float32}:
             got = ", ".join(sorted(map(str, kinds))) or "none"
@@ -144,7 +158,7 @@ class OwnNetwork(nn.Module):
         for is_training in (True, False):
             self.network.train(is_training)
             try:
-                with torch.no_grad(), torch.random.fork_rng():
+                with torch.enable_grad(), torch.random.fork_rng():
                     before = _states(device)
                     logits = self.network(images)
                     has_drawn = not all(map(torch.equal, before, _states(device)))
@@ -157,11 +171,21 @@ class OwnNetwork(nn.Module):
                     f"{self.name} maps images {list(images.shape)} to {got}; expected logits "
                     f"[2, {num_classes}]"
                 )
+            if is_training and not logits.requires_grad:
+                raise ValueError(
+                    f"{self.name} gives logits without a gradient to its parameters; expected a "
+                    "network that can be trained, without detach, no_grad or frozen parameters"
+                )
             if not logits.isfinite().all():
                 raise ValueError(f"{self.name} gives logits that are not finite, before training")
             self._is_random[is_training] = has_drawn
         self.network.train()
         self.network.load_state_dict(state)
+
+
+def _second_line(error: RuntimeError) -> str:
+    """Return the first fault that torch names below its heading."""
+    return next(iter(str(error).splitlines()[1:]), str(error)).strip().rstrip(".")
 
 
 def _states(device: torch.device) -> list[torch.Tensor]:
