@@ -1,9 +1,11 @@
 """The parts of methods: how they read a recipe, and which of them no installed package provides."""
 
+from collections.abc import Iterable
 from typing import Any
 
-from nsdbench import coresets, methods
+from nsdbench import coresets, data, methods, models
 from nsdbench.distillation import objectives
+from nsdbench.errors import nearest
 from nsdbench.sets import parameterizations, priors
 
 # Sections of a recipe that name a part: which kind of method needs one, and the parts there are.
@@ -41,6 +43,40 @@ def setting(recipe: methods.Recipe, path: str) -> Any:
         return values.get(key)
     _, settings = _READERS[section](values)
     return getattr(settings, key, None)
+
+
+def check(recipe: methods.Recipe, paths: Iterable[str]) -> None:
+    """Refuse a recipe that its parts do not take, as far as can be known without its data.
+
+    Args:
+        recipe: of a method that lacks no part.
+        paths: settings, "section.key", that are to have an effect.
+
+    Raises:
+        ValueError: a part lacks a setting or takes another value, a preprocessing or network that
+            there is not, or one of the paths is of a part that the method does not have.
+    """
+    for path in paths:
+        section = path.partition(".")[0]
+        if section in _PARTS and _PARTS[section][0] != recipe.kind:
+            raise ValueError(
+                f"{path} has no effect: the method {recipe.method} has no {section}; leave it out"
+            )
+    for section, (kind, _) in _PARTS.items():
+        if kind == recipe.kind:
+            _READERS[section](recipe.values.get(section, {}))
+    preprocessing = recipe.values.get("data", {}).get("preprocessing")
+    if preprocessing is not None and preprocessing not in data.KINDS:
+        raise ValueError(
+            f"`data.preprocessing` is {preprocessing!r}; expected one of {', '.join(data.KINDS)}"
+            f"{nearest(preprocessing, data.KINDS)}"
+        )
+    network = recipe.values.get("network", {})
+    if "name" in network:
+        norm = network.get("norm", models.NORMS[0])
+        models.arch_id(network["name"], network.get("depth"), network.get("width"), norm)
+        if recipe.kind == "distillation":
+            objectives.check_network(recipe.values["objective"], norm)
 
 
 def made_of(method: methods.Method) -> dict[str, list[str]]:

@@ -129,6 +129,12 @@ def test_a_setting_that_the_recipe_lacks_may_be_swept(mine, tiny_methods):
         ('{ "optimizer.lr_syn" = [1.0] }', "'optimizer.lr_syn': expected section.key"),
         ('{ "optimiser.lr_syn" = [[1.0]] }', "expected section.key and a number"),
         ('{ "parameterization.init" = ["reel"] }', "`init` is 'reel'; .*did you mean real"),
+        ('{ "data.preprocessing" = ["zca", "zac"] }', "`data.preprocessing` is 'zac'; .* mean zca"),
+        ('{ "network.name" = ["convnet", "resnet81"] }', "unknown network 'resnet81'; .*resnet18"),
+        ('{ "network.norm" = ["none", "batch"] }', "unknown norm 'batch'; choose one of"),
+        ('{ "network.norm" = ["batch_norm"] }', "takes no networks with batch norm"),
+        ('{ "coreset.name" = ["random"] }', "coreset.name has no effect: .* has no coreset"),
+        ('{ "objective.name" = ["gradient", "distribution"] }', "objective '.*`.*` is missing"),
     ],
 )
 def test_a_wrong_grid_is_refused_at_the_door_in_one_line(mine, grid, message):

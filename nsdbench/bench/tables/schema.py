@@ -171,6 +171,7 @@ class Row(Settings):
             return variant_name(self.method, self.settings)
         before = fixed.resolve(dataset, ipc, scale)
         after = fixed.resolve(dataset, ipc, scale, self.values)
+        parts.check(after, self.values)
         changed = {}
         for path in self.values:
             value = parts.setting(after, path)
