@@ -6,10 +6,15 @@ from nsdbench.methods import Recipe
 
 
 def student_arch(recipe: Recipe, spec: DatasetSpec) -> str:
-    """Return the id of the network a recipe distils with, at the data set's depth if it has one."""
+    """Return the id of the network a recipe distils with, at the data set's depth if it has one.
+
+    Raises:
+        ValueError: there is no such network; or it is a user's own, named without the digest of its
+            source, or with that of another version.
+    """
     network = recipe.values["network"]
     known = models.NETWORKS.get(network["name"])
-    depth = None if known is not None and known.depth is None else spec.default_depth
+    depth = spec.default_depth if known is not None and known.depth is not None else None
     return models.arch_id(
         network["name"],
         network.get("depth", depth),

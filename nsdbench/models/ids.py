@@ -140,6 +140,11 @@ def look_up(name: str, depth: int | None) -> Network:
     """Look a network up; ValueError if it is unknown, or for a depth where none can be chosen."""
     plugin("network", own.GROUP, name, NETWORKS)  # refuses one of our names
     if name not in NETWORKS:
+        if own.is_own(name):
+            raise ValueError(
+                f"{name} is a user's network: name it with the digest of its source, "
+                f"{own.with_digest(name)}, so that its versions are kept apart"
+            )
         raise ValueError(
             f"unknown network {name!r}; choose one of {', '.join(NAMES)}{nearest(name, NAMES)}"
         )

@@ -11,6 +11,7 @@ from nsdbench.distillation.objectives import TrajectoryMatching
 from nsdbench.errors import DataMissing, Diverged, TestSplitSealed
 from nsdbench.evaluation import protocols
 from nsdbench.experts import opening
+from nsdbench.models import own
 from nsdbench.seeding import generator
 from nsdbench.sets.artefact import load_artefact
 
@@ -266,6 +267,34 @@ def test_batch_norm_is_refused_before_the_work_where_steps_cannot_be_replayed(mo
     monkeypatch.setattr(distillation, "preprocessing", lambda *_: pytest.fail("work has begun"))
     with pytest.raises(ValueError, match="takes no networks with batch norm.*replay.*network.norm"):
         distillation.distill(method, "Digits16", 1, overrides={"network.norm": "batch_norm"})
+
+
+def test_a_network_of_the_users_own_distils_in_the_version_that_is_named(tmp_path):
+    """Experts and student are of it; the recipe says which version, how deep and how wide."""
+    path = tmp_path / "mine.py"
+    path.write_text(
+        "from torch import nn\n"
+        "def Net(in_channels, image_size, num_classes, depth, width):\n"
+        "    first = nn.Conv2d(in_channels, width, 3, 4, 1)\n"
+        "    last = nn.Linear(width * (image_size // 4) ** 2, num_classes)\n"
+        "    return nn.Sequential(first, nn.ReLU(), nn.Flatten(), last)\n"
+    )
+    name = own.with_digest(f"{path}:Net")
+    with pytest.raises(ValueError, match=f"name it with the digest of its source, {name}"):
+        distillation.distill("tiny-mtt", NAME, 4, overrides={"network.name": f"{path}:Net"})
+    recipe = methods.resolve("tiny-mtt", NAME, 4, "smoke", {"network.name": name})
+    assert recipe.values["network"] == {"name": name, "depth": 1, "width": 8}
+    assert experts.student_arch(recipe, data.spec(NAME)) == f"{name}-d1-w8"
+    plain = methods.resolve("mtt", "Digits16", 1, "smoke", {"network.name": name})
+    width = plain.values["network"]["width"]
+    assert experts.student_arch(plain, data.spec("Digits16")) == f"{name}-w{width}"
+    artefact = distillation.distill("tiny-mtt", NAME, 4, overrides={"network.name": name})
+    assert artefact.metadata["distillation"]["images_moved"] > 1e-3
+    (buffer,) = experts.list_buffers(experts.default_root())
+    assert buffer["arch"] == f"{name}-d1-w8"
+    path.write_text(path.read_text() + "# another version\n")
+    with pytest.raises(ValueError, match="has changed: its source is version"):
+        distillation.distill("tiny-mtt", NAME, 4, overrides={"network.name": name})
 
 
 def test_a_misspelt_setting_is_named():
