@@ -1,5 +1,6 @@
 """The pages are true: commands exist, snippets run, and the README says what is implemented."""
 
+import io
 import os
 import re
 import shlex
@@ -7,8 +8,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import typer
+from PIL import Image
 
 from nsdbench.bench import tables
 from nsdbench.bench.store import Store
@@ -16,6 +19,7 @@ from nsdbench.cli import app as cli
 from nsdbench.distillation import objectives
 from nsdbench.report import status
 from nsdbench.report.blocks import fill
+from nsdbench.report.pictures import draw_images, what_is_drawn
 from nsdbench.sets import parameterizations
 
 ROOT = Path(__file__).parents[1]
@@ -69,6 +73,24 @@ def test_numbers_of_pages_are_those_of_the_records(path):
     filled = fill(PAGES[path], [record for record in found if record.cell.scale != "smoke"])
     assert filled.text == PAGES[path], f"{path.name} is not that of the records: make pages"
     assert filled.num_blocks > 0 and all("scale=smoke" in order for order in filled.left)
+
+
+def test_the_picture_of_nsd_is_that_of_its_record():
+    """Distinct images of every class, drawn from what the run kept; pixels, for PNGs differ."""
+    cell = "CIFAR10-JPEG-ipc1-nsd-convnet3-w32-common-300ep"
+    record = next(r for r in Store(ROOT / "results").records("small")[0] if r.cell.id == cell)
+    assert f"{record.images} images that NSD decodes" in README.replace("\n", " ")
+    source = ROOT / "results" / "images" / "small" / f"{cell}.npz"
+    assert what_is_drawn(source).endswith("have their own contrast")
+    drawn, shown = (
+        np.asarray(Image.open(file))
+        for file in (io.BytesIO(draw_images(source)), ROOT / "docs" / "nsd-images.png")
+    )
+    assert np.array_equal(drawn, shown)
+    with np.load(source) as kept:
+        for label in range(10):
+            rows = kept["images"][kept["labels"] == label].reshape(10, -1)
+            assert np.abs(np.corrcoef(rows) - np.eye(10)).max() < 0.99
 
 
 def test_make_pages_fills_every_page_with_blocks():
