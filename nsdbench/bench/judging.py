@@ -141,17 +141,17 @@ def _check(
     Every set meets every protocol, and every network one set: what is wrong with a set does not
     depend on the network.
     """
-    sizes = dict.fromkeys(_bits(one) for one in known.reading.sets)
-    if len(sizes) > 1:
-        raise ValueError(
-            f"{known.reading.taken_for}: the sets store {', '.join(f'{n:,}' for n in sizes)} bits; "
-            "sets that are judged together are of one size: judge them one by one"
-        )
     for protocol in judges:
         for one in known.reading.sets:
             _prepare(question.said, data, archs[0], protocol, device, one)
         for arch in archs[1:]:
             _prepare(question.said, data, arch, protocol, device, known.reading.sets[0])
+    sizes = dict.fromkeys(_bits(one) for one in known.reading.sets)
+    if len(sizes) > 1:
+        raise ValueError(
+            f"{known.reading.taken_for}: the sets store {', '.join(f'{n:,}' for n in sizes)} bits; "
+            "sets that are judged together are of one size: judge each from a file of its own"
+        )
 
 
 def _judge(

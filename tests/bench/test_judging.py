@@ -274,9 +274,11 @@ def test_what_is_wrong_later_is_said_before_a_network_is_trained(
     nothing = torch.full_like(images, float("nan"))
     torch.save({"data": [[images, labels], [nothing, labels]]}, tmp_path / "res.pt")
     torch.save({"data": [[images, labels], [images[:2], labels[:2]]]}, tmp_path / "sizes.pt")
+    torch.save({"data": [[images, labels], [images[:2], labels]]}, tmp_path / "short.pt")
     for question, message in (
         (ask([tmp_path / "res.pt"]), "res.pt: image 0 holds values that are not finite"),
-        (ask([tmp_path / "sizes.pt"]), r"the sets store 98,304, 49,152 bits; .* one by one"),
+        (ask([tmp_path / "short.pt"]), "short.pt: 2 images but 4 labels"),
+        (ask([tmp_path / "sizes.pt"]), r"the sets store 98,304, 49,152 bits; .* own"),
         (ask(pair, archs=(ARCH, "convnet9-w8")), "depth 9 needs images of at least"),
         (ask(pair, archs=(ARCH, broken(tmp_path))), "raised ValueError while it was built"),
         (ask(pair, protocols=("common-2ep", "mtt-2ep")), "this set carries none"),
