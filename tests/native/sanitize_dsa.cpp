@@ -1,20 +1,14 @@
 // DSA for the sanitizers: sizes on both sides of every vector width, parameters in and far out of the
 // range that is drawn.
 
-#include "sanitize_dsa.h"
-
-#include <cmath>
-#include <random>
-#include <stdexcept>
-#include <vector>
-
 #include "cpu/dsa.h"
 #include "cuda/dsa.cu"  // NOLINT: the very source that nvcc compiles
+#include "sanitize.h"
 
 namespace nsdbench::tests {
 namespace {
 
-std::vector<double> draw(int64_t count, double low, double high, std::mt19937& random) {
+std::vector<double> draw_between(double low, double high, int64_t count, std::mt19937& random) {
   std::uniform_real_distribution<double> uniform(low, high);
   std::vector<double> values(static_cast<size_t>(count));
   for (double& value : values) value = uniform(random);
@@ -24,7 +18,7 @@ std::vector<double> draw(int64_t count, double low, double high, std::mt19937& r
 // Floats are run for the sanitizers alone, doubles are compared as well.
 template <typename T>
 void run(const DsaProblem& problem, const std::vector<double>& parameters, std::mt19937& random) {
-  const auto wide = draw(problem.images * problem.image_size(), -1, 1, random);
+  const auto wide = draw_between(-1, 1, problem.images * problem.image_size(), random);
   const std::vector<T> in(wide.begin(), wide.end());
   for (const bool is_transposed : {false, true}) {
     std::vector<T> ours(in.size()), other(in.size());
@@ -55,7 +49,7 @@ std::vector<double> parameters_of(const DsaProblem& problem, double excess, std:
     low = -excess;
     high = excess;
   }
-  auto values = draw(problem.images * columns, low, high, random);
+  auto values = draw_between(low, high, problem.images * columns, random);
   if (problem.operation == Dsa::kColor || problem.operation == Dsa::kScale ||
       problem.operation == Dsa::kRotate) {
     return values;

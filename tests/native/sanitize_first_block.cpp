@@ -1,49 +1,16 @@
 // The first block for the sanitizers: grey and colour, even and odd maps, tiles that the map cuts, more tiles
 // than slices, one and several groups of channels, what is not wanted left out, no images.
 
-#include "sanitize_first_block.h"
-
-#include <cmath>
 #include <limits>
-#include <random>
-#include <stdexcept>
-#include <vector>
 
 #include "cpu/inorm_relu_pool.h"
 #include "cuda/first_block.cu"  // NOLINT: the very source that nvcc compiles
+#include "sanitize.h"
 
 namespace nsdbench::tests {
 namespace {
 
-template <typename T>
-std::vector<T> draw(int64_t count, std::mt19937& random) {
-  std::normal_distribution<double> normal(0.5);
-  std::vector<T> values(static_cast<size_t>(count));
-  for (T& value : values) value = static_cast<T>(normal(random));
-  return values;
-}
-
-// Floats are run for the sanitizers alone, doubles are compared as well.
-template <typename T>
-void compare(const std::vector<T>& ours, const std::vector<T>& other, const char* what) {
-  for (size_t n = 0; n < ours.size() && sizeof(T) == sizeof(double); ++n) {
-    const double size = 1 + std::fabs(other[n]);
-    if (!(std::fabs(ours[n] - other[n]) <= 1e-9 * size)) throw std::runtime_error(what);
-  }
-}
-
-// [images, channels, size] to [images, size, channels].
-template <typename T>
-std::vector<T> innermost(const std::vector<T>& from, int64_t images, int64_t channels) {
-  std::vector<T> to(from.size());
-  const int64_t count = static_cast<int64_t>(from.size());
-  const int64_t size = count == 0 ? 0 : count / images / channels;
-  for (int64_t n = 0; n < count; ++n) {
-    const int64_t image = n / (size * channels), c = n / size % channels;
-    to[(image * size + n % size) * channels + c] = from[n];
-  }
-  return to;
-}
+constexpr double kTolerance = 1e-9;
 
 // Calls body(place in x, place in the weights, place in the map) for every multiply-add of the convolution.
 template <typename Body>
@@ -110,25 +77,25 @@ void run(const FirstBlockSizes& sizes, bool needs_weight, bool needs_x, std::mt1
   const FirstBlockWeights<T> along{weight_t.data(), gamma_t.data(), beta_t.data()};
   cuda::launch_first_block_fwd<T>(with(cuda::first_block_workspace(sizes)), 1e-5, ours.data(),
                                   moments.data(), nullptr);
-  compare(ours, innermost(out, sizes.images, channels), "first_block: values differ");
+  compare(ours, innermost(out, sizes.images, channels), kTolerance, "first_block: values");
   cuda::launch_first_block_jvp<T>(with(cuda::first_block_workspace(sizes)), moments.data(), along,
                                   ours.data(), moments_t.data(), nullptr);
-  compare(ours, innermost(out_t, sizes.images, channels), "first_block: tangents differ");
+  compare(ours, innermost(out_t, sizes.images, channels), kTolerance, "first_block: tangents");
   cuda::launch_first_block_bwd<T>(with(cuda::first_block_bwd_workspace(sizes)), moments.data(),
                                   grad_inner.data(), {w.data(), g.data(), b.data()}, nullptr);
-  compare(w, of_weight, "first_block: gradients of weight differ");
-  compare(g, of_gamma, "first_block: gradients of gamma differ");
-  compare(b, of_beta, "first_block: gradients of beta differ");
+  compare(w, of_weight, kTolerance, "first_block: gradients of weight");
+  compare(g, of_gamma, kTolerance, "first_block: gradients of gamma");
+  compare(b, of_beta, kTolerance, "first_block: gradients of beta");
   std::vector<T> images(pixels);
   cuda::launch_first_block_bwd_jvp<T>(
       with(cuda::first_block_bwd_jvp_workspace(sizes, needs_x)), moments.data(), grad_inner.data(),
       moments_t.data(), along, grad_t_inner.data(),
       {needs_weight ? w.data() : nullptr, g.data(), b.data()}, needs_x ? images.data() : nullptr,
       nullptr);
-  if (needs_weight) compare(w, of_weight_t, "first_block: tangents of weight's gradient differ");
-  if (needs_x) compare(images, of_x_t, "first_block: tangents of x's gradient differ");
-  compare(g, of_gamma_t, "first_block: tangents of gamma's gradient differ");
-  compare(b, of_beta_t, "first_block: tangents of beta's gradient differ");
+  if (needs_weight) compare(w, of_weight_t, kTolerance, "first_block: tangents of weight's gradient");
+  if (needs_x) compare(images, of_x_t, kTolerance, "first_block: tangents of x's gradient");
+  compare(g, of_gamma_t, kTolerance, "first_block: tangents of gamma's gradient");
+  compare(b, of_beta_t, kTolerance, "first_block: tangents of beta's gradient");
 }
 
 }  // namespace

@@ -1,21 +1,15 @@
 // The CUDA kernels of dsa compiled for the host, for the tests: numpy arrays in and out.
 
-#include <pybind11/numpy.h>
-#include <pybind11/pybind11.h>
-
 #include <string>
 #include <vector>
 
 #include "cuda/dsa.cu"  // NOLINT: the very source that nvcc compiles
-#include "simt_dsa.h"
+#include "simt_module.h"
 
 namespace py = pybind11;
 
 namespace nsdbench::tests {
 namespace {
-
-template <typename T>
-using Array = py::array_t<T, py::array::c_style>;
 
 template <typename T>
 Array<T> run(const Array<T>& images, int operation, const Array<double>& parameters,

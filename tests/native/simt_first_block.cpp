@@ -1,28 +1,18 @@
 // The CUDA kernels of the first block compiled for the host, for the tests: numpy arrays in and out, with
 // the arguments of the operators in the order of their schemas.
 
-#include "simt_first_block.h"
-
-#include <pybind11/numpy.h>
-
 #include <limits>
 #include <string>
 #include <tuple>
 #include <vector>
 
 #include "cuda/first_block.cu"  // NOLINT: the very source that nvcc compiles
+#include "simt_module.h"
 
 namespace py = pybind11;
 
 namespace nsdbench::tests {
 namespace {
-
-template <typename T>
-using Array = py::array_t<T, py::array::c_style>;
-
-void check(const char* error) {
-  if (error != nullptr) throw std::runtime_error(error);
-}
 
 // Operands of every pass, and a workspace that is not a number until it is written.
 template <typename T>

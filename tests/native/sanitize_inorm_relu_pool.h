@@ -1,9 +1,0 @@
-#pragma once
-
-namespace nsdbench::tests {
-
-// inorm_relu_pool and all its derivatives, CUDA source and CPU code, in the thread order that is set;
-// throws where they disagree.
-void sanitize_inorm_relu_pool();
-
-}  // namespace nsdbench::tests
