@@ -11,7 +11,7 @@ namespace {
 
 // The sums of color are over a whole image, so one block has all of it.
 simt::Extent grid_of(const DsaProblem& problem) {
-  const int64_t tiles = (problem.plane_size() + kernels::kDsaThreads - 1) / kernels::kDsaThreads;
+  const int64_t tiles = simt::divided_up(problem.plane_size(), kernels::kDsaThreads);
   return {problem.images,
           problem.operation == Dsa::kColor ? 1 : std::min(tiles, simt::kMaxGridYZ), 1};
 }

@@ -12,13 +12,11 @@ namespace {
 
 constexpr const char* kFirstBlockTooLarge = "images of more than 2^30 elements are not supported";
 
-int64_t divided_up(int64_t count, int64_t by) { return (count + by - 1) / by; }
-
 // Where everything is in the workspace, in elements; each part starts where 16 bytes do.
 struct Workspace {
   explicit Workspace(const FirstBlockSizes& sizes) {
     const kernels::FirstBlockMap map = kernels::first_block_map(sizes);
-    const int64_t groups = divided_up(sizes.channels, kernels::kFirstChannels);
+    const int64_t groups = simt::divided_up(sizes.channels, kernels::kFirstChannels);
     padded = 0;
     patches = padded + aligned(sizes.images * sizes.in_channels * map.padded_plane);
     parts = patches + aligned(sizes.images * sizes.taps());
@@ -26,7 +24,7 @@ struct Workspace {
     pieces = sums + aligned(2 * sizes.moments_size());
     end = pieces + groups * sizes.images * map.tiles * sizes.in_channels * kernels::kPatch;
   }
-  static int64_t aligned(int64_t count) { return divided_up(count, 4) * 4; }
+  static int64_t aligned(int64_t count) { return simt::divided_up(count, 4) * 4; }
 
   int64_t padded, patches, parts, sums, pieces, end;
 };
@@ -65,7 +63,7 @@ void pad_images(const FirstBlockCall<T>& call, void* stream) {
 template <typename... Parameters, typename... Arguments>
 void launch_over_groups(void (*kernel)(kernels::FirstBlockMap, int64_t, Parameters...),
                         const FirstBlockSizes& sizes, void* stream, Arguments... arguments) {
-  const int64_t groups = divided_up(sizes.channels, kernels::kFirstChannels);
+  const int64_t groups = simt::divided_up(sizes.channels, kernels::kFirstChannels);
   simt::launch(kernel, {sizes.images * groups, 1, 1}, {kernels::kFirstThreads, 1, 1}, 0, stream,
                kernels::first_block_map(sizes), sizes.images * sizes.channels, arguments...);
 }
@@ -75,7 +73,7 @@ void launch_first_block_sum(const FirstBlockSizes& sizes, const T* parts,
                             const FirstBlockGradient<T>& result, void* stream) {
   const int64_t columns = (sizes.taps() + 2) * sizes.channels;
   simt::launch(kernels::sum_first_block_kernel<T>,
-               {divided_up(columns, kernels::kFirstSumColumns), 1, 1},
+               {simt::divided_up(columns, kernels::kFirstSumColumns), 1, 1},
                {kernels::kFirstSumColumns, kernels::kFirstSumRows, 1}, 0, stream, sizes.images,
                static_cast<int>(sizes.taps()), static_cast<int>(sizes.channels), parts, result);
 }
@@ -152,7 +150,7 @@ const char* launch_first_block_bwd_jvp(const FirstBlockCall<T>& call, const T* m
                        point_of_call(call), moments, grad_t, tangent, moments_t, sums, pieces);
     const int64_t pixels = sizes.images * sizes.in_channels * sizes.height * sizes.width;
     simt::launch(kernels::gather_images_kernel<T, in>,
-                 {divided_up(pixels, kernels::kFirstThreads), 1, 1},
+                 {simt::divided_up(pixels, kernels::kFirstThreads), 1, 1},
                  {kernels::kFirstThreads, 1, 1}, 0, stream, kernels::first_block_map(sizes),
                  sizes.images, static_cast<int>(sizes.height), static_cast<int>(sizes.width),
                  static_cast<int>(sizes.padding), pieces, images);

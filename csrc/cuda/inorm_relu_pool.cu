@@ -2,8 +2,7 @@
 
 #include "cuda/inorm_relu_pool.h"
 
-#include <algorithm>
-
+#include "cuda/sum_over_images.h"
 #include "kernels/inorm_relu_pool.cuh"
 
 namespace nsdbench::cuda {
@@ -25,17 +24,8 @@ void launch_over_planes(void (*kernel)(PlaneSizes, int, Parameters...), const Pl
                         void* stream, Arguments... arguments) {
   const int threads = threads_per_plane(sizes);
   const int64_t planes_per_block = kernels::kNormThreads / threads;
-  simt::launch(kernel, {(sizes.planes() + planes_per_block - 1) / planes_per_block, 1, 1},
-               {kernels::kNormThreads, 1, 1}, 0, stream, sizes, threads, arguments...);
-}
-
-template <typename T>
-void launch_sum_over_images(const PlaneSizes& sizes, const T* parts, const NormGradient<T>& result,
-                            void* stream) {
-  simt::launch(kernels::sum_over_images_kernel<T>,
-               {(sizes.channels + kernels::kSumChannels - 1) / kernels::kSumChannels, 1, 1},
-               {kernels::kSumChannels, kernels::kSumRows, 1}, 0, stream, sizes.images,
-               sizes.channels, parts, result.weight, result.bias);
+  simt::launch(kernel, {simt::divided_up(sizes.planes(), planes_per_block)},
+               {kernels::kNormThreads}, 0, stream, sizes, threads, arguments...);
 }
 
 }  // namespace

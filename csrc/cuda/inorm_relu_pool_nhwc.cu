@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <type_traits>
 
+#include "cuda/sum_over_images.h"
 #include "kernels/inorm_relu_pool_nhwc.cuh"
 
 namespace nsdbench::cuda {
@@ -17,9 +18,9 @@ bool are_images_too_large(const PlaneSizes& sizes) {
   return sizes.plane_size() * sizes.channels > kernels::kMaxImageSize;
 }
 
-template <typename T>
-bool is_aligned(const T* pointer) {
-  return reinterpret_cast<uintptr_t>(pointer) % 16 == 0;
+template <typename... Arrays>
+bool are_aligned(Arrays... arrays) {
+  return ((reinterpret_cast<uintptr_t>(arrays) % 16 == 0) && ...);
 }
 
 // As many lanes as there are vectors of channels and slices as a plane has cells, up to those of a block.
@@ -38,34 +39,29 @@ kernels::NhwcThreads deal_threads(const PlaneSizes& sizes) {
 }
 
 template <typename T, int kVector, typename... Parameters, typename... Arguments>
-void launch_over_channels(void (*kernel)(PlaneSizes, kernels::NhwcThreads, Parameters...),
-                          const PlaneSizes& sizes, void* stream, Arguments... arguments) {
+void launch_vectors(void (*kernel)(PlaneSizes, kernels::NhwcThreads, Parameters...),
+                    const PlaneSizes& sizes, void* stream, Arguments... arguments) {
   const kernels::NhwcThreads threads = deal_threads<T, kVector>(sizes);
   const int64_t images_in_block = kernels::kNhwcThreads / (threads.lanes * threads.slices);
   const int64_t channels_in_block = threads.lanes * kVector;
-  const int64_t groups = (sizes.channels + channels_in_block - 1) / channels_in_block;
-  simt::launch(kernel, {(sizes.images + images_in_block - 1) / images_in_block * groups, 1, 1},
-               {kernels::kNhwcThreads, 1, 1}, 0, stream, sizes, threads, arguments...);
+  simt::launch(kernel,
+               {simt::divided_up(sizes.images, images_in_block) *
+                simt::divided_up(sizes.channels, channels_in_block)},
+               {kernels::kNhwcThreads}, 0, stream, sizes, threads, arguments...);
 }
 
-// Calls body(vector), an integral constant: how many channels of these arrays a thread moves at once.
-template <typename T, typename Body, typename... Arrays>
-void with_vector(const PlaneSizes& sizes, const Body& body, Arrays... arrays) {
-  constexpr int kVector = kernels::kNhwcVector<T>;
-  if (sizes.channels % kVector == 0 && (is_aligned(arrays) && ...)) {
-    body(std::integral_constant<int, kVector>{});
+// Launches kernel_of(vector); the integral constant is how many channels a thread moves at once, more than
+// one if the maps are aligned.
+template <typename T, typename KernelOf, typename... Arguments>
+void launch_over_channels(const KernelOf& kernel_of, const PlaneSizes& sizes, bool are_maps_aligned,
+                          void* stream, Arguments... arguments) {
+  constexpr std::integral_constant<int, kernels::kNhwcVector<T>> kVector{};
+  constexpr std::integral_constant<int, 1> kOne{};
+  if (sizes.channels % kVector == 0 && are_maps_aligned) {
+    launch_vectors<T, kVector>(kernel_of(kVector), sizes, stream, arguments...);
   } else {
-    body(std::integral_constant<int, 1>{});
+    launch_vectors<T, kOne>(kernel_of(kOne), sizes, stream, arguments...);
   }
-}
-
-template <typename T>
-void launch_sum(const PlaneSizes& sizes, const T* parts, const NormGradient<T>& result,
-                void* stream) {
-  simt::launch(kernels::sum_over_images_kernel<T>,
-               {(sizes.channels + kernels::kSumChannels - 1) / kernels::kSumChannels, 1, 1},
-               {kernels::kSumChannels, kernels::kSumRows, 1}, 0, stream, sizes.images,
-               sizes.channels, parts, result.weight, result.bias);
 }
 
 }  // namespace
@@ -74,13 +70,9 @@ template <typename T>
 const char* launch_inorm_relu_pool_nhwc_fwd(const PlaneSizes& sizes, const NormInput<T>& input,
                                             T* out, void* stream) {
   if (are_images_too_large(sizes)) return kImagesTooLarge;
-  with_vector<T>(
-      sizes,
-      [&](auto vector) {
-        launch_over_channels<T, vector>(kernels::inorm_relu_pool_nhwc_fwd_kernel<T, vector>, sizes,
-                                        stream, input, out);
-      },
-      input.x, out);
+  launch_over_channels<T>(
+      [](auto vector) { return kernels::inorm_relu_pool_nhwc_fwd_kernel<T, vector>; }, sizes,
+      are_aligned(input.x, out), stream, input, out);
   return simt::last_error();
 }
 
@@ -89,13 +81,9 @@ const char* launch_inorm_relu_pool_nhwc_jvp(const PlaneSizes& sizes, const NormI
                                             const NormTangent<T>& tangent, T* out_t,
                                             void* stream) {
   if (are_images_too_large(sizes)) return kImagesTooLarge;
-  with_vector<T>(
-      sizes,
-      [&](auto vector) {
-        launch_over_channels<T, vector>(kernels::inorm_relu_pool_nhwc_jvp_kernel<T, vector>, sizes,
-                                        stream, input, tangent, out_t);
-      },
-      input.x, tangent.x, out_t);
+  launch_over_channels<T>(
+      [](auto vector) { return kernels::inorm_relu_pool_nhwc_jvp_kernel<T, vector>; }, sizes,
+      are_aligned(input.x, tangent.x, out_t), stream, input, tangent, out_t);
   return simt::last_error();
 }
 
@@ -105,14 +93,11 @@ const char* launch_inorm_relu_pool_nhwc_bwd(const PlaneSizes& sizes, const T* gr
                                             const NormGradient<T>& result, T* workspace,
                                             void* stream) {
   if (are_images_too_large(sizes)) return kImagesTooLarge;
-  with_vector<T>(
-      sizes,
-      [&](auto vector) {
-        launch_over_channels<T, vector>(kernels::inorm_relu_pool_nhwc_bwd_kernel<T, vector>, sizes,
-                                        stream, grad, input, result.x, workspace);
-      },
-      input.x, grad, result.x, workspace);
-  launch_sum<T>(sizes, workspace, result, stream);
+  launch_over_channels<T>(
+      [](auto vector) { return kernels::inorm_relu_pool_nhwc_bwd_kernel<T, vector>; }, sizes,
+      are_aligned(input.x, grad, result.x, workspace), stream, grad, input, result.x,
+      workspace);
+  launch_sum_over_images<T>(sizes, workspace, result, stream);
   return simt::last_error();
 }
 
@@ -123,15 +108,11 @@ const char* launch_inorm_relu_pool_nhwc_bwd_jvp(const PlaneSizes& sizes, const T
                                                 const NormGradient<T>& result, T* workspace,
                                                 void* stream) {
   if (are_images_too_large(sizes)) return kImagesTooLarge;
-  with_vector<T>(
-      sizes,
-      [&](auto vector) {
-        launch_over_channels<T, vector>(kernels::inorm_relu_pool_nhwc_bwd_jvp_kernel<T, vector>,
-                                        sizes, stream, grad, input, grad_t, tangent, result.x,
-                                        workspace);
-      },
-      input.x, tangent.x, grad, grad_t, result.x, workspace);
-  launch_sum<T>(sizes, workspace, result, stream);
+  launch_over_channels<T>(
+      [](auto vector) { return kernels::inorm_relu_pool_nhwc_bwd_jvp_kernel<T, vector>; }, sizes,
+      are_aligned(input.x, tangent.x, grad, grad_t, result.x, workspace), stream, grad, input,
+      grad_t, tangent, result.x, workspace);
+  launch_sum_over_images<T>(sizes, workspace, result, stream);
   return simt::last_error();
 }
 

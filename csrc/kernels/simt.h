@@ -13,6 +13,7 @@
 //   simt::shuffle_xor(value, mask)               value of lane ^ mask; full warps only
 //   simt::launch(kernel, grid, block, shared_bytes, stream, args...)
 //   simt::last_error()                           nullptr, or what the launches since the last call did
+//   simt::divided_up(count, by)                  of launchers: the quotient, rounded up
 
 #pragma once
 
@@ -26,6 +27,8 @@ constexpr int64_t kMaxGridYZ = 65535;  // CUDA's limit for the grid's second and
 struct Extent {
   int64_t x = 1, y = 1, z = 1;
 };
+
+constexpr int64_t divided_up(int64_t count, int64_t by) { return (count + by - 1) / by; }
 }  // namespace simt
 
 #ifdef __CUDACC__
