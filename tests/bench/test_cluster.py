@@ -2,8 +2,10 @@
 
 import sys
 import time
+from collections import defaultdict
 from contextlib import suppress
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -201,6 +203,21 @@ def test_a_task_asks_for_cores_a_gpu_and_the_memory_of_the_plan(monkeypatch, dev
 
 
 @pytest.mark.usefixtures("one_thread")
+def test_a_task_reports_without_waiting_for_an_answer(tmp_path):
+    """Ray lends the core of a task that waits to another; this queue knows no `put` at all."""
+    from nsdbench.bench.executors import cluster
+
+    told, task = [], planned_cell("good").task
+    queue = SimpleNamespace(
+        actor=SimpleNamespace(put_nowait=SimpleNamespace(remote=told.append)),
+    )
+    record = cluster._work(task, Run(tmp_path), fake_measure, 1, queue)
+    assert record.accuracy.mean == 1.0, "threads"
+    name = task.cell.id
+    assert told == [(name,), (name, "evaluate", 0, 2, ""), (name, "evaluate", 2, 2, "")]
+
+
+@pytest.mark.usefixtures("one_thread")
 @pytest.mark.slow
 def test_a_node_that_dies_changes_no_record(tmp_path, nodes, monkeypatch, add_to_suite):
     columns = "".join(
@@ -222,6 +239,34 @@ def test_table_6_ends_on_a_cluster_as_at_home(tmp_path, nodes, monkeypatch):
     home, away, events = run_twice(tmp_path, nodes, monkeypatch, ["table6"])
     assert len(home) == 6 and away == home
     assert events.killed
+
+
+def measure_and_tell_often(task, run):
+    """Measure a cell that reports much; keep where it was measured, and from when to when."""
+    import ray
+
+    begun, node = time.time(), ray.get_runtime_context().get_node_id()
+    for _ in range(20):
+        run.progress("distill", 1, 1)  # the end of a phase is always told
+        time.sleep(0.05)
+    record = fake_measure(task, run)
+    (run.results / f"{task.cell.method}.times").write_text(f"{node} {begun} {time.time()}")
+    return record
+
+
+@pytest.mark.slow
+def test_a_node_of_one_core_measures_one_cell_at_a_time(tmp_path, nodes):
+    """While a task waits for an answer of Ray, its core is given to another: it must not wait."""
+    plan = Plan("smoke", tuple(planned_cell(f"cell{number}") for number in range(5)))
+    options = {"executor": executor(), "measure": measure_and_tell_often}
+    assert run_plan(plan, Run(tmp_path), Events(), **options).exit_code == 0
+    by_node = defaultdict(list)
+    for path in tmp_path.glob("*.times"):
+        node, *times = path.read_text().split()
+        by_node[node].append(tuple(map(float, times)))
+    assert sum(map(len, by_node.values())) == 5
+    for times in map(sorted, by_node.values()):
+        assert all(end <= begun for (_, end), (begun, _) in pairwise(times)), by_node
 
 
 class Stopping(Events):

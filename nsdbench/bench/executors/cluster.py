@@ -139,6 +139,7 @@ class _Session:
                 for reference in ended:
                     planned = self.running.pop(reference)
                     record = self._result(planned, reference)
+                    self._begin(tasks[planned.cell.id])  # what it reported last may be lost
                     order.ended(planned.cell.id, record.failure is None)
                     self._finish(planned, record)
         finally:
@@ -174,12 +175,16 @@ class _Session:
 
     def _hear(self, task: Task, content: list[Any], order: Order) -> None:
         """Pass on what a cell reports."""
-        if task.cell.id not in self.begun:
-            self.begun.add(task.cell.id)
-            self.display.started(task)
+        self._begin(task)
         if content:
             order.progressed(task.cell.id, content[0])
             self.display.progress(task, *content)
+
+    def _begin(self, task: Task) -> None:
+        """Show that a cell has started, once."""
+        if task.cell.id not in self.begun:
+            self.begun.add(task.cell.id)
+            self.display.started(task)
 
     def _result(self, planned: PlannedCell, reference: Any) -> Record:
         """Take the record of a cell, or make one of its failure, and write it."""
@@ -209,14 +214,16 @@ def _work(task: Task, run: Run, measure: Measure, threads: int, queue: Any) -> R
     """Measure one cell on a node, and tell the driver how it goes."""
     torch.set_num_threads(threads)
     last, last_phase = -SECONDS_BETWEEN_MESSAGES, ""
-    queue.put((task.cell.id,))
+    # `queue.put` would wait for an answer, and Ray lends the core of a task that waits to another.
+    tell = queue.actor.put_nowait.remote
+    tell((task.cell.id,))
 
     def progress(phase: str, done: int, total: int, note: str = "") -> None:
         nonlocal last, last_phase
         now = time.monotonic()
         if done >= total or phase != last_phase or now - last >= SECONDS_BETWEEN_MESSAGES:
             last, last_phase = now, phase
-            queue.put((task.cell.id, phase, done, total, note))
+            tell((task.cell.id, phase, done, total, note))
 
     return attempt(task, replace(run, progress=progress), measure)
 
