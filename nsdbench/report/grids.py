@@ -104,8 +104,8 @@ def measured_matrices(
     """Arrange the cells of a table.
 
     There is a matrix for each protocol that judges sets, so that no two of them share a column. The
-    full data stands in the first, and if its protocol is another, each row names its own; so do
-    rows without any cell.
+    full data and rows without any cell stand in the first. If the full data has another protocol,
+    each row names its own.
     """
     sets = [cell for cell in cells if cell.entry.cell.ipc]
     judges = list(dict.fromkeys(cell.entry.cell.protocol for cell in sets)) or [""]
