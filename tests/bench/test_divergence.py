@@ -28,12 +28,17 @@ def ramp(first, last, steps=40, peak=None):
     ("first", "last", "peak", "moved", "what"),
     [
         (1.0, 0.5, None, 60.0, ""),
-        (1.0, 1.5, None, 60.0, ""),  # objectives change on the way: a loss may grow somewhat
+        (1.0, 1.5, None, 15.0, ""),  # objectives change on the way: a loss may grow somewhat
         (1.0, 5.0, None, 0.1, "its loss ended at 3.86 times what it began with"),
         (1.0, 5.0, None, 5000.0, "its loss ended at 3.86 times what it began with"),
         (1.0, 0.3, None, 5000.0, ""),  # the scale alone is no fault
-        (1.0, 1.0, None, 99.0, ""),
+        (1.0, 1.0, None, 19.0, ""),
         (1.0, 1.0, None, None, ""),
+        (
+            1.0, 1.16, None, 88.0,
+            "its loss ended at 1.14 of what it began with, and its images moved by 88 times their "
+            "size at the start",
+        ),
         (
             1.0, 1.0, None, 5000.0,
             "its loss ended at 1.00 of what it began with, and its images moved by 5e+03 times "
