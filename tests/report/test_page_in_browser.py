@@ -103,7 +103,7 @@ def test_a_column_sorts_both_ways_and_back(browser, address, width):
         assert heading.get_attribute("aria-sort") == order
         after = browser.execute_script(column)
         assert [float(text) for text in after[: len(known)]] == expected
-        assert set(after[len(known) :]) == {""}, "what is not measured is last either way"
+        assert set(after[len(known) :]) <= {""}, "what is not measured is last either way"
     heading.find_element(By.TAG_NAME, "button").click()
     assert heading.get_attribute("aria-sort") is None
     assert browser.execute_script(column) == before
