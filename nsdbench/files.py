@@ -68,6 +68,14 @@ def cell_id(dataset: str, ipc: int, method: str, arch: str, protocol: str) -> st
     return file_name(dataset, size, method, arch, protocol)
 
 
+def pictures_name(dataset: str, ipc: int, method: str, recipe_hash: str) -> str:
+    """Name the pictures of a recipe's sets within its scale, fit for a file name.
+
+    All cells whose networks are trained on the sets of one recipe share them.
+    """
+    return file_name(dataset, f"ipc{ipc}", method, recipe_hash[:12])
+
+
 def set_prefix(method: str, dataset: str, ipc: int, recipe_hash: str) -> str:
     """Begin the name of a set; what follows needs the data, see `experts.set_name`."""
     return f"{file_name(method, dataset, f'ipc{ipc}', recipe_hash[:12])}-"

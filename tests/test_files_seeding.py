@@ -10,6 +10,7 @@ from nsdbench.files import (
     cell_id,
     checked_name,
     file_name,
+    pictures_name,
     portable_command,
     set_prefix,
     user_path,
@@ -74,6 +75,8 @@ def test_two_data_sets_never_share_a_cell_or_a_set():
             lambda text: cell_id(text, 1, "random", "convnet3-w128", "common"),
             lambda text: cell_id("Digits", 0, text, "convnet3-w128", "common"),
             lambda text: set_prefix("nsd", text, 10, "0123456789abcdef"),
+            lambda text: pictures_name(text, 10, "nsd", "0123456789abcdef"),
+            lambda text: pictures_name("Digits", 10, text, "0123456789abcdef"),
         ):
             assert name(first) != name(second)
 

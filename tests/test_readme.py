@@ -80,7 +80,7 @@ def test_the_picture_of_nsd_is_that_of_its_record():
     cell = "CIFAR10-JPEG-ipc1-nsd-convnet3-w32-common-300ep"
     record = next(r for r in Store(ROOT / "results").records("small")[0] if r.cell.id == cell)
     assert f"{record.images} images that NSD decodes" in README.replace("\n", " ")
-    source = ROOT / "results" / "images" / "small" / f"{cell}.npz"
+    source = Store(ROOT / "results").images_path("small", record.pictures_name)
     assert what_is_drawn(source).endswith("have their own contrast")
     drawn, shown = (
         np.asarray(Image.open(file))

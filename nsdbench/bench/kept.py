@@ -3,7 +3,8 @@
     artefacts/<set name>-draw<D>.safetensors    sets, shared by all cells of a recipe
     work/<set name>.pt                          checkpoints of their distillation
     work/<scale>-<cell id>.json                 networks that are judged
-    images/<scale>/<cell id>.npz                a few pictures
+    images/<scale>/<name>.npz                   a few pictures of a recipe's first set, shared by
+                                                its cells; `files.pictures_name` names them
 
 What is damaged, or is to be made anew, is set aside under another ending.
 """

@@ -30,7 +30,7 @@ from nsdbench.data import Dataset, TrainingData, load, preprocessing
 from nsdbench.errors import BudgetExceeded, DataCorrupt, DataMissing, Diverged
 from nsdbench.evaluation import Judge
 from nsdbench.experts import Run
-from nsdbench.files import portable_command
+from nsdbench.files import pictures_name, portable_command
 from nsdbench.ops.precision import computing_in
 from nsdbench.sets import Artefact, Ledger, budget
 
@@ -118,8 +118,8 @@ def _measure(task: Task, run: Run) -> dict[str, Any]:
     if sets:
         num_images = sets[0].parameterization.num_images
         measured["budget"] = budget_of(sets[0].ledger(), data, task.cell.ipc, num_images)
-        cell = task.cell
-        save_pictures(sets[0], data, Store(run.results).images_path(cell.scale, cell.id))
+        name = pictures_name(recipe.dataset, recipe.ipc, recipe.method, recipe.hash)
+        save_pictures(sets[0], data, Store(run.results).images_path(task.cell.scale, name))
     if learned is not None:
         measured["distillation"] = Distillation(**{**learned, **_other_runaways(sets)})
     return measured

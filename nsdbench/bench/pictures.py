@@ -1,4 +1,4 @@
-"""A few decoded images of a cell, small enough to be kept with its record."""
+"""A few decoded images of a set, small enough to be kept with the records of its cells."""
 
 from pathlib import Path
 from typing import Any

@@ -28,6 +28,7 @@ from nsdbench.bench.facts import (
     Training,
     Work,
 )
+from nsdbench.files import pictures_name
 from nsdbench.spread import Estimate, Summary
 from nsdbench.sums import json_sum, notice_without_sum
 
@@ -209,6 +210,12 @@ class Result(Record):
         if self.judged is None or self.judged.random is None:
             return None
         return self.accuracy.estimate - self.judged.random.estimate
+
+    @property
+    def pictures_name(self) -> str:
+        """Name the pictures of its first set; other cells of the recipe share them."""
+        cell = self.cell
+        return pictures_name(cell.dataset, cell.ipc, cell.method, self.recipe_hash)
 
     @property
     def images(self) -> int | None:

@@ -31,9 +31,14 @@ class Store:
         """Return where the record of a cell is, whether it exists or not."""
         return self.results / "records" / scale / f"{cell_id}.json"
 
-    def images_path(self, scale: str, cell_id: str) -> Path:
-        """Return where a few decoded images of a cell are kept (npz: images, labels)."""
-        return self.results / "images" / scale / f"{cell_id}.npz"
+    def images_path(self, scale: str, name: str) -> Path:
+        """Return where a few decoded images of a set are kept (npz: images, labels).
+
+        Args:
+            scale: of its cells.
+            name: as `files.pictures_name` makes it.
+        """
+        return self.results / "images" / scale / f"{name}.npz"
 
     def figure_path(self, scale: str, name: str) -> Path:
         """Return where the arrays of a figure that is not made of cells are kept (npz)."""

@@ -4,9 +4,9 @@ Referred to is what belongs to a recipe that a table of this installation or a r
 folder names. Not referred to are
 
     sets, checkpoints       of another recipe, that of `distill --set` among them
+    pictures                of another recipe
     checkpoints             whose distillation has ended: its set is there
     judged networks         of another recipe, or of another protocol under the name of a cell
-    pictures                of a cell without a record
     set aside               what was damaged, or diverged, and was made anew
     experts                 that no recipe asks for; imported ones are the user's and stay
 
@@ -30,7 +30,7 @@ from nsdbench.errors import DataCorrupt, NsdbenchError
 from nsdbench.evaluation import protocols
 from nsdbench.experts import expert_recipe, list_buffers, student_arch
 from nsdbench.experts.buffer_manifest import read_manifest
-from nsdbench.files import set_prefix
+from nsdbench.files import pictures_name, set_prefix
 from nsdbench.methods import Recipe
 from nsdbench.sums import read_summed_json
 
@@ -56,12 +56,14 @@ class _References:
 
     Attributes:
         prefixes: how the names of sets begin.
+        pictures: names, as "<scale>/<name>".
         recipes: hashes.
         protocols: hashes by cell, as "<scale>-<cell id>".
         experts: data set, network and settings; settings are None where any may be asked for.
     """
 
     prefixes: set[str] = field(default_factory=set)
+    pictures: set[str] = field(default_factory=set)
     recipes: set[str] = field(default_factory=set)
     protocols: dict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
     experts: set[tuple[str, str, str | None]] = field(default_factory=set)
@@ -69,6 +71,8 @@ class _References:
     def add(self, scale: str, cell_id: str, recipe: Recipe, recipe_hash: str, judge: str) -> None:
         """Refer to all that a cell is made from."""
         self.prefixes.add(set_prefix(recipe.method, recipe.dataset, recipe.ipc, recipe_hash))
+        name = pictures_name(recipe.dataset, recipe.ipc, recipe.method, recipe_hash)
+        self.pictures.add(f"{scale}/{name}")
         self.recipes.add(recipe_hash)
         self.protocols[f"{scale}-{cell_id}"].add(judge)
         if "experts" not in recipe.values or "buffer" in recipe.values["experts"]:
@@ -101,7 +105,7 @@ def find(results: Path) -> tuple[list[Unused], list[str]]:
         *_sets(results, references),
         *_checkpoints(results, references),
         *_networks(results, references),
-        *_pictures(results),
+        *_pictures(results, references),
         *_aside(results),
         *_experts(references),
     ]
@@ -182,10 +186,10 @@ def _networks(results: Path, references: _References) -> Iterator[Unused]:
         yield _file(path, "judged networks", reason, lock)
 
 
-def _pictures(results: Path) -> Iterator[Unused]:
+def _pictures(results: Path, references: _References) -> Iterator[Unused]:
     for path in sorted((results / "images").glob("*/*.npz")):
-        if not Store(results).path(path.parent.name, path.stem).exists():
-            yield _file(path, "pictures", "its cell has no record")
+        if f"{path.parent.name}/{path.stem}" not in references.pictures:
+            yield _file(path, "pictures", "of no recipe")
 
 
 def _aside(results: Path) -> Iterator[Unused]:

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Picture:
-    """Decoded images of a cell: the npz file they are drawn from, a file stem and a caption."""
+    """Decoded images of a set: the npz file they are drawn from, a file stem and a caption."""
 
     source: Path
     stem: str
@@ -66,7 +66,8 @@ def build(
         table: the table.
         scale: one of its scales.
         records: as `Store.records` returns them.
-        picture_source: folder of the cells' decoded images (<cell id>.npz), if pictures are wanted.
+        picture_source: folder of the decoded images (npz files that `Record.pictures_name` names),
+            if pictures are wanted.
         protocol: shows the cells that this protocol judges, instead of what the table says.
 
     Raises:
@@ -202,12 +203,13 @@ def _diverged(cells: list[CellReport]) -> list[str]:
 
 
 def _pictures(cells: list[CellReport], folder: Path) -> list[Picture]:
-    """Find the decoded images of the measured cells."""
-    pictures = []
-    for entry in (cell.entry for cell in distinct(cells) if cell.record is not None):
-        source = folder / f"{entry.cell.id}.npz"
-        if source.is_file():
+    """Find the decoded images of the measured cells: one picture a set, whoever judges it."""
+    pictures: dict[str, Picture] = {}
+    for cell in cells:
+        stem = "" if cell.record is None else cell.record.pictures_name
+        source = folder / f"{stem}.npz"
+        if stem and stem not in pictures and source.is_file():
+            entry = cell.entry
             what = f"{entry.row.label}, {entry.cell.dataset}, ipc {entry.cell.ipc}"
-            caption = f"{what}: {what_is_drawn(source)}"
-            pictures.append(Picture(source, entry.cell.id, caption))
-    return pictures
+            pictures[stem] = Picture(source, stem, f"{what}: {what_is_drawn(source)}")
+    return list(pictures.values())

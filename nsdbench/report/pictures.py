@@ -1,4 +1,4 @@
-"""Draw decoded images of a cell: one column per class, the same bytes every time."""
+"""Draw decoded images of a set: one column per class, the same bytes every time."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _QUALITY = 85  # of a WebP, of 100
 
 
 def draw_images(source: Path) -> bytes:
-    """Draw the images that a run kept with its record, enlarged so that their pixels are seen.
+    """Draw the images that a run kept of a set, enlarged so that their pixels are seen.
 
     Args:
         source: npz with images [n, 1 or 3, H, W] (uint8, or floats in [0, 1]) and labels [n].

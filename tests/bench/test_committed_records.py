@@ -24,6 +24,14 @@ def test_there_are_records():
     assert len(records()) >= 90
 
 
+def test_committed_pictures_are_those_of_the_records():
+    """A file that is left over is of an older recipe, or is named after a cell: rename it."""
+    known = {f"{record.cell.scale}/{record.pictures_name}" for record in records()}
+    images = RESULTS / "images"
+    kept = {f"{path.parent.name}/{path.stem}" for path in images.glob("*/*.*")}
+    assert len(kept) > 80 and {name for name in kept if not name.startswith("smoke/")} <= known
+
+
 @pytest.mark.parametrize("record", records(), ids=lambda r: r.cell.scale + r.cell.id)
 def test_a_committed_record_is_current(record):
     cell = record.cell

@@ -12,6 +12,7 @@ from nsdbench.bench.cell import Cell
 from nsdbench.bench.measure import recorded
 from nsdbench.bench.plan import Task
 from nsdbench.bench.record import Record
+from nsdbench.bench.store import Store
 from nsdbench.evaluation import Judge, protocols
 from nsdbench.experts import Run
 from nsdbench.ops.precision import PRECISIONS
@@ -48,7 +49,7 @@ def test_a_record_is_complete_and_plain_json(tmp_path, measure_cell):
     assert record.training.code_path == {"evaluation": "native", "unroll": "native"}
     assert record.provenance.build["native"] is True
     assert len(record.work.commits) == 1
-    with numpy.load(tmp_path / "images" / "smoke" / f"{cell().id}.npz") as pictures:
+    with numpy.load(Store(tmp_path).images_path("smoke", record.pictures_name)) as pictures:
         assert pictures["images"].dtype == numpy.uint8
         assert pictures["images"].shape[1:] == (1, 8, 8)
         assert len(pictures["images"]) == len(pictures["labels"])
@@ -121,6 +122,26 @@ def test_architectures_share_one_distilled_set(tmp_path, monkeypatch, measure_ce
         record = measure_cell(cell(arch=arch), tmp_path)
         assert record.status == "done", record.failure
     assert len(calls) == 1
+    (pictures,) = (tmp_path / "images" / "smoke").iterdir()
+    assert pictures.stem == record.pictures_name
+
+
+def test_the_pictures_of_a_cell_are_those_of_its_recipe_and_its_first_set(
+    tmp_path, tiny_methods, measure_cell
+):
+    """However many sets a cell has: so cells of one recipe never write other pictures."""
+    one = measure_cell(cell(), tmp_path, seeds=1, repeats=1)
+    path = Store(tmp_path).images_path("smoke", one.pictures_name)
+    with numpy.load(path) as file:
+        first = dict(file)
+    measure_cell(cell(protocol="common-1ep"), tmp_path, seeds=3, repeats=1)
+    with numpy.load(path) as file:
+        assert all(numpy.array_equal(first[key], file[key]) for key in first)
+    method = tiny_methods / "tiny-nsd.toml"
+    method.write_text(method.read_text().replace("lr_syn = ", "lr_syn = 2"))
+    other = measure_cell(cell(), tmp_path, seeds=1, repeats=1)
+    names = {path.stem for path in (tmp_path / "images" / "smoke").iterdir()}
+    assert names == {one.pictures_name, other.pictures_name} and len(names) == 2
 
 
 def test_the_generic_path_says_so(tmp_path, monkeypatch, measure_cell):

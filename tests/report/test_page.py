@@ -123,10 +123,26 @@ def test_every_cell_is_a_row_and_opens_into_details_that_are_there_once(page):
         for entry in tables.load(name).entries("small")
     ]
     assert [row["id"] for row in rows] == [f"{name}/{cell_id}" for name, cell_id in entries]
-    kept = [x["id"] for x in tags(page, "template")]
+    kept = [x["id"] for x in tags(page, "template") if x["id"].startswith("details-")]
     assert kept == list(dict.fromkeys(row["data-details"] for row in rows))
     links = {x["href"].removeprefix("#") for x in tags(page, "a") if "/" in x["href"]}
     assert links == {row["id"].replace("+", "%2B").replace("=", "%3D") for row in rows}
+
+
+def test_a_set_that_several_networks_judge_is_drawn_once(page):
+    """Every picture is in the page once, and the details of a cell name that of its recipe."""
+    found, _ = Store(RESULTS).records("small")
+    names = {f"details-{record.cell.id}": f"picture-{record.pictures_name}" for record in found}
+    shown: dict[str, str] = {}
+    for tag, attributes in Tags(page).tags:
+        if tag == "template":
+            within = attributes["id"]
+        elif "data-picture" in attributes:
+            shown[within] = attributes["data-picture"]
+    assert len(shown) > 80 and shown.items() <= names.items()
+    drawn = [x["id"] for x in tags(page, "template") if x["id"].startswith("picture-")]
+    assert len(drawn) == len(set(drawn)) == page.count('<figure class="pictures">')
+    assert set(drawn) == set(shown.values()) and len(drawn) < len(shown) - 5
 
 
 def test_the_gain_over_random_is_that_of_the_report(page):
@@ -160,7 +176,7 @@ def test_names_of_users_are_text_and_nothing_else(tmp_path, monkeypatch):
     ]
     images = tmp_path / "images" / "smoke"
     images.mkdir(parents=True)
-    (images / f"{measured.cell.id}.npz").write_bytes(b"no archive")
+    (images / f"{records[0].pictures_name}.npz").write_bytes(b"no archive")
     text = render(["evil"], "smoke", records, tmp_path)
     parsed = Tags(text)
     assert len(tags(text, "script")) == 1 and tags(text, "img") == []

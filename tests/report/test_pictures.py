@@ -7,6 +7,7 @@ from zipfile import ZipFile
 import numpy as np
 import pytest
 
+from nsdbench.bench import tables
 from nsdbench.report.pictures import draw_images, draw_small, what_is_drawn
 from nsdbench.report.writers import write
 from tests.report.records import entry_of, record_of
@@ -15,7 +16,7 @@ from tests.report.records import entry_of, record_of
 def test_pictures_are_drawn_and_linked(tmp_path):
     entry = entry_of("table6", "smoke", "MTT", ipc=1)
     record = record_of(entry, [50.0])
-    stem = record.cell.id
+    stem = record.pictures_name
     (tmp_path / "in").mkdir()
     images = np.zeros((3, 3, 8, 8), dtype=np.uint8)
     np.savez_compressed(tmp_path / "in" / f"{stem}.npz", images=images, labels=np.array([0, 1, 1]))
@@ -28,12 +29,27 @@ def test_pictures_are_drawn_and_linked(tmp_path):
     assert (out / f"{stem}.png").read_bytes() == png
 
 
+def test_a_set_that_several_networks_judge_is_drawn_once(tmp_path):
+    cells = [entry for entry in tables.load("table4").entries("smoke") if entry.row.label == "MTT"]
+    records = [record_of(entry, [50.0]) for entry in cells]
+    records.append(record_of(cells[0], [50.0], recipe_hash="0" * 64))  # of an older recipe
+    assert len(records) > 3 and len({record.pictures_name for record in records}) == 2
+    images = np.zeros((1, 1, 8, 8), dtype=np.uint8)
+    for record in records:
+        np.savez(tmp_path / f"{record.pictures_name}.npz", images=images, labels=np.array([0]))
+    for records_shown, count in ((records[:-1], 1), (records[1:], 2)):
+        text = write(["table4"], "smoke", records_shown, "markdown", tmp_path, tmp_path / "out")
+        shown = re.findall(r"!\[(.*?)\]\((.*?)\)", text)
+        assert len({path for _, path in shown}) == len(shown) == count
+        assert {caption.partition(":")[0] for caption, _ in shown} == {"MTT, Digits32, ipc 10"}
+
+
 def test_a_damaged_picture_is_a_note_and_the_report_stays(tmp_path):
     record = record_of(entry_of("table6", "smoke", "MTT", ipc=1), [50.0])
-    source = tmp_path / f"{record.cell.id}.npz"
+    source = tmp_path / f"{record.pictures_name}.npz"
     source.write_bytes(b"PK")
     text = write(["table6"], "smoke", [record], "markdown", tmp_path, tmp_path / "out")
-    assert "50.0" in text and f"No picture of {record.cell.id}: {source} does not" in text
+    assert "50.0" in text and f"No picture of {source.stem}: {source} does not" in text
     assert not list((tmp_path / "out").iterdir())
 
 

@@ -39,8 +39,7 @@ class Details:
         sources: where the values of the settings come from, in the order of their numbers.
         storage: of the first set.
         provenance: where and when the cell was measured, and by which code.
-        picture: address of a PNG of decoded images, empty where there are none.
-        caption: what the picture shows, or why there is none.
+        picture: name of the decoded images of its set, empty where there are none.
     """
 
     key: str
@@ -54,11 +53,10 @@ class Details:
     curve: Curve | None
     provenance: Facts
     picture: str
-    caption: str
 
 
-def describe(cell: CellReport, picture: str = "", caption: str = "") -> Details:
-    """Describe a cell, measured or not, with the address of its picture and the caption."""
+def describe(cell: CellReport, picture: str = "") -> Details:
+    """Describe a cell, measured or not, with the name of its picture."""
     entry, record = cell.entry, cell.record
     method = entry.description
     return Details(
@@ -72,7 +70,6 @@ def describe(cell: CellReport, picture: str = "", caption: str = "") -> Details:
         curve(record.distillation.curve) if record and record.distillation else None,
         _provenance(record) if record is not None else (),
         picture,
-        caption,
     )
 
 

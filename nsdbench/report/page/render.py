@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -44,7 +44,7 @@ def render(
         scale: "smoke", "small" or "paper".
         records: as `Store.records` returns them.
         results: the results folder, which holds the decoded images and the arrays of figures. A
-            file of images that holds none is named beside its cell.
+            file of images that holds none is named beside its cells.
         protocol: shows the cells that this protocol judges, instead of what the tables say.
 
     Raises:
@@ -64,10 +64,12 @@ def render(
         lstrip_blocks=True,
     )
     rows = [row for shown in views for row in shown.rows]
+    pictures = _pictures((row.cell for row in rows), results / "images" / scale)
     return environment.get_template("page.html").render(
         scale=scale,
         views=views,
-        details=_details((row.cell for row in rows), results / "images" / scale),
+        details=_details((row.cell for row in rows), pictures),
+        pictures=pictures,
         datasets=list(dict.fromkeys(row.cell.entry.cell.dataset for row in rows)),
         sizes=sorted({row.cell.entry.cell.ipc for row in rows} - {0}),
         statuses=list(dict.fromkeys(row.cell.status for row in rows)),
@@ -78,20 +80,25 @@ def render(
     )
 
 
-def _details(cells: Iterable[CellReport], images: Path) -> list[Details]:
+def _details(cells: Iterable[CellReport], pictures: Container[str]) -> list[Details]:
     """Describe every cell once; tables share some."""
     found: dict[str, Details] = {}
     for cell in cells:
         if cell.entry.cell.id not in found:
-            found[cell.entry.cell.id] = describe(cell, *_picture(cell, images))
+            name = "" if cell.record is None else cell.record.pictures_name
+            found[cell.entry.cell.id] = describe(cell, name if name in pictures else "")
     return list(found.values())
 
 
-def _picture(cell: CellReport, images: Path) -> tuple[str, str]:
-    """Return the decoded images of a measured cell as the address of a WebP, and what it shows."""
-    source = images / f"{cell.entry.cell.id}.npz"
-    if cell.record is None or not source.is_file():
-        return "", ""
+def _pictures(cells: Iterable[CellReport], images: Path) -> dict[str, tuple[str, str]]:
+    """Draw the decoded images of measured cells, by name: cells whose sets are one share them."""
+    names = dict.fromkeys(cell.record.pictures_name for cell in cells if cell.record is not None)
+    sources = {name: images / f"{name}.npz" for name in names}
+    return {name: _picture(source) for name, source in sources.items() if source.is_file()}
+
+
+def _picture(source: Path) -> tuple[str, str]:
+    """Return decoded images as the address of a WebP, empty if damaged, and what it shows."""
     try:
         webp = draw_small(source, _PER_CLASS)
     except ValueError as error:

@@ -41,7 +41,9 @@ function sort(button) {
   body.append(...keyed.flatMap(({ row, below }) => (below ? [row, below] : [row])));
 }
 
-/* A row opens into what is known of its cell. */
+/* A row opens into what is known of its cell; cells share the pictures of a set. */
+
+const copyOf = (id) => document.getElementById(id).content.cloneNode(true);
 
 function open(row, isOpen) {
   const below = detailsOf(row);
@@ -52,7 +54,8 @@ function open(row, isOpen) {
   const cell = opened.insertCell();
   opened.className = "opened";
   cell.colSpan = row.children.length;
-  cell.append(document.getElementById(row.dataset.details).content.cloneNode(true));
+  cell.append(copyOf(row.dataset.details));
+  every("[data-picture]", cell).forEach((place) => place.replaceWith(copyOf(place.dataset.picture)));
   row.after(opened);
 }
 
