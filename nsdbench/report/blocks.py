@@ -10,6 +10,7 @@ labels in the order wanted. The kinds are
     accuracies    a row a method, a column a data set, ipc and network
     beside        the same with the printed number beside every column
     cells         a row a measured cell, with its uncertainty and cost
+    spread        a row a cell of several sets, with the spread between them
     difference    the first of two rows less the second, a number within a line
 
 A block none of whose cells is measured stays as it is.
@@ -207,6 +208,23 @@ def _measured_cells(cells: list[CellReport]) -> str:
     return _table(Grid("", header, tuple(lines)))
 
 
+def _spread(cells: list[CellReport]) -> str:
+    """Write a row a cell of several sets with several networks each."""
+    header = ("method", "data set", "ipc", "network", "sets x networks", "between sets, points")
+    lines = []
+    for cell in cells:
+        record = cell.record
+        spread = None if record is None else record.accuracy.between_sets
+        if record is None or spread is None:
+            continue
+        at, sets = record.cell, len(record.accuracy.values)
+        where = (cell.entry.row.label, at.dataset, str(at.ipc), at.arch)
+        lines.append((*where, f"{sets} x {record.accuracy.n / sets:g}", f"{spread:.1f}"))
+    if not lines:
+        return "\n\nIt was measured for no cell yet.\n\n"
+    return _table(Grid("", header, tuple(lines)))
+
+
 def _difference(cells: list[CellReport]) -> str:
     """Write how much one cell is above another, without a sign."""
     records = [cell.record for cell in cells]
@@ -221,6 +239,7 @@ _KINDS: dict[str, Callable[[list[CellReport]], str]] = {
     "accuracies": _accuracies,
     "beside": _beside,
     "cells": _measured_cells,
+    "spread": _spread,
     "difference": _difference,
 }
 

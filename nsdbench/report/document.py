@@ -133,8 +133,10 @@ def _paragraphs(
         "Intervals are Student's t over the means of sets where a cell has several. Where it has "
         "one they are over its networks and leave out the variation between sets, of which the "
         'column "between sets" has an estimate if one was measured (standard deviation in points). '
-        "The gain over Random is under the same protocol, data, budget and network, with Welch's "
-        "interval; a set that stores more than its budget has more room than that Random."
+        "The gain over Random is under the same protocol, data, budget and network, and a dash "
+        "where Random is not measured so. Its interval is Welch's, and of one set leaves out the "
+        "variation between sets as well; a set that stores more than its budget has more room "
+        "than that Random."
     )
     cells = distinct(cells)
     counts = Counter(cell.status for cell in cells)

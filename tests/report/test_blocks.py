@@ -17,20 +17,21 @@ ACCURACIES = 'accuracies table1 scale=smoke dataset=Digits16 rows="NSD|Random|Fu
 
 
 def records(scale="smoke", dataset="Digits16", **values):
-    """Make records of Table 1: a list of three sets by method and ipc."""
+    """Make records of Table 1: by method and ipc a list of sets, of one network or several."""
     made = []
     for entry in tables.load("table1").entries(scale):
         cell = entry.cell
         key = f"{cell.method}{cell.ipc}"
         if key in values and cell.dataset == dataset:
+            rows = [value if isinstance(value, list) else [value] for value in values[key]]
             made.append(
                 Record.done(
                     cell,
                     recipe=methods.resolve(cell.method, cell.dataset, cell.ipc, cell.scale),
                     protocol=protocols.get(cell.protocol),
-                    seeds=3,
-                    repeats=1,
-                    accuracy=summary([[value] for value in values[key]]),
+                    seeds=len(rows),
+                    repeats=len(rows[0]),
+                    accuracy=summary(rows),
                     budget={"stored_bits": 983, "limit_bits": 1000, "decoded_images": 12_000},
                     cost={"seconds": {"distill": 20.6, "evaluate": 0.2}, "peak_bytes": 2**30},
                     provenance={"device": "a processor"},
@@ -99,6 +100,17 @@ def test_cells_have_uncertainty_and_cost():
         "peak memory": "1,024 MiB", "on": "a processor",
     }  # fmt: skip
     assert random[0] == "Random" and dict(zip(header, random, strict=True))["n"] == "3"
+
+
+def test_the_spread_between_sets_is_that_of_an_analysis_of_variance():
+    """Means 71 and 75 of two networks each, which differ by 2: sqrt((16 - 2) / 2) is 2.6."""
+    order = "spread table1 scale=smoke"
+    sets = records(nsd1=[[70.0, 72.0], [74.0, 76.0]], random1=RANDOM)
+    header, row = table(fill(block(order), sets).text)
+    assert header[-2:] == ["sets x networks", "between sets, points"]
+    assert row == ["NSD", "Digits16", "1", "convnet2-w16", "2 x 2", "2.6"]
+    none = fill(block(order), records(random1=RANDOM))
+    assert "measured for no cell yet" in none.text and none.left == ()
 
 
 def test_a_difference_stands_within_a_line():
