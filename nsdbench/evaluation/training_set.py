@@ -75,9 +75,10 @@ def learning_rate(protocol: Protocol, source: Source, meaning: Meaning) -> float
     learned = source.metadata.get("learned", {}) if isinstance(source, Artefact) else {}
     rate: float | None = learned.get("lr", meaning.lr)
     if rate is None:
+        other = "" if isinstance(source, Artefact) else ", or give --lr (lr=)"
         raise ValueError(
             f"protocol {protocol.name} trains at the step size a distillation learned, and this "
-            "set carries none; use protocol common, or give --lr (lr=)"
+            f"set carries none; use protocol common{other}"
         )
     return rate
 

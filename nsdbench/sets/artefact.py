@@ -6,6 +6,7 @@ and how the networks that saw them preprocessed real images. Evaluation reads on
 
 import json
 import os
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 from math import prod
@@ -199,8 +200,12 @@ def load_artefact(path: str | os.PathLike) -> Artefact:
     """
     path = Path(path)
     if not path.is_file():
+        is_folder = path.is_dir()
+        what = "a folder, not an artefact" if is_folder else "no such artefact"
+        file = path / "set.safetensors" if is_folder else path.with_suffix(".safetensors")
         raise FileNotFoundError(
-            f"{path}: no such artefact; `python -m nsdbench distill --out {path}` makes one"
+            f"{path}: {what}; `python -m nsdbench distill --method M --dataset D --ipc N --out "
+            f"{shlex.quote(str(file))}` makes one"
         )
     try:
         with safetensors.safe_open(path, framework="pt") as file:

@@ -1,6 +1,8 @@
 """distill, evaluate, judge and export: one set at a time."""
 
 import json
+import re
+import shlex
 
 import pytest
 import torch
@@ -8,6 +10,7 @@ import torch
 from nsdbench import data
 from nsdbench.bench import judging
 from nsdbench.sets import Artefact, parameterizations
+from nsdbench.sets.artefact import check_out
 from tests.cli.texts import SET
 
 
@@ -76,6 +79,20 @@ def test_a_place_that_is_none_for_a_set_is_refused_before_the_work(nsdbench, fol
     assert "for example" in err and not (folder / "new").exists()
 
 
+def test_a_rate_is_offered_for_sets_of_others_alone(nsdbench, folder):
+    """For a set of ours `--lr` would be refused."""
+    from nsdbench.coresets import select
+
+    select("random", "Digits16", 1, out=folder / "ours.safetensors")
+    torch.save((torch.randn(10, 1, 16, 16), torch.arange(10)), folder / "theirs.pt")
+    for file, advice in (("ours.safetensors", ""), ("theirs.pt", ", or give --lr (lr=)")):
+        line = f"evaluate {file} --dataset Digits16 --arch convnet1-w8 --protocol mtt-1ep"
+        code, _, error = nsdbench(line)
+        assert code == 2 and error.endswith(f"set carries none; use protocol common{advice}\n")
+        code, _, error = nsdbench(f"{line} --lr 0.01 --repeats 1")
+        assert code == (0 if advice else 2), error
+
+
 def test_judge_and_report_judged(nsdbench, folder):
     images, labels = torch.randn(3, 1, 8, 8), torch.arange(3)
     torch.save(images, folder / "images_best.pt")
@@ -142,6 +159,18 @@ def test_a_set_is_exported_beside_its_file_or_where_one_says(nsdbench, folder):
     ):
         code, out, err = nsdbench(line)
         assert code == 2 and message in err and out == "", line
+
+
+@pytest.mark.parametrize("missing", ["a b.pt", "set", "x.safetensors", ".", "deep/er.npz"])
+def test_what_an_export_suggests_for_a_missing_file_is_not_refused(nsdbench, folder, missing):
+    """The command it names gets past its options, up to the names to be filled in."""
+    code, _, error = nsdbench(f"export '{missing}' --format npz --out pictures.npz")
+    (command,) = re.findall("`python -m nsdbench (.*?)` makes one", error)
+    assert code == 2 and " --ipc N " in command
+    filled = command.replace(" M ", " mtt ").replace(" D ", " Absent ").replace(" N ", " 1 ")
+    code, _, error = nsdbench(filled)
+    assert code == 2 and "dataset: expected one of" in error, "its --out is taken"
+    assert not check_out(shlex.split(command)[-1])
 
 
 @pytest.mark.parametrize("option", ["", " --data-root ."])
