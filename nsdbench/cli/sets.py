@@ -2,6 +2,7 @@
 
 import json
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated
 
@@ -39,7 +40,9 @@ from nsdbench.progress import Bars
 def judge(
     file: SetFiles,
     dataset: TestData,
-    arch: Annotated[str, typer.Option(help="networks, as a,b; see `list archs`")] = "convnet",
+    arch: Annotated[
+        str, typer.Option(help="networks, as a,b or path/to/file.py:Net; see `list archs`")
+    ] = "convnet",
     protocol: Annotated[
         str, typer.Option(help="protocols, as p,q; see `list protocols`")
     ] = "common",
@@ -65,14 +68,15 @@ def judge(
     from nsdbench.bench import judging
     from nsdbench.cli.console import show_judged
     from nsdbench.experts import Run
+    from nsdbench.models.own import split_list
     from nsdbench.sets.meaning import Meaning
 
     console = make_console()
     question = judging.Question(
         tuple(file),
         dataset,
-        _listed(arch, "--arch"),
-        _listed(protocol, "--protocol"),
+        _listed(split_list(arch), "--arch", arch),
+        _listed(protocol.split(","), "--protocol", protocol),
         repeats,
         Meaning(preprocessing, pixels, labels_are, factor, lr),
         ipc,
@@ -92,9 +96,9 @@ def judge(
         raise typer.Exit(3)
 
 
-def _listed(text: str, option: str) -> tuple[str, ...]:
-    """Split names at commas; the same name twice is one."""
-    names = tuple(dict.fromkeys(name.strip() for name in text.split(",")))
+def _listed(pieces: Iterable[str], option: str, text: str) -> tuple[str, ...]:
+    """Check the names that an option lists; the same name twice is one."""
+    names = tuple(dict.fromkeys(name.strip() for name in pieces))
     if not all(names):
         raise ValueError(f"{option} {text!r}: expected names with a comma between them")
     return names

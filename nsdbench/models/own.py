@@ -74,6 +74,28 @@ def join(name: str, depth: int | None, width: int | None, norm: str) -> str:
     return f"{name}{sizes}{SUFFIXES[norm]}"
 
 
+def split_list(text: str) -> list[str]:
+    """Split a list of ids at its commas, but for those in the path of a user's file that is there.
+
+    Of a file in the folder "a,b" the id is one piece, "a,b/net.py:Net"; other pieces are returned
+    as they are, whether they are ids or not.
+    """
+    pieces, ids = text.split(","), []
+    while pieces:
+        ends = range(1, len(pieces) + 1)
+        end = next((n for n in ends if _is_there(",".join(pieces[:n]).strip())), 1)
+        ids.append(",".join(pieces[:end]).strip())
+        del pieces[:end]
+    return ids
+
+
+def _is_there(identifier: str) -> bool:
+    """Say whether an id is that of a user's network in a file that exists."""
+    parts = split(identifier)
+    path, colon, _ = _versioned(parts[0])[0].rpartition(":") if parts else ("", "", "")
+    return bool(colon) and os.path.isfile(user_path(path))
+
+
 def is_own(name: str) -> bool:
     """Say whether a name, with a digest or without, is that of a user's network."""
     factory, _ = _versioned(name)

@@ -179,12 +179,27 @@ def test_filters(store):
     assert ids("ipc=0") == ["Digits16-full-full-convnet2-w8-full-2ep"]
 
 
+def test_a_comma_in_a_value_is_one_of_it():
+    """As in the path of a user's file or folder, and in a list of a variant."""
+    text = (
+        "dataset=folder:/a,b/c@16,arch=x, y.py:Net|convnet3-w8,method=nsd+optimiser.a=[1,2],ipc=1"
+    )
+    assert parse_where([f"{text},"]) == {
+        "dataset": ["folder:/a,b/c@16"],
+        "arch": ["x, y.py:Net", "convnet3-w8"],
+        "method": ["nsd+optimiser.a=[1,2]"],
+        "ipc": ["1"],
+    }
+
+
 @pytest.mark.parametrize(
     ("condition", "message"),
     [
         ("colour=red", "expected key=value with a key of dataset, ipc, method, arch, protocol"),
         ("ipc", "expected key=value"),
         ("ipc=", "expected key=value"),
+        ("ipc=1,icp=1", "--where 'icp=1': expected key=value"),
+        ("ipc=1,random", "--where ipc=1,random matches no cell; ipc is one of 1, 10, 0"),
         ("ipc=3", "--where ipc=3 matches no cell; ipc is one of 1, 10, 0"),
         ("method=random|magic", "method=magic matches no cell; method is one of random, dream"),
     ],

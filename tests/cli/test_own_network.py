@@ -68,6 +68,18 @@ def test_it_judges_in_records_of_its_version(nsdbench, tmp_path, caplog):
     assert {r.cell.arch for r in kept} == {arch, other["cell"]["arch"]} and len(kept) == 4
 
 
+def test_a_comma_in_its_path_does_not_end_it(nsdbench, tmp_path):
+    (tmp_path / "nets, too").mkdir()
+    (tmp_path / "nets, too" / "mine.py").write_text(NET + "# behind a comma\n")
+    line = "judge set.pt --dataset Digits16 --protocol common-1ep --repeats 1 --json"
+    code, out, err = nsdbench(f"{line} --arch 'convnet1-w4,nets, too/mine.py:Linear,mlp-w4'")
+    assert code == 0, err
+    names = [record["cell"]["arch"].partition("~")[0] for record in json.loads(out)]
+    assert names == ["convnet1-w4", "nets, too/mine.py:Linear", "mlp-w4"]
+    code, out, err = nsdbench(f"{line} --arch 'convnet1-w4,nets, gone/mine.py:Linear'")
+    assert code == 2 and out == "" and "nets" in err and "Traceback" not in err
+
+
 def test_a_table_takes_it(nsdbench, tmp_path):
     code, out, err = nsdbench("run mine")
     assert code == 0, err

@@ -54,6 +54,26 @@ def write(tmp_path, monkeypatch):
     return writer
 
 
+@pytest.mark.parametrize(
+    ("text", "ids"),
+    [
+        ("convnet,resnet18-w16", ["convnet", "resnet18-w16"]),
+        ("a,b/net.py:Net", ["a,b/net.py:Net"]),
+        ("convnet, a,b/net.py:Net~0123456789ab-d2-w4-bn ,mlp",
+         ["convnet", "a,b/net.py:Net~0123456789ab-d2-w4-bn", "mlp"]),
+        ("mine.py:Net,a,b/net.py:Net,a,b/net.py:Wide", ["mine.py:Net", "a,b/net.py:Net",
+                                                       "a,b/net.py:Wide"]),
+        ("absent.py:Net,mine.py:Net", ["absent.py:Net", "mine.py:Net"]),
+        ("a,c/net.py:Net,", ["a", "c/net.py:Net", ""]),
+        ("", [""]),
+    ],
+)  # fmt: skip
+def test_a_list_is_split_at_commas_but_those_in_the_path_of_a_file(write, text, ids):
+    write(NET)
+    write(NET, "a,b/net.py")
+    assert own.split_list(text) == ids
+
+
 def digest(code):
     return hashlib.sha256(textwrap.dedent(code).encode()).hexdigest()[:12]
 

@@ -1,5 +1,6 @@
 """Filters on cells, as the option --where gives them."""
 
+import re
 from collections.abc import Iterable
 from dataclasses import fields
 
@@ -8,16 +9,19 @@ from nsdbench.bench.tables.table import Entry
 from nsdbench.errors import nearest
 
 WHERE_KEYS = tuple(field.name for field in fields(Cell) if field.name != "scale")
+_BEFORE_KEY = re.compile(r",(?=\s*(?:[a-z]+\s*=|$))")
 
 
 def parse_where(conditions: Iterable[str]) -> dict[str, list[str]]:
     """Read filters such as "dataset=FashionMNIST,ipc=1|10,method=nsd".
 
+    A comma with no "key=" behind it is one of the value, as of a path.
+
     Raises:
         ValueError: a part is not key=value, or the key is unknown.
     """
     where: dict[str, list[str]] = {}
-    for part in (part for text in conditions for part in text.split(",") if part.strip()):
+    for part in (part for text in conditions for part in _BEFORE_KEY.split(text) if part.strip()):
         key, equals, value = (piece.strip() for piece in part.partition("="))
         if not equals or not value or key not in WHERE_KEYS:
             raise ValueError(
