@@ -40,13 +40,7 @@ class Step:
 
 def steps(out: Path, has_device: bool, is_built_here: bool, wheels: Path | None) -> list[Step]:
     """List what is to run."""
-    found = []
-    if wheels is not None:
-        names = tuple(str(path) for path in sorted(wheels.glob("*.whl")))
-        pip = ("-m", "pip", "install", "--quiet", "--no-index", "--no-deps", "--target", str(SITE))
-        found.append(Step("packages", (*pip, *names), 60))
-    if is_built_here:
-        found.append(Step("build", ("setup.py", "build_ext", "--inplace"), 180))
+    found = preparation(is_built_here, wheels)
     found.append(Step("doctor", ("-m", "nsdbench", "doctor", "--json"), 60))
     if has_device:
         tests = ("-n", "8", "-k", "cuda or on_a_device", "tests/ops", "tests/student")
@@ -58,6 +52,28 @@ def steps(out: Path, has_device: bool, is_built_here: bool, wheels: Path | None)
     found.append(Step("benchmark", ("-m", "benchmarks.cuda", *benchmark), 240))
     found.append(Step("tests", ("-m", "pytest", "-q", *tests), 180))
     return found
+
+
+def preparation(is_built_here: bool, wheels: Path | None) -> list[Step]:
+    """List what makes the package usable on a bare machine."""
+    found = []
+    if wheels is not None:
+        names = tuple(str(path) for path in sorted(wheels.glob("*.whl")))
+        pip = ("-m", "pip", "install", "--quiet", "--no-index", "--no-deps", "--target", str(SITE))
+        found.append(Step("packages", (*pip, *names), 60))
+    if is_built_here:
+        found.append(Step("build", ("setup.py", "build_ext", "--inplace"), 180))
+    return found
+
+
+def variables() -> dict[str, str]:
+    """Return the environment of the steps: this one, with the packages from wheels."""
+    path = os.environ.get("PYTHONPATH", "")
+    return os.environ | {
+        "PYTHONPATH": f"{SITE}{os.pathsep}{path}" if path else str(SITE),
+        "PATH": f"{SITE / 'bin'}{os.pathsep}{os.environ.get('PATH', os.defpath)}",
+        "PYTHONUNBUFFERED": "1",
+    }
 
 
 def run(step: Step, seconds: float, environment: dict[str, str], log: Path) -> dict:
@@ -106,12 +122,7 @@ def main(words: list[str] | None = None) -> int:
     out.mkdir(parents=True, exist_ok=True)
     log = out / "device_check.log"
     log.write_text("", encoding="utf-8")
-    path = os.environ.get("PYTHONPATH", "")
-    environment = os.environ | {
-        "PYTHONPATH": f"{SITE}{os.pathsep}{path}" if path else str(SITE),
-        "PATH": f"{SITE / 'bin'}{os.pathsep}{os.environ.get('PATH', os.defpath)}",
-        "PYTHONUNBUFFERED": "1",
-    }
+    environment = variables()
     has_device = has_cuda(environment)
     results: list[dict] = []
     for step in steps(out, has_device, not asked.no_build, asked.wheels):

@@ -84,7 +84,8 @@ def build(
         )
         paragraphs = (f"Source: {table.source}.", settings.note, text)
         return Document(name, title, tuple(filter(None, paragraphs)), (), (), table.footnotes)
-    declared = dict.fromkeys(row.sweep or row for row in table.rows)
+    shown = {cell.entry.row for cell in cells}
+    declared = dict.fromkeys(row.sweep or row for row in table.rows if row.minus or row in shown)
     return Document(
         name,
         title,

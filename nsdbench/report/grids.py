@@ -296,11 +296,11 @@ def cost_grid(cells: list[CellReport]) -> list[Grid]:
 
 def _measured(cells: list[CellReport]) -> list[tuple[CellReport, Result, tuple[str, str, str]]]:
     """Return the cells that have a number, its record, and the labels of their rows."""
-    measured = [(cell, cell.record) for cell in distinct(cells) if cell.record is not None]
-    names = cell_labels([cell for cell, _ in measured])
+    known = distinct(cells)
     return [
-        (cell, record, (cell.entry.row.label, name, cell.entry.cell.protocol))
-        for (cell, record), name in zip(measured, names, strict=True)
+        (cell, cell.record, (cell.entry.row.label, name, cell.entry.cell.protocol))
+        for cell, name in zip(known, cell_labels(known), strict=True)
+        if cell.record is not None
     ]
 
 

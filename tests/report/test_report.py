@@ -185,6 +185,17 @@ def test_a_copy_stands_beside_the_published_numbers_and_no_verdict_is_given_at_s
     assert not [found for found in no_copy.grids if "copy" in found.title]
 
 
+def test_notes_are_those_of_the_rows_that_a_scale_has():
+    for name, scale, kernel in (("table1", "small", "rfad"), ("table1", "paper", "kip")):
+        (note,) = [
+            x for x in build(tables.load(name), scale, []).notes if x.startswith("KIP to NN:")
+        ]
+        assert f"the method `{kernel}`" in note
+    for scale, count in (("small", 1), ("paper", 0)):
+        notes = build(tables.load("table4"), scale, []).notes
+        assert sum(note.startswith("Random:") for note in notes) == count
+
+
 def test_a_set_over_its_budget_says_what_it_stores_and_is_never_compared():
     """HaBa's own: 1.91 images per class at "ipc 1"."""
     haba = entry_of("table1", "paper", "HaBa", dataset="CIFAR10", ipc=1)
