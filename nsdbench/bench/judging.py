@@ -208,9 +208,7 @@ def _prepare(
 
 def _compared(task: Task, known: _Set, first: Judge, run: Run) -> Judged:
     """Measure Random in the room of a set, and say what the set was taken for."""
-    cell, notes = task.cell, list(known.reading.notes)
-    if first.notice:
-        notes.append(first.notice)
+    cell, notes = task.cell, [*known.reading.notes, *first.notices]
     protocol = task.protocol
     if protocol.lr is None:
         name = f"{protocol.name}-lr{first.lr:.6g}"

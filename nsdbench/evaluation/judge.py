@@ -32,6 +32,7 @@ from nsdbench.evaluation.training_set import (
 from nsdbench.progress import Shown, reporting
 from nsdbench.seeding import generator
 from nsdbench.sets.artefact import Artefact
+from nsdbench.sets.doubts import far_from_real, missing_classes
 from nsdbench.sets.foreign import ForeignSet, from_python
 from nsdbench.sets.formats.base import Reading
 from nsdbench.sets.formats.registry import read_set
@@ -136,8 +137,8 @@ def evaluate(
     if isinstance(paths, list | tuple) and paths and isinstance(paths[0], str | os.PathLike):
         source = only(read_set(*paths, spec=data.spec, said=meaning))
     judge = Judge(source, data, arch, protocol, device, meaning)
-    if judge.notice:
-        notice(judge.notice)
+    for doubt in judge.notices:
+        notice(doubt)
     networks: list[Evaluation] = []
     with reporting(progress) as report:
         running: dict[int, int] = {}  # steps of networks that are trained
@@ -183,7 +184,8 @@ class Judge:
         lr: learning rate the networks are trained at.
         preprocessing: how test images become network inputs.
         num_images: training images.
-        notice: that the preprocessing contradicts the images of another project, if it does.
+        notices: of a set of another project what its owner hardly means: images that contradict
+            the preprocessing or are far from real ones, and classes without an image.
 
     Raises:
         ValueError: as `evaluate`.
@@ -209,10 +211,15 @@ class Judge:
         regresses = protocol.loss != "cross_entropy"
         self._set = training_set_of(source, data, self.preprocessing, meaning, regresses)
         self.num_images = self._set.num_images
-        self.notice = ""
+        self.notices: tuple[str, ...] = ()
         if isinstance(source, ForeignSet):
-            images, _ = self._set.fetch(torch.arange(self.num_images))
-            self.notice = contradiction(images, data, self.preprocessing)
+            images, labels = self._set.fetch(torch.arange(self.num_images))
+            doubts = (
+                far_from_real(images, data, self.preprocessing)
+                or contradiction(images, data, self.preprocessing),
+                missing_classes(labels, data.num_classes),
+            )
+            self.notices = tuple(filter(None, doubts))
         is_small = not isinstance(source, TrainingData) and self._set.redraw is None
         if torch.device(device).type == "cuda" and is_small:
             self._set = kept_on(self._set, torch.device(device))

@@ -116,8 +116,9 @@ def network_inputs(
         [n, C, H, W] float32.
 
     Raises:
-        ValueError: no image, another shape or dtype, values that are not finite, or images that are
-            not what is said of them, or look like pixels while nothing is said.
+        ValueError: no image, another shape or dtype, values that are not finite or whose squares
+            are not, or images that are not what is said of them, or look like pixels while nothing
+            is said.
     """
     _check_shape(images, origin, data)
     if images.dtype == torch.bool:
@@ -126,8 +127,16 @@ def network_inputs(
     is_finite = torch.isfinite(x).flatten(1).all(1)
     if not is_finite.all():
         raise ValueError(
-            f"{origin}: image {int(is_finite.long().argmin())} holds values that are not finite; "
-            "expected finite numbers"
+            f"{origin}: image {int(is_finite.long().argmin())} holds values that are not finite in "
+            "float32; expected finite numbers"
+        )
+    reach, limit = x.abs().flatten(1).amax(1), _largest_squared(x[0].numel())
+    if (reach > limit).any():
+        first = int(reach.argmax())
+        raise ValueError(
+            f"{origin}: image {first} reaches {reach[first]:.4g}; expected pixels, or network "
+            f"inputs of a few units, at most {limit:.1g}, beyond which their squares overflow "
+            "float32: rescale the images"
         )
     seen = _recognised(x, origin, images.is_floating_point(), pixels)
     if seen != (pixels or "normalised"):
@@ -219,6 +228,11 @@ def _check_shape(images: Tensor, origin: str, data: Dataset) -> None:
         f"{origin}: images are {shape}; {data.name} has [n, {channels}, {height}, {width}], n at "
         f"least 1{hint}"
     )
+
+
+def _largest_squared(count: int) -> float:
+    """Return the largest number whose square float32 holds `count` times: norms sum squares."""
+    return (torch.finfo(torch.float32).max / count) ** 0.5
 
 
 def _recognised(x: Tensor, origin: str, is_float: bool, said: str | None) -> Pixels:

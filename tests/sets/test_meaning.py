@@ -108,6 +108,24 @@ def test_images_that_are_none(digits, images, message):
     assert str(caught.value).startswith("set.pt: ") and "\n" not in str(caught.value)
 
 
+def test_values_whose_squares_overflow_are_refused_and_smaller_ones_are_not(digits):
+    """The norms of networks sum squares in float32, and would make every image the same."""
+    largest = (torch.finfo(torch.float32).max / 256) ** 0.5
+    signs = torch.ones(3, 1, 16, 16)
+    signs[..., ::2] = -1
+    for times, is_taken in ((0.999, True), (1.001, False)):
+        images = signs * torch.tensor([1.0, largest * times, 2.0])[:, None, None, None]
+        assert torch.isfinite(images[1].square().sum()) == is_taken
+        if is_taken:
+            assert torch.equal(inputs(images, *digits), images)
+            continue
+        for pixels in (None, "normalised"):
+            with pytest.raises(
+                ValueError, match=r"image 1 reaches 1\.15.e\+18; expected .* at most"
+            ):
+                inputs(images, *digits, pixels)
+
+
 CLASSES = torch.tensor([0, 2, 1, 2, 0, 1])
 ONE_HOT = F.one_hot(CLASSES, 3)
 LOGITS = 4.0 * ONE_HOT + torch.tensor([0.3, -1.0, 0.5])
