@@ -12,7 +12,7 @@ from nsdbench.bench.cost import estimate
 from nsdbench.bench.tables import SCALES, load, names
 from nsdbench.bench.tables.where import keep_where
 from nsdbench.data import spec
-from nsdbench.errors import NsdbenchError
+from nsdbench.errors import NsdbenchError, counted
 from nsdbench.evaluation import protocols
 from nsdbench.experts import student_arch
 from nsdbench.ops import backend
@@ -71,7 +71,7 @@ def explain(cell: Cell) -> str:
     """Write the explanation of one cell as plain text."""
     lines = [f"{cell.id} at scale {cell.scale}", ""]
     described = spec(cell.dataset)
-    budget = "full data" if cell.ipc == 0 else f"{cell.ipc} images per class"
+    budget = "full data" if cell.ipc == 0 else f"{counted(cell.ipc, 'image')} per class"
     shape = "x".join(map(str, described.image_shape))
     lines += [
         f"data set   {cell.dataset}: {described.num_classes} classes of {shape} images, {budget}",

@@ -206,7 +206,7 @@ CIFAR10 = _spec(10, "DC and MTT reference code")
 # md5 sums: www.cs.toronto.edu/~kriz/cifar.html
 DATASETS = {
     CIFAR10: _source(10, "c58f30108f718f92721af3b95e74349a", 170_498_071),
-    _spec(100, "those of CIFAR10, as in the MTT reference code"): _source(
-        100, "eb9058c3a382ffc7106e4002c42a8d85", 169_001_437
-    ),
+    _spec(
+        100, "those of CIFAR10, as in the MTT reference code; standardise_dc has its own"
+    ): _source(100, "eb9058c3a382ffc7106e4002c42a8d85", 169_001_437),
 }
