@@ -66,7 +66,7 @@ def test_run_report_status_and_run_again(nsdbench, folder):
     html = (folder / "out" / "report.html").read_text()
     assert code == 0 and "wrote out/report.html" in out
     assert "data:image/webp;base64," in html
-    assert (folder / "out" / f"{CELL_ID}.png").read_bytes().startswith(b"\x89PNG")
+    assert (folder / "out" / f"{record.pictures_name}.png").read_bytes().startswith(b"\x89PNG")
     code, out, _ = nsdbench("report mine --html site")
     assert code == 0 and out == "wrote site/index.html\n"
     assert (folder / "site" / "index.html").read_text() == html
