@@ -101,6 +101,14 @@ def run(step: Step, seconds: float, environment: dict[str, str], log: Path) -> d
     return {"step": step.name, "status": status, "seconds": taken, "output": output}
 
 
+def told(found: dict) -> str:
+    """Print how a step ended, and take its output out of what `run` found."""
+    output = found.pop("output")
+    last = output.strip().splitlines()[-1:] or [""]
+    print(f"{found['step']}: {found['status']} in {found['seconds']} s: {last[0]}", flush=True)
+    return output
+
+
 def has_cuda(environment: dict[str, str]) -> bool:
     """Ask torch, in a process of its own, whether there is a CUDA device."""
     question = "import torch; raise SystemExit(not torch.cuda.is_available())"
@@ -131,12 +139,10 @@ def main(words: list[str] | None = None) -> int:
             results.append({"step": step.name, "status": "no time left", "seconds": 0.0})
         else:
             found = run(step, min(step.seconds, left), environment, log)
-            output = found.pop("output")
+            output = told(found)
             if step.name == "doctor":
                 (out / "doctor.json").write_text(output, encoding="utf-8")
             results.append(found)
-            last = output.strip().splitlines()[-1:] or [""]
-            print(f"{step.name}: {found['status']} in {found['seconds']} s: {last[0]}", flush=True)
         facts = {"has_device": has_device, "steps": results}
         (out / "device_check.json").write_text(json.dumps(facts, indent=1) + "\n")
         if step.name == "build" and results[-1]["status"] != 0:

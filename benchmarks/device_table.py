@@ -101,27 +101,29 @@ def main(words: list[str] | None = None) -> int:
     log = out / "device_table.log"
     log.write_text("", encoding="utf-8")
     if asked.resume is not None:
-        unpack(asked.resume, results)
+        try:
+            unpack(asked.resume, results)
+        except ValueError as error:
+            print(f"--from {error}")
+            return 1
     done: list[dict[str, int | str | float]] = []
 
     def taken(step: Step) -> int | str:
         found = device_check.run(step, step.seconds, environment, log)
-        output = found.pop("output")
+        output = device_check.told(found)
         if step.name == "report":
             (out / "report.md").write_text(output, encoding="utf-8")
         done.append(found)
-        last = output.strip().splitlines()[-1:] or [""]
-        print(f"{step.name}: {found['status']} in {found['seconds']} s: {last[0]}", flush=True)
         return found["status"]
 
     for step in device_check.preparation(not asked.no_build, asked.wheels):
         if taken(step) != 0:
-            return _told(out, done, results, 1)
+            return _finish(out, done, results, 1)
     end = started + 60 * asked.minutes
     left = end - time.monotonic()
     if left < LEAST + RESERVE:
         print(f"{left:.0f} s are left after the preparation, too few to run; give more --minutes")
-        return _told(out, done, results, 1)
+        return _finish(out, done, results, 1)
     of_table = (asked.table, "--scale", asked.scale, "--results", str(results))
     where = ("--where", asked.where) if asked.where else ()
     limit = ("--time-limit", f"{left - RESERVE:.0f}s")
@@ -129,12 +131,12 @@ def main(words: list[str] | None = None) -> int:
     taken(Step("report", ("-m", "nsdbench", "report", *of_table, "--markdown"), 20))
     manifest = ("-m", "nsdbench", "experts", "manifest", "--results", str(results))
     taken(Step("manifests", manifest, max(end - time.monotonic() - 10, 10)))
-    return _told(out, done, results, ended if ended in (0, TIME_UP) else 1)
+    status = {0: 0, TIME_UP: TIME_UP}.get(ended, 1)
+    return _finish(out, done, results, status)
 
 
-def _told(out: Path, done: list[dict], results: Path, status: int | str) -> int:
+def _finish(out: Path, done: list[dict], results: Path, status: int) -> int:
     """Pack, write what was done, and return the exit status."""
-    status = int(status)
     parts = pack(results, out) if results.exists() else []
     size = sum(part.stat().st_size for part in parts) / 2**20
     facts = {"status": status, "steps": done, "packed_mib": round(size, 1)}

@@ -121,3 +121,11 @@ def test_it_asks_for_time_and_for_a_device(results, steps, tmp_path, monkeypatch
     with pytest.raises(SystemExit):
         device_table.main([*words, "--data", str(tmp_path / "nowhere")])
     assert "there is no such folder" in capsys.readouterr().err
+
+
+def test_it_goes_on_with_nothing_but_what_a_piece_left(results, steps, tmp_path, capsys):
+    asked, _ = steps
+    words = ["--out", str(tmp_path / "out"), "--results", str(results), "--no-build"]
+    assert device_table.main([*words, "--from", str(tmp_path / "nowhere")]) == 1 and not asked
+    said = capsys.readouterr().out
+    assert said.startswith(f"--from {tmp_path / 'nowhere'} holds nothing; expected results.tar.00")
