@@ -125,18 +125,25 @@ def live_lines(console: Console) -> Live:
 
 
 @dataclass(frozen=True)
-class _Phase:
-    """When a phase was first seen, with how many pieces done; its bar, if there are bars."""
+class Pace:
+    """When a phase was first seen, with how many pieces done: a resumed one has more than none."""
 
     started: float
     done: int
-    bar: TaskID | None
 
-    def left(self, now: float, done: int, total: int) -> str:
-        """Estimate the time left from the pieces that were done since: a resumed phase has more."""
+    def left(self, now: float, done: int, total: int) -> float:
+        """Estimate the seconds left from the pieces that were done since; 0 before the first."""
         if done <= self.done:
-            return ""
-        return time_left((now - self.started) * (total - done) / (done - self.done))
+            return 0.0
+        return (now - self.started) * (total - done) / (done - self.done)
+
+
+@dataclass(frozen=True)
+class _Phase:
+    """The pace of a phase; its bar, if there are bars."""
+
+    pace: Pace
+    bar: TaskID | None
 
 
 class Bars:
@@ -170,9 +177,9 @@ class Bars:
         is_new = phase not in self._phases
         if is_new:
             bar = self._live.add_task(phase, note="") if self._live else None
-            self._phases[phase] = _Phase(now, done, bar)
+            self._phases[phase] = _Phase(Pace(now, done), bar)
         known = self._phases[phase]
-        text = f"{done}/{total} {note}".rstrip() + known.left(now, done, total)
+        text = f"{done}/{total} {note}".rstrip() + time_left(known.pace.left(now, done, total))
         if self._live is not None and known.bar is not None:
             self._live.update(known.bar, completed=done, total=total, note=text)
         elif is_new or now - self._last_line >= SECONDS_BETWEEN_LINES:

@@ -9,7 +9,7 @@ coresets price themselves, see their families. Forward flops come from the close
 `models.sizes`. The rate is a round figure for narrow networks on one CPU core; expect the truth
 within a factor of three either way. That of a GPU is measured if somebody asked for it
 (`calibration`), else a guess. The display of a run corrects the time left by how long
-finished cells really took.
+finished cells really took, and by the pace of those under way.
 """
 
 from dataclasses import dataclass

@@ -19,7 +19,14 @@ from rich.table import Table
 from rich.text import Text
 
 from nsdbench.errors import counted
-from nsdbench.progress import SECONDS_BETWEEN_LINES, duration, has_live, live_lines, time_left
+from nsdbench.progress import (
+    SECONDS_BETWEEN_LINES,
+    Pace,
+    duration,
+    has_live,
+    live_lines,
+    time_left,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -193,6 +200,9 @@ class RunDisplay:
         self._total = len(todo)
         self._finished = 0
         self._started_at: dict[str, float] = {}
+        self._told_at: dict[str, float] = {}
+        self._paces: dict[str, tuple[str, Pace]] = {}  # of the phase that a cell is in
+        self._ends: dict[str, float] = {}  # of that phase, at its pace
         self._spent = 0.0
         self._spent_predicted = 0.0
         self._last_line = time.monotonic()
@@ -212,7 +222,7 @@ class RunDisplay:
     def started(self, task: Task) -> None:
         """Note that a cell starts."""
         cell_id = task.cell.id
-        self._started_at[cell_id] = time.monotonic()
+        self._started_at[cell_id] = self._told_at[cell_id] = time.monotonic()
         if self._live is not None:
             self._tasks[cell_id] = self._live.add_task(cell_id, total=None, note="")
         else:
@@ -226,6 +236,7 @@ class RunDisplay:
     def progress(self, task: Task, phase: str, done: int, total: int, note: str = "") -> None:
         """Show where a cell is; without a terminal, at most every half minute."""
         text = f"{phase} {done}/{total} {note}".rstrip()
+        self._keep_pace(task.cell.id, phase, done, total)
         if self._live is not None:
             bar = self._tasks[task.cell.id]
             self._live.update(bar, completed=done, total=total, note=text + self._left())
@@ -251,13 +262,33 @@ class RunDisplay:
             outcome = f"failed: {record.failure.line}" if record.failure else "failed"
         self._print(f"    {cell_id}: {outcome}, {duration(seconds)}")
 
+    def _keep_pace(self, cell_id: str, phase: str, done: int, total: int) -> None:
+        """Note when a phase will end; the first piece of it took the time since the last report."""
+        now = time.monotonic()
+        known, pace = self._paces.get(cell_id, (None, None))
+        if pace is None or known != phase or done <= pace.done:
+            pace = Pace(self._told_at.get(cell_id, now), done - 1)
+            self._paces[cell_id] = (phase, pace)
+        self._told_at[cell_id] = now
+        self._ends[cell_id] = now
+        if now - pace.started >= SECONDS_BETWEEN_LINES:
+            self._ends[cell_id] += pace.left(now, done, total)
+
     def _left(self) -> str:
-        """Estimate the time left from the predictions, corrected by the cells already measured."""
+        """Estimate the time left.
+
+        It is what was predicted, corrected by the cells already measured. A cell takes at least
+        until the phase that it is in will end at its pace.
+        """
         now = time.monotonic()
         trusted = SECONDS_TRUSTED + self._spent_predicted
         factor = (SECONDS_TRUSTED + self._spent) / trusted
         under_way = {
-            cell_id: max(0.0, factor * self._predicted.get(cell_id, 0.0) - (now - start))
+            cell_id: max(
+                0.0,
+                factor * self._predicted.get(cell_id, 0.0) - (now - start),
+                self._ends.get(cell_id, now) - now,
+            )
             for cell_id, start in self._started_at.items()
         }
         remaining = sum(self._predicted.values()) - self._spent_predicted

@@ -135,6 +135,25 @@ def test_the_time_left_learns_from_the_cells_before(clock):
     assert left == ["5.0 min", "4.3 min", "2.3 min"]
 
 
+def test_a_cell_takes_at_least_as_long_as_its_phase_at_its_pace(clock):
+    stream, cells, display = make(is_terminal=False)
+    with display:
+        display.started(cells[0])
+        for now, phase, count, total in (
+            (20.0, "distill", 1, 2),  # nothing is known of a pace within half a minute
+            (60.0, "distill", 2, 2),
+            (160.0, "evaluate", 3, 7),  # goes on after two networks: 100 s each
+            (260.0, "evaluate", 4, 7),
+            (320.0, "distill", 1, 9),  # of another set
+            (380.0, "distill", 2, 9),
+        ):
+            clock.append(now)
+            display.progress(cells[0], phase, count, total)
+    left = re.findall(r"about (.*) left", stream.getvalue())
+    # 300 s; 300 s - 60 s; two cells of 100 s, and 4 and 3 networks of 100 s, 8 and 7 steps of 60 s
+    assert left == ["5.0 min", "4.0 min", "10.0 min", "8.3 min", "11.3 min", "10.3 min"]
+
+
 def test_who_has_a_cell_is_said(clock):
     stream, cells, display = make(is_terminal=False)
     with display:
