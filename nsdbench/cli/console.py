@@ -12,6 +12,7 @@ import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
@@ -190,6 +191,25 @@ def resumable(console: Console) -> Iterator[None]:
         raise SystemExit(130) from None
 
 
+@dataclass
+class _UnderWay:
+    """When a cell started and last told of itself, and when its phase will end at its pace."""
+
+    started: float
+    told: float
+    phase: str = ""
+    pace: Pace | None = None
+    end: float = 0.0
+
+    def keep(self, now: float, phase: str, done: int, total: int) -> None:
+        """Take note of a piece; the first of a phase took the time since the last one."""
+        if self.pace is None or self.phase != phase or done <= self.pace.done:
+            self.phase, self.pace = phase, Pace(self.told, done - 1)
+        self.told = self.end = now
+        if now - self.pace.started >= SECONDS_BETWEEN_LINES:
+            self.end += self.pace.left(now, done, total)
+
+
 class RunDisplay:
     """Show a run while it goes on; use as a context manager."""
 
@@ -199,10 +219,7 @@ class RunDisplay:
         self._predicted = {cell_id: seconds[cell_id] for cell_id in todo}
         self._total = len(todo)
         self._finished = 0
-        self._started_at: dict[str, float] = {}
-        self._told_at: dict[str, float] = {}
-        self._paces: dict[str, tuple[str, Pace]] = {}  # of the phase that a cell is in
-        self._ends: dict[str, float] = {}  # of that phase, at its pace
+        self._under_way: dict[str, _UnderWay] = {}
         self._spent = 0.0
         self._spent_predicted = 0.0
         self._last_line = time.monotonic()
@@ -222,11 +239,12 @@ class RunDisplay:
     def started(self, task: Task) -> None:
         """Note that a cell starts."""
         cell_id = task.cell.id
-        self._started_at[cell_id] = self._told_at[cell_id] = time.monotonic()
+        now = time.monotonic()
+        self._under_way[cell_id] = _UnderWay(now, now)
         if self._live is not None:
             self._tasks[cell_id] = self._live.add_task(cell_id, total=None, note="")
         else:
-            position = f"[{self._finished + len(self._started_at)}/{self._total}]"
+            position = f"[{self._finished + len(self._under_way)}/{self._total}]"
             self._print(f"{position} {cell_id}{self._left()}")
 
     def held(self, task: Task, holder: str) -> None:
@@ -236,7 +254,7 @@ class RunDisplay:
     def progress(self, task: Task, phase: str, done: int, total: int, note: str = "") -> None:
         """Show where a cell is; without a terminal, at most every half minute."""
         text = f"{phase} {done}/{total} {note}".rstrip()
-        self._keep_pace(task.cell.id, phase, done, total)
+        self._under_way[task.cell.id].keep(time.monotonic(), phase, done, total)
         if self._live is not None:
             bar = self._tasks[task.cell.id]
             self._live.update(bar, completed=done, total=total, note=text + self._left())
@@ -249,7 +267,8 @@ class RunDisplay:
 
         cell_id = task.cell.id
         now = time.monotonic()
-        seconds = now - self._started_at.pop(cell_id, now)  # absent: another process measured it
+        begun = self._under_way.pop(cell_id, None)  # None: another process measured it
+        seconds = now - begun.started if begun else 0.0
         self._finished += 1
         self._spent += seconds
         self._spent_predicted += self._predicted.get(cell_id, 0.0)
@@ -261,18 +280,6 @@ class RunDisplay:
         else:
             outcome = f"failed: {record.failure.line}" if record.failure else "failed"
         self._print(f"    {cell_id}: {outcome}, {duration(seconds)}")
-
-    def _keep_pace(self, cell_id: str, phase: str, done: int, total: int) -> None:
-        """Note when a phase will end; the first piece of it took the time since the last report."""
-        now = time.monotonic()
-        known, pace = self._paces.get(cell_id, (None, None))
-        if pace is None or known != phase or done <= pace.done:
-            pace = Pace(self._told_at.get(cell_id, now), done - 1)
-            self._paces[cell_id] = (phase, pace)
-        self._told_at[cell_id] = now
-        self._ends[cell_id] = now
-        if now - pace.started >= SECONDS_BETWEEN_LINES:
-            self._ends[cell_id] += pace.left(now, done, total)
 
     def _left(self) -> str:
         """Estimate the time left.
@@ -286,10 +293,10 @@ class RunDisplay:
         under_way = {
             cell_id: max(
                 0.0,
-                factor * self._predicted.get(cell_id, 0.0) - (now - start),
-                self._ends.get(cell_id, now) - now,
+                factor * self._predicted.get(cell_id, 0.0) - (now - cell.started),
+                cell.end - now,
             )
-            for cell_id, start in self._started_at.items()
+            for cell_id, cell in self._under_way.items()
         }
         remaining = sum(self._predicted.values()) - self._spent_predicted
         remaining -= sum(self._predicted.get(cell_id, 0.0) for cell_id in under_way)
