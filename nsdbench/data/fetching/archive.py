@@ -1,6 +1,7 @@
 """Unpack a published archive atomically."""
 
 import errno
+import gzip
 import hashlib
 import os
 import shutil
@@ -88,11 +89,13 @@ def _members(archive: Path) -> Iterator[tuple[str, IO[bytes]]]:
                 if not entry.is_dir():
                     yield entry.filename, packed.open(entry)
         return
-    with tarfile.open(archive, "r:gz") as unpacked:
+    with gzip.open(archive) as stream, tarfile.open(fileobj=stream, mode="r:") as unpacked:
         for member in unpacked:
             content = unpacked.extractfile(member) if member.isfile() else None
             if content is not None:
                 yield member.name, content
+        while stream.read(1 << 20):  # tar stops before the checksum at the end
+            pass
 
 
 def _is_of_the_disk(error: Exception) -> bool:

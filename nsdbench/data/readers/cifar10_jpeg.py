@@ -54,15 +54,17 @@ def _packed(archive: Path, spec: DatasetSpec, part: str) -> list[tuple[str, io.B
     """
     inside: dict[str, list[tuple[str, io.BytesIO]]] = {}
     try:
-        with tarfile.open(archive, "r|xz") as members:
+        with lzma.open(archive) as content, tarfile.open(fileobj=content, mode="r|") as members:
             for member in members:
                 path = PurePosixPath(member.name)
                 # below a folder of its own or not
                 if path.suffix != ".jpg" or path.parts[-3:-2] != (part,):
                     continue
-                if (content := members.extractfile(member)) is not None:
-                    picture = (f"{archive}: {path}", io.BytesIO(content.read()))
+                if (file := members.extractfile(member)) is not None:
+                    picture = (f"{archive}: {path}", io.BytesIO(file.read()))
                     inside.setdefault(path.parent.name, []).append(picture)
+            while content.read(1 << 20):  # tar stops before the checksum at the end
+                pass
     except (tarfile.TarError, lzma.LZMAError, EOFError) as error:
         raise DataCorrupt(
             f"{archive}: expected a complete archive, it does not unpack ({error}); delete it and "
