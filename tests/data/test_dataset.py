@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nsdbench import data
@@ -95,6 +95,7 @@ def test_checksum_sees_every_pixel_label_and_shape():
     assert Split(split.images.clone(), split.labels.clone()).checksum == split.checksum
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(0, 4), min_size=2, max_size=80), st.data())
 def test_stratified_split_gives_every_class_its_share(classes, choose):
     labels = torch.tensor(classes)

@@ -3,7 +3,7 @@
 from math import prod
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nsdbench import data, methods
@@ -81,6 +81,7 @@ def test_a_name_is_the_method_and_its_settings_in_order():
     assert variant_name("nsd", {}) == "nsd" and split_variant("nsd") == ("nsd", {})
 
 
+@settings(deadline=None)
 @given(
     st.dictionaries(
         st.from_regex(r"[a-z]{1,4}\.[a-z_0-9]{1,4}", fullmatch=True),
