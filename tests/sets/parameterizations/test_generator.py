@@ -93,7 +93,8 @@ def test_the_gradient_of_chunks_is_the_gradient_of_the_whole(dataset, chunk):
     whole, parts = (in_double(made(dataset, chunk=size)) for size in (100, chunk))
     parts.load_state_dict(whole.state_dict())
     with torch.no_grad():
-        pull = torch.randn_like(whole.decode()[0])
+        shape = whole.decode()[0].shape
+        pull = torch.randn(shape, generator=generator(0, "pull"), dtype=torch.float64)
     pictures = (whole.prior.from_f(whole.w, whole.f, 1) + 1) / 2
     (pictures * pull).sum().backward()  # nothing is run twice, nothing is cut
     (parts.decode()[0] * pull).sum().backward()
