@@ -269,10 +269,17 @@ def test_a_cell_over_its_time_limit_fails_and_the_run_goes_on(tmp_path, clock):
 
 
 @pytest.mark.slow
-def test_a_time_limit_ends_processes_too(tmp_path, two_cores):
+def test_a_time_limit_ends_processes_too(tmp_path, two_cores, clock):
+    """Here time passes when a cell is done alone, however long processes take to start."""
+
+    class Waiting(Events):
+        def finished(self, planned, record):
+            super().finished(planned, record)
+            time.sleep(20)
+
     plan = Plan("smoke", (planned_cell("endless"), planned_cell("good")))
     outcome = run_plan(
-        plan, Run(tmp_path), Events(), executor=local.executor(2), measure=fake_measure, seconds=20
+        plan, Run(tmp_path), Waiting(), executor=local.executor(2), measure=fake_measure, seconds=20
     )
     assert outcome.exit_code == 4 and outcome.done == [planned_cell("good").cell.id]
 
@@ -323,7 +330,14 @@ def test_jobs_times_threads_stay_within_the_cores(tmp_path, two_cores):
 
 
 def on_device(task, run):
-    """Stand in for `measure.measure`: say where a cell was, and stay there for a moment."""
+    """Stand in for `measure.measure`: say where a cell was, and stay there for a moment.
+
+    The first waits for a second, whose process may take longer to start.
+    """
+    (run.results / f"begun-{task.cell.id}").touch()
+    deadline = time.monotonic() + 60
+    while len(list(run.results.glob("begun-*"))) < 2 and time.monotonic() < deadline:
+        time.sleep(0.1)
     time.sleep(0.5)
     record = fake_measure(task, run)
     return record.model_copy(update={"provenance": Provenance(device=run.device)})
