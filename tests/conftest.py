@@ -26,6 +26,10 @@ from nsdbench.experts import Run
 from nsdbench.methods import FOLDERS_VARIABLE as METHODS_VARIABLE
 from nsdbench.ops import convnet, is_native
 
+# What the terminal of whoever runs the tests asks for is nothing to what commands print.
+for _name in ("FORCE_COLOR", "NO_COLOR", "TTY_COMPATIBLE", "TTY_INTERACTIVE", "COLUMNS", "LINES"):
+    os.environ.pop(_name, None)
+
 
 @pytest.fixture(
     params=[

@@ -121,7 +121,7 @@ def test_what_public_functions_take():
             pass
 
 
-def test_python_shows_progress_by_default_and_none_does_not(tiny_methods, capsys, tmp_path):
+def test_python_shows_progress_by_default_and_none_does_not(tiny_methods, capsys, tmp_path, clock):
     artefact = nsdbench.distill("tiny-nsd", DATA, 4, work=tmp_path / "a")
     shown = capsys.readouterr()
     lines = shown.err.splitlines()

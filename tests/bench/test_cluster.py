@@ -33,6 +33,7 @@ def nodes(monkeypatch):
 
     monkeypatch.setenv("PYTHONPATH", str(ROOT))  # of the nodes' processes
     monkeypatch.setenv("RAY_worker_niceness", "0")  # not behind all else on a busy machine
+    monkeypatch.setenv("RAY_memory_monitor_refresh_ms", "0")  # whatever else fills the memory
     room = {"object_store_memory": 80 * 2**20, "include_dashboard": False}
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, **room})
     try:

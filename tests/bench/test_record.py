@@ -18,7 +18,7 @@ from nsdbench.spread import summary
 from nsdbench.sums import notice_without_sum
 
 RESULTS = Path(__file__).parents[2] / "results"
-COMMITTED = sorted((RESULTS / "records").glob("*/*.json"))
+COMMITTED = sorted((RESULTS / "records" / "small").glob("*.json"))
 CELL = Cell("Digits16", 1, "nsd", "convnet2-w32", "common-150ep", "smoke")
 PROTOCOL = protocols.get(CELL.protocol)
 

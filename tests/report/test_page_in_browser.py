@@ -12,10 +12,12 @@ from tests.report.test_page import EVIL, EVIL_FOLDER, RESULTS, TABLE, record_of
 pytestmark = pytest.mark.slow
 webdriver = pytest.importorskip("selenium.webdriver")
 By = pytest.importorskip("selenium.webdriver.common.by").By
+WebDriverWait = pytest.importorskip("selenium.webdriver.support.wait").WebDriverWait
 
 SWITCHES = (
     "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
     "--disable-background-networking", "--disable-component-update", "--disable-sync",
+    "--disable-dev-shm-usage",  # which containers often have little of
 )  # fmt: skip
 WIDTHS = (1280, 390)
 NAMES = ("table1", "table2", "fashion-mnist", "nsd-search", "figure3", "figure4")
@@ -155,7 +157,9 @@ def test_an_address_opens_its_cell(browser, address):
     (details,) = shown(browser, "#table2 .opened .details")
     assert "NSD" in details.text and shown(browser, "#table1 .opened") == []
     opened(browser, address).find_element(By.CSS_SELECTOR, f"a[href='#table1/{NSD}']").click()
-    assert len(shown(browser, "#table1 .opened .details")) == 1
+    WebDriverWait(browser, 60).until(  # the browser tells of the address after the click
+        lambda _: len(shown(browser, "#table1 .opened .details")) == 1
+    )
     assert browser.get_log("browser") == []
 
 
