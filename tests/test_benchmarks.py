@@ -14,7 +14,7 @@ MODULES = sorted(path.stem for path in (ROOT / "benchmarks").glob("bench_*.py"))
 def collect(*arguments):
     """Have pytest say from the root of the project what it would run; return status and text."""
     command = [sys.executable, "-m", "pytest", "--collect-only", "-q", *arguments]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=600)
     return done.returncode, done.stdout + done.stderr
 
 

@@ -26,7 +26,7 @@ atexit.register(tell)
 def loaded(statement, *arguments):
     """Run a statement in a process of its own; list torch and the shared objects it loaded."""
     command = [sys.executable, "-c", PROBE + statement, str(FOLDER), *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr
     return done.stdout.splitlines()[-1].split()[1:]
 
