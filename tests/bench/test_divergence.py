@@ -32,6 +32,7 @@ def ramp(first, last, steps=40, peak=None):
         (1.0, 5.0, None, 0.1, "its loss ended at 3.86 times what it began with"),
         (1.0, 5.0, None, 5000.0, "its loss ended at 3.86 times what it began with"),
         (1.0, 0.3, None, 5000.0, ""),  # the scale alone is no fault
+        (1.34, 1.06, 4.27, 1.69e5, "its images moved by 1.69e+05 times their size at the start"),
         (1.0, 1.0, None, 19.0, ""),
         (1.0, 1.0, None, None, ""),
         (
