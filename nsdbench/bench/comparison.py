@@ -35,7 +35,7 @@ def between_sets(record: Result, records: Iterable[Record]) -> str:
 
     Of a cell with one set nothing is; then that of another cell of the same method and scale on
     the same data, or on a hold-out of it, is given as an estimate, if there is one: of the same
-    ipc, network and protocol rather than of others.
+    ipc, network and protocol rather than of others. Cells of which a set ran away are left out.
     """
     cell, accuracy = record.cell, record.accuracy
     if cell.ipc == 0:
@@ -50,6 +50,7 @@ def between_sets(record: Result, records: Iterable[Record]) -> str:
         and (other.cell.method, other.cell.scale) == (cell.method, cell.scale)
         and recipe_names(other.cell.dataset) & recipe_names(cell.dataset)
         and other.accuracy.between_sets is not None
+        and not other.runaway
         and _is_current(other)
     ]
     if not others:

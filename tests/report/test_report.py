@@ -14,6 +14,7 @@ from scipy import stats
 import nsdbench.report
 from nsdbench import methods
 from nsdbench.bench import tables
+from nsdbench.bench.facts import Distillation
 from nsdbench.bench.record import Record
 from nsdbench.bench.verdict import verdict
 from nsdbench.evaluation import protocols
@@ -145,10 +146,11 @@ def test_one_set_gets_the_spread_that_was_measured_elsewhere_as_an_estimate():
     entry = entry_of("table1", "paper", "NSD", dataset="CIFAR10", ipc=1)
     one = record_of(entry, [68.1, 68.3, 68.9, 69.1, 68.6])
 
-    def elsewhere(rows, recipe_hash=None, **where):
+    def elsewhere(rows, recipe_hash=None, runaways=None, **where):
         cell = replace(entry.cell, **where)
         recipe = methods.resolve(cell.method, cell.dataset, cell.ipc, cell.scale)
         changes = {"cell": cell, "recipe_hash": recipe_hash or recipe.hash}
+        changes["distillation"] = Distillation(iterations=9, other_runaways=runaways or {})
         return record_of(entry, [0.0], accuracy=summary(rows), **changes)
 
     spread = [[60.0, 60.0], [62.0, 62.0]]
@@ -160,6 +162,7 @@ def test_one_set_gets_the_spread_that_was_measured_elsewhere_as_an_estimate():
         ([elsewhere(spread, dataset="CIFAR100")], "not measured"),
         ([elsewhere(spread, method="nsd-unguided")], "not measured"),
         ([elsewhere(spread, ipc=10, recipe_hash="another")], "not measured"),
+        ([elsewhere(spread, ipc=10, runaways={"2": "its loss was not finite"})], "not measured"),
         ([elsewhere([[60.0], [62.0]], ipc=10)], "not measured"),
     ):
         document = build(tables.load("table1"), "paper", [one, *others])
