@@ -128,7 +128,7 @@ def test_what_is_missing_is_named(folders, tmp_path):
 
 @pytest.mark.parametrize("content", [b"", b"nonsense", 1, 60, 200])
 def test_a_damaged_archive_is_named(archive, content):
-    if isinstance(content, int):  # bytes lost at the end, the first of which is of no picture
+    if isinstance(content, int):  # bytes lost at its end: of the footer, or more
         content = archive.read_bytes()[:-content]
     archive.write_bytes(content)
     with pytest.raises(DataCorrupt, match=f"{ARCHIVE}: expected a complete archive"):
